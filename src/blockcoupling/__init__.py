@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = version("blockcoupling")
 
 _HOME = {
-    "measure": "measure",
-    "miscoupling": "coupling",
-    "coupling": "coupling",
-    "line_shape_score": "trajectory",
-    "expodistance": "trajectory",
-    "equidistance": "trajectory",
+    "measure": "measurement",
+    "miscoupling": "reduce.coupling",
+    "coupling": "reduce.coupling",
+    "line_shape_score": "reduce.trajectory",
+    "expodistance": "reduce.trajectory",
+    "equidistance": "reduce.trajectory",
     "open_store": "store",
     "open_catalog": "catalog",
 }
@@ -23,13 +23,13 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import open_catalog as open_catalog
-    from blockcoupling.coupling import coupling as coupling
-    from blockcoupling.coupling import miscoupling as miscoupling
-    from blockcoupling.measure import measure as measure
+    from blockcoupling.reduce.coupling import coupling as coupling
+    from blockcoupling.reduce.coupling import miscoupling as miscoupling
+    from blockcoupling.measurement import measure as measure
     from blockcoupling.store import open_store as open_store
-    from blockcoupling.trajectory import equidistance as equidistance
-    from blockcoupling.trajectory import expodistance as expodistance
-    from blockcoupling.trajectory import line_shape_score as line_shape_score
+    from blockcoupling.reduce.trajectory import equidistance as equidistance
+    from blockcoupling.reduce.trajectory import expodistance as expodistance
+    from blockcoupling.reduce.trajectory import line_shape_score as line_shape_score
 
 
 def __getattr__(name: str) -> Any:
