@@ -1,0 +1,2 @@
+# `snakemake` typed here runs the study in config/config.yaml; `--configfile` names another one.
+include: "workflow/Snakefile"
