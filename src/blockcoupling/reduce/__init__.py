@@ -1,0 +1,1 @@
+"""From an extraction store to measurements: lazily, a prompt at a time."""

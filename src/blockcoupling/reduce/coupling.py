@@ -1,0 +1,208 @@
+"""Mis-coupling of blocks, from the stored products A[i, j] = U_jᵀ J_i V_j.
+
+Definitions, and which of them is whose: docs/definitions.md. The top-K block of a stored A is the A
+of K, so that all numbers of vectors and all variants come out of one pass over it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Shaped
+
+from blockcoupling.errors import MeasurementError, UserError
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one mis-coupling is made: off-diagonal entries count alike in all of them."""
+
+    diagonal: Callable[[Array, Array], Array]  # deviation of A's diagonal, from (diag A_ij, s_i)
+    scale: Callable[[Array], Array]  # what m is relative to, for every K, from s_i
+    product: str = "A"
+
+
+def _signed(diagonal: Array, s: Array) -> Array:
+    return diagonal - s
+
+
+def _unsigned(diagonal: Array, s: Array) -> Array:
+    return np.abs(diagonal) - s
+
+
+def _none(diagonal: Array, s: Array) -> Array:
+    return np.zeros_like(diagonal)
+
+
+def _frobenius(s: Array) -> Array:
+    return np.sqrt(np.cumsum(s**2, axis=-1))
+
+
+def _trace(s: Array) -> Array:
+    return np.cumsum(s, axis=-1)
+
+
+VARIANTS = {
+    "frobenius": Variant(_signed, _frobenius),
+    "absolute": Variant(_unsigned, _frobenius),
+    "absolute_trace": Variant(_unsigned, _trace),
+    "offdiagonal": Variant(_none, _frobenius),
+    "swapped": Variant(_unsigned, _frobenius, product="A_swapped"),
+}
+
+
+def miscoupling(ds: xr.Dataset, k: int, variant: str = "frobenius") -> xr.DataArray:
+    """Return the mis-coupling m(i, j) of every pair of blocks; 0 where they are fully coupled.
+
+    `frobenius`: m(i, j) = ‖A_ij − S_i‖_F / ‖S_i‖_F with the top k singular vectors of block j
+    (project page of arXiv 2407.07810, and its v5). The others: docs/definitions.md.
+
+    Args:
+        ds: dataset of the schema, in memory or lazy; lazy stays lazy.
+        k: how many singular vectors, at most those stored.
+        variant: one of `VARIANTS`.
+
+    Returns:
+        float64, dimensionless, (prompt, pair, block, block_other): i = block, j = block_other.
+        NaN where a shorter prompt is padded.
+
+    Raises:
+        UserError: k or variant are not to be had from this dataset.
+        MeasurementError: (when computed) a Jacobian is exactly zero.
+    """
+    return miscouplings(ds, [k], [variant]).isel(K=0, variant=0)
+
+
+def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> xr.DataArray:
+    """Return `miscoupling` for several k and variants, reading the stored products once.
+
+    Returns:
+        (prompt, pair, variant, K, block, block_other), the order of `k` and `variants` kept.
+
+    Raises:
+        UserError: a k or variant is not to be had from this dataset.
+    """
+    _check(ds, k, variants)
+    largest = max(k)
+    by_product = [
+        xr.apply_ufunc(
+            miscoupling_kernel,
+            ds[product].isel(k=slice(largest), k_other=slice(largest)),
+            ds["S"].isel(k=slice(largest)),
+            kwargs={"k": list(k), "variants": names},
+            input_core_dims=[["block", "block_other", "k", "k_other"], ["block", "k"]],
+            output_core_dims=[["variant", "K", "block", "block_other"]],
+            dask="parallelized",
+            output_dtypes=[np.float64],
+            dask_gufunc_kwargs={"output_sizes": {"variant": len(names), "K": len(k)}},
+        ).assign_coords(variant=np.array(names, dtype=object), K=list(k))
+        for product in ("A", "A_swapped")
+        if (names := [name for name in variants if VARIANTS[name].product == product])
+    ]
+    joined = by_product[0] if len(by_product) == 1 else xr.concat(by_product, "variant")
+    return joined.sel(variant=list(variants)).rename("miscoupling")
+
+
+def coupling(ds: xr.Dataset, k: int, variant: str = "frobenius") -> xr.DataArray:
+    """Return the coupling of each prompt and pair: minus the mean of m(i, j) over i ≠ j.
+
+    Args, errors: see `miscoupling`.
+
+    Returns:
+        float64, dimensionless, at most 0, (prompt, pair).
+    """
+    return -mean_between_blocks(miscoupling(ds, k, variant)).rename("coupling")
+
+
+def mean_between_blocks(m: xr.DataArray) -> xr.DataArray:
+    """Return the mean of m over all ordered pairs of different blocks."""
+    return _over_blocks(_mean_between_blocks, m, [])
+
+
+def mean_by_distance(m: xr.DataArray) -> xr.DataArray:
+    """Return the mean of m over |i − j| = distance, for every distance 1 … L − 1 (locality)."""
+    distances = np.arange(1, m.sizes["block"])
+    return _over_blocks(_mean_by_distance, m, ["distance"], distance=len(distances)).assign_coords(
+        distance=distances
+    )
+
+
+def miscoupling_kernel(
+    a: Shaped[np.ndarray, "*any i j k k"],
+    s: Shaped[np.ndarray, "*any i k"],
+    k: Sequence[int],
+    variants: Sequence[str],
+) -> Float[np.ndarray, "*any variant K i j"]:
+    """Return m(i, j) for all `k` and `variants`, in float64, from A_ij and s_i of the largest k.
+
+    ‖A − S‖² of the top-k block is a sum over its off-diagonal entries, the same in every variant
+    (that of all k at once is a product with a 0/1 matrix), plus one over its diagonal.
+
+    Raises:
+        MeasurementError: a Jacobian is exactly zero.
+    """
+    s = s.astype(np.float64)[..., :, None, :]
+    if zero := np.argwhere(s[..., 0] == 0).tolist():
+        raise MeasurementError(f"the Jacobian of block {zero[0][-2] + 1} is exactly zero")
+    largest = a.shape[-1]
+    row, column = np.indices((largest, largest)).reshape(2, -1, 1)
+    inside = (np.maximum(row, column) < np.asarray(k)) & (row != column)
+    squares = np.square(a, dtype=np.float64).reshape(*a.shape[:-2], -1)
+    off_diagonal = squares @ inside.astype(np.float64)
+
+    diagonal = np.diagonal(a, axis1=-2, axis2=-1).astype(np.float64)
+    chosen = np.asarray(k) - 1
+    result = []
+    for variant in (VARIANTS[name] for name in variants):
+        on_diagonal = np.cumsum(variant.diagonal(diagonal, s) ** 2, axis=-1)[..., chosen]
+        result.append(np.sqrt(off_diagonal + on_diagonal) / variant.scale(s)[..., chosen])
+    return np.moveaxis(np.stack(result, axis=-1), (-1, -2), (-4, -3))
+
+
+def _check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
+    if unknown := [name for name in variants if name not in VARIANTS]:
+        raise UserError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
+    needed = {"S", *(VARIANTS[name].product for name in variants)}
+    if "A_swapped" in needed and "A_swapped" not in ds:
+        raise UserError(
+            "the variant `swapped` needs the products V_jᵀ J_i U_j, which this store does not "
+            "hold: extract again with them (variable `A_swapped`), or leave the variant out"
+        )
+    if missing := sorted(needed - set(ds)):
+        raise UserError(f"the dataset has no variable {missing[0]}, which mis-coupling needs")
+    stored = ds.sizes["k"]
+    if wrong := [each for each in k if not 1 <= each <= stored]:
+        raise UserError(
+            f"K = {wrong[0]}, but the store holds {stored} singular vectors a block: choose K "
+            f"from 1 to {stored}, or extract again with a larger k"
+        )
+    if not np.array_equal(ds["block"], ds["block_other"]):
+        raise UserError("select the same blocks along `block` and `block_other`")
+
+
+def _over_blocks(
+    kernel: Callable[[Array], Array], m: xr.DataArray, out: list[str], **sizes: int
+) -> xr.DataArray:
+    return xr.apply_ufunc(
+        kernel,
+        m,
+        input_core_dims=[["block", "block_other"]],
+        output_core_dims=[out],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"output_sizes": sizes},
+    )
+
+
+def _mean_between_blocks(m: Float[np.ndarray, "*any L L"]) -> Float[np.ndarray, "*any"]:
+    return m[..., ~np.eye(m.shape[-1], dtype=bool)].mean(axis=-1)
+
+
+def _mean_by_distance(m: Float[np.ndarray, "*any L L"]) -> Float[np.ndarray, "*any L-1"]:
+    row, column = np.indices(m.shape[-2:])
+    distance = np.abs(row - column)
+    means = [m[..., distance == each].mean(axis=-1) for each in range(1, m.shape[-1])]
+    return np.stack(means, axis=-1)

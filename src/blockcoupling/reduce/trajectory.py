@@ -1,0 +1,141 @@
+"""Regularity of a token's way through the blocks, from its Gram matrix alone.
+
+The Gram matrix holds the inner products of (x^0, δ^1 … δ^L): the input of the first block and the
+steps δ^l = x^l − x^{l−1}. Definitions: docs/definitions.md.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+Gram = Float[np.ndarray, "*any L+1 L+1"]
+
+
+def line_shape_score(ds: xr.Dataset) -> xr.DataArray:
+    """Return L / ‖Σ_l δ^l/‖δ^l‖‖ of every token: 1 on a straight line, larger elsewhere.
+
+    Gai & Zhang (2021), as used by arXiv 2407.07810.
+
+    Args:
+        ds: dataset of the schema, in memory or lazy; lazy stays lazy.
+
+    Returns:
+        float64, dimensionless, (prompt, token). Infinite when the directions cancel; NaN where a
+        step is exactly zero (it has no direction) and where a shorter prompt is padded.
+    """
+    return _over_gram(line_shape_score_kernel, ds, "line_shape_score")
+
+
+def expodistance(ds: xr.Dataset) -> xr.DataArray:
+    """Return std_l(α^l) / mean_l(α^l) with α^l = ln(‖x^l‖ / ‖x^{l−1}‖): 0 for exponential growth.
+
+    Expodistance of arXiv 2407.07810, with the population standard deviation.
+
+    Args:
+        ds: dataset of the schema, in memory or lazy; lazy stays lazy.
+
+    Returns:
+        float64, dimensionless, (prompt, token). Negative when norms shrink on the whole, without
+        bound when they end where they began; NaN where a state is exactly zero or never changes
+        its norm, and where a shorter prompt is padded.
+    """
+    return _over_gram(expodistance_kernel, ds, "expodistance")
+
+
+def equidistance(ds: xr.Dataset) -> xr.DataArray:
+    """Return std_l ‖δ^l‖ / mean_l ‖δ^l‖ of every token: 0 for equal steps.
+
+    Args:
+        ds: dataset of the schema, in memory or lazy; lazy stays lazy.
+
+    Returns:
+        float64, dimensionless, (prompt, token). NaN where all steps are zero and where a shorter
+        prompt is padded.
+    """
+    return _over_gram(equidistance_kernel, ds, "equidistance")
+
+
+def line_shape_score_kernel(gram: Gram) -> Float[np.ndarray, "*any"]:
+    """Return the line-shape score.
+
+    ‖Σ u_l‖² = L² − Σ_{l,l'} (1 − cos(δ^l, δ^l')): near a straight line the sum is small and each
+    of its terms at least 0, so that rounding cannot give a score below 1.
+    """
+    steps = gram[..., 1:, 1:]
+    norms = _norms(steps)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = steps / (norms[..., :, None] * norms[..., None, :])
+        bend = (1 - np.clip(cosines, -1, 1)).mean(axis=(-2, -1))
+        return 1 / np.sqrt(np.maximum(1 - bend, 0))
+
+
+def expodistance_kernel(gram: Gram) -> Float[np.ndarray, "*any"]:
+    """Return the expodistance.
+
+    ‖x^l‖² − ‖x^{l−1}‖² = 2⟨x^{l−1}, δ^l⟩ + ‖δ^l‖² comes from the Gram matrix without
+    cancellation, and log1p keeps the digits of slow growth.
+    """
+    inner = np.triu(gram, 1).sum(axis=-2)[..., 1:]  # ⟨x^{l−1}, δ^l⟩
+    growth = 2 * inner + np.diagonal(gram, axis1=-2, axis2=-1)[..., 1:]
+    start = gram[..., 0, 0, None]
+    before = start + np.concatenate([0 * start, np.cumsum(growth, axis=-1)[..., :-1]], axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _variation(0.5 * np.log1p(growth / before))
+
+
+def equidistance_kernel(gram: Gram) -> Float[np.ndarray, "*any"]:
+    """Return the equidistance."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _variation(_norms(gram[..., 1:, 1:]))
+
+
+def project_trajectories(
+    states: Float[np.ndarray, "token state embed"], components: int = 2
+) -> tuple[Float[np.ndarray, "token state component"], Float[np.ndarray, "component"]]:
+    """Project the trajectories of a prompt on the principal components of its last states.
+
+    The components are fitted to the centred x^L of all tokens; each is signed by making its entry
+    of largest magnitude positive.
+
+    Args:
+        states: x^0 … x^L of every token.
+        components: how many; `pca` of the schema has two.
+
+    Returns:
+        The coordinates of every state, and the explained-variance ratio of each component. Both
+        are NaN in the components that the prompt does not determine: a prompt of T tokens has
+        T − 1.
+    """
+    last = states[:, -1].astype(np.float64)
+    centre = last.mean(axis=0)
+    _, s, axes = np.linalg.svd(last - centre, full_matrices=False)
+    axes, s = axes[: len(last) - 1], s[: len(last) - 1]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1, keepdims=True), axis=1)
+    axes = axes * np.sign(largest)
+
+    found = min(components, len(axes))
+    projected = np.full((*states.shape[:2], components), np.nan)
+    projected[..., :found] = (states - centre) @ axes[:found].T
+    explained = np.full(components, np.nan)
+    explained[:found] = s[:found] ** 2 / np.sum(s**2)
+    return projected, explained
+
+
+def _norms(gram: Gram) -> Float[np.ndarray, "*any L"]:
+    return np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
+
+
+def _variation(values: Float[np.ndarray, "*any L"]) -> Float[np.ndarray, "*any"]:
+    return values.std(axis=-1) / values.mean(axis=-1)
+
+
+def _over_gram(kernel: Callable[[Gram], np.ndarray], ds: xr.Dataset, name: str) -> xr.DataArray:
+    return xr.apply_ufunc(
+        kernel,
+        ds["gram"],
+        input_core_dims=[["state", "state_other"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+    ).rename(name)
