@@ -1,0 +1,202 @@
+"""A small study with made-up yet plausible numbers: every kind of table, entered in a catalog.
+
+Coupling emerges with training, is stronger between near blocks, and goes with the score. Nothing
+here is measured; the numbers only have to look like measurements and be known to the tests.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.example import example
+
+STEPS = (0, 4, 16, 64, 256, 600)
+MODELS = {
+    "neox-64": {"blocks": 4, "dimension": 64, "parameters": 250_000},
+    "neox-96": {"blocks": 6, "dimension": 96, "parameters": 760_000},
+    "neox-128": {"blocks": 8, "dimension": 128, "parameters": 1_700_000},
+}
+DATASETS = ("heldout", "handwritten")
+VARIANTS = ("frobenius", "absolute", "absolute_trace", "offdiagonal", "swapped")
+KS = (1, 2, 5, 10, 20, 30)
+SIZES = {"frobenius": 1, "absolute": 0.8, "absolute_trace": 0.25, "offdiagonal": 0.9, "swapped": 1}
+ZARR = {"zarr_format": 3, "consolidated": False}
+
+
+class Study:
+    """Writes a study below `root`, one artifact and its entry file after the other."""
+
+    def __init__(self, root: Path, seed: int = 0) -> None:
+        self.root = root
+        self.random = np.random.default_rng(seed)
+        self.entries: list[Path] = []
+
+    def enter(self, kind: str, path: Path, **facets: object) -> None:
+        file = self.root / "entries" / f"{len(self.entries):04d}.yml"
+        write_entry(file, kind, path, facets)
+        self.entries.append(file)
+
+    def table(self, rows: list[dict], kind: str, path: Path, **facets: object) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame([{**facets, **row} for row in rows]).to_parquet(path, index=False)
+        self.enter(kind, path, **facets)
+
+    def join(self, name: str = "catalog") -> Catalog:
+        return join(self.entries, self.root / "catalog" / f"{name}.yml")
+
+
+def trained(step: float, total: float = 600) -> float:
+    """0 at initialisation, 1 at its height near a tenth of training, then somewhat less."""
+    rise = np.log1p(step) / np.log1p(0.1 * total)
+    return float(min(rise, 1) - 0.25 * max(0.0, rise - 1) / 0.55)
+
+
+def write_study(
+    root: Path,
+    models: Mapping[str, Mapping[str, object]] = MODELS,
+    steps: Sequence[int] = STEPS,
+    prompts: int = 6,
+    seed: int = 0,
+) -> Catalog:
+    """Write the study and return its catalog of measurements."""
+    study = Study(root, seed)
+    for dataset in DATASETS:
+        path = root / "prompts" / f"{dataset}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [{"id": f"{n:03d}", "text": f"Prompt {n} of {dataset}"} for n in range(prompts)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        study.enter("prompts", path, dataset=dataset)
+    for index, (model, facts) in enumerate(models.items()):
+        for step in steps:
+            _checkpoint(study, model, facts, step=step, index=index, prompts=prompts)
+    return study.join("measurements")
+
+
+def _checkpoint(
+    study: Study, model: str, facts: Mapping, *, step: int, index: int, prompts: int
+) -> None:
+    checkpoint, progress = f"step{step}", trained(step)
+    path = study.root / "models" / model / f"{checkpoint}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"name": model, "checkpoint": checkpoint, "family": "neox", "source": "train"}
+    record |= {"step": step, "tokens": step * 4096, "architecture": "GPTNeoXForCausalLM", **facts}
+    path.write_text(json.dumps(record))
+    study.enter("model", path, model=model, checkpoint=checkpoint)
+
+    loss = 5.55 - 3.4 * np.log1p(step) / np.log1p(600) - 0.15 * index * progress
+    scores = [
+        {"score": "heldout", "metric": "loss", "value": loss, "higher_is_better": False},
+        {"score": "heldout", "metric": "accuracy", "value": 0.72 - 0.125 * loss},
+    ]
+    same = {"standard_error": 0.01, "n": 400, "source": "evaluated", "higher_is_better": True}
+    study.table(
+        [{**same, **row} for row in scores],
+        "score",
+        study.root / "scores" / model / f"{checkpoint}.parquet",
+        model=model,
+        checkpoint=checkpoint,
+    )
+    for dataset in DATASETS:
+        facets = {"model": model, "checkpoint": checkpoint, "dataset": dataset}
+        _measurements(study, facets, int(facts["blocks"]), progress, prompts)
+
+
+def _measurements(
+    study: Study, facets: dict[str, str], blocks: int, progress: float, prompts: int
+) -> None:
+    random = study.random
+    place = "/".join(facets.values())
+    folder = study.root / "tables" / place
+    distance = np.abs(np.subtract.outer(np.arange(blocks), np.arange(blocks)))
+    tables: dict[str, list[dict]] = {
+        "coupling": [],
+        "locality": [],
+        "trajectory": [],
+        "spectra": [],
+        "singular_values": [],
+    }
+    matrices = np.zeros((prompts, len(VARIANTS), len(KS), blocks, blocks))
+    for prompt in range(prompts):
+        last = 20 + prompt
+        at = {"prompt": f"{prompt:03d}", "token_in": last, "token_out": last}
+        shift = random.normal(0, 0.01)
+        for v, variant in enumerate(VARIANTS):
+            for n, k in enumerate(KS):
+                near = 0.18 + 0.4 * np.exp(-distance / 2.5) - 0.02 * np.log(k)
+                noise = random.normal(0, 0.012, distance.shape)
+                m = SIZES[variant] * (1.01 + shift - progress * near + noise)
+                np.fill_diagonal(m, 0)
+                matrices[prompt, v, n] = m
+                off = m[distance > 0].mean()
+                row = {**at, "variant": variant, "k": k, "coupling": -off, "miscoupling": off}
+                tables["coupling"].append({**row, "adjacent": m[distance == 1].mean()})
+                tables["locality"] += [
+                    {
+                        **at,
+                        "variant": variant,
+                        "k": k,
+                        "distance": d,
+                        "miscoupling": m[distance == d].mean(),
+                    }
+                    for d in range(1, blocks)
+                ]
+        for token in (last - 1, last):
+            tables["trajectory"].append(
+                {
+                    "prompt": at["prompt"],
+                    "token": token,
+                    "is_last": token == last,
+                    "line_shape_score": 2.4 - 0.7 * progress + random.normal(0, 0.03),
+                    "expodistance": 0.9 - 0.5 * progress + random.normal(0, 0.03),
+                    "equidistance": 0.2 + 0.3 * progress + random.normal(0, 0.02),
+                }
+            )
+        for block in range(1, blocks + 1):
+            count = max(KS)
+            slope = 0.5 + 0.4 * progress
+            s = (1 + progress * (3 + block)) * np.arange(1, count + 1.0) ** -slope
+            s *= np.exp(random.normal(0, 0.03))
+            tables["spectra"].append(
+                {
+                    **at,
+                    "block": block,
+                    "jacobian_norm": np.sqrt((s**2).sum()),
+                    "s1": s[0],
+                    "participation_ratio": s.sum() ** 2 / (s**2).sum(),
+                    "effective_rank": float(count) / 2,
+                    "svd_residual": 1e-6,
+                }
+            )
+            tables["singular_values"] += [
+                {**at, "block": block, "k": k, "s": s[k - 1]} for k in range(1, count + 1)
+            ]
+    for kind, rows in tables.items():
+        study.table(rows, kind, folder / f"{kind}.parquet", **facets)
+
+    dims = ("variant", "K", "block", "block_other")
+    numbers = np.arange(1, blocks + 1)
+    xr.Dataset(
+        {
+            "miscoupling_mean": (dims, matrices.mean(0)),
+            "miscoupling_std": (dims, matrices.std(0, ddof=1)),
+            "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
+        },
+        coords={
+            "variant": np.array(VARIANTS, dtype=object),
+            "K": list(KS),
+            "block": numbers,
+            "block_other": numbers,
+        },
+        attrs=facets,
+    ).to_zarr(folder / "miscoupling.zarr", **ZARR)
+    study.enter("miscoupling", folder / "miscoupling.zarr", **facets)
+
+    store = study.root / "svd" / place / "svd.zarr"
+    if facets["dataset"] == DATASETS[0] and progress in (0.0, 1.0):
+        example(prompts=2, blocks=3).assign_attrs(model_id=place, seed=0).to_zarr(store, **ZARR)
+        study.enter("svd", store / "zarr.json", **facets)
