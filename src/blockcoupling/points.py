@@ -1,0 +1,179 @@
+"""One row per checkpoint: what was measured on it, and what is known about it.
+
+These rows are the points of every correlation. Everything is read through the catalog.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from blockcoupling.errors import MeasurementError, UserError
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+CHECKPOINT = ["model", "checkpoint"]
+PROMPT = [*CHECKPOINT, "dataset", "prompt"]
+
+MEASURES: dict[str, str] = {
+    "coupling": "coupling",
+    "adjacent_coupling": "coupling of adjacent blocks",
+    "line_shape_score": "line-shape score",
+    "expodistance": "expodistance",
+    "equidistance": "equidistance",
+    "jacobian_norm": "‖J‖ (Frobenius), mean over blocks",
+    "s1": "largest singular value, mean over blocks",
+}
+"""What is measured on a prompt, with a label for axes and tables."""
+
+FACTS: dict[str, str] = {
+    "log_parameters": "log₁₀ parameters",
+    "depth": "depth L",
+    "dimension": "dimension d",
+    "tokens": "training tokens",
+}
+"""What is known about a checkpoint and held against its score."""
+
+
+def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") -> pd.DataFrame:
+    """Return every measure of every prompt, at the prompt's last token.
+
+    Args:
+        catalog: has entries of the kinds coupling, trajectory and spectra.
+        k: how many singular vectors the coupling is of.
+        variant: which mis-coupling.
+
+    Returns:
+        Columns model, checkpoint, dataset, prompt and :data:`MEASURES`. Coupling is minus the mean
+        mis-coupling; ‖J‖ and the largest singular value are means over blocks.
+
+    Raises:
+        UserError: the study has no such K or variant, or did not measure the last token.
+        MeasurementError: a value is missing or not finite.
+
+    """
+    wanted = [("k", "==", k), ("variant", "==", variant)]
+    coupling = catalog.search(kind="coupling").frame(filters=wanted)
+    if coupling.empty:
+        have = catalog.search(kind="coupling").frame(columns=["variant", "k"]).drop_duplicates()
+        raise UserError(
+            f"no coupling for K = {k}, variant {variant!r}; this study has K = "
+            f"{', '.join(map(str, sorted(have['k'].unique())))} and variants "
+            f"{', '.join(sorted(have['variant'].unique()))} (reduce.k, reduce.variants)"
+        )
+    trajectory = catalog.search(kind="trajectory").frame()
+    trajectory = trajectory[trajectory["is_last"]].rename(columns={"token": "last"})
+    regularity = ["line_shape_score", "expodistance", "equidistance"]
+    values = trajectory[[*PROMPT, "last", *regularity]]
+
+    coupling = coupling.assign(adjacent_coupling=-coupling["adjacent"])
+    norms = catalog.search(kind="spectra").frame(
+        columns=[*PROMPT, "token_in", "token_out", "jacobian_norm", "s1"]
+    )
+    for table, measures in (
+        (coupling, ["coupling", "adjacent_coupling"]),
+        (norms, ["jacobian_norm", "s1"]),
+    ):
+        own = table[table["token_in"] == table["token_out"]]
+        means = own.groupby([*PROMPT, "token_in"], as_index=False)[measures].mean()
+        values = values.merge(
+            means.rename(columns={"token_in": "last"}), on=[*PROMPT, "last"], how="left"
+        )
+    if values["coupling"].isna().all():
+        raise UserError(
+            "no prompt was measured at its last token, which correlations are about: "
+            "let extract.tokens include `last`"
+        )
+    values = values[[*PROMPT, *MEASURES]]
+    bad = values[~np.isfinite(values[[*MEASURES]].to_numpy(float)).all(axis=1)]
+    if len(bad):
+        row = bad.iloc[0]
+        raise MeasurementError(
+            f"{len(bad)} of {len(values)} prompts lack a finite measure at their last token, e.g. "
+            f"{row['model']} {row['checkpoint']}, {row['dataset']} prompt {row['prompt']}: "
+            f"{', '.join(m for m in MEASURES if not np.isfinite(row[m]))}"
+        )
+    return values.sort_values(PROMPT, ignore_index=True)
+
+
+def checkpoint_facts(catalog: Catalog) -> pd.DataFrame:
+    """Return what the model records say, one row per checkpoint.
+
+    Returns:
+        Columns model, checkpoint, family, base, step, parameters, log_parameters (base 10), depth,
+        dimension, tokens (seen in training), log_tokens (base 10; empty where no token was seen),
+        untrained and final. What a record does not say is missing here. `final` marks the last
+        trained checkpoint of each model: the one without a step (its released weights), or else
+        the one with the largest step.
+
+    """
+    records = catalog.search(kind="model").frame()
+    records = records.rename(columns={"name": "model", "blocks": "depth"})
+    numbers = ["step", "parameters", "depth", "dimension", "tokens"]
+    facts = records.reindex(columns=[*CHECKPOINT, "family", "base", "untrained", *numbers])
+    facts[numbers] = facts[numbers].apply(pd.to_numeric)
+    for name in ("parameters", "tokens"):
+        facts[f"log_{name}"] = np.log10(facts[name].where(facts[name] > 0).astype(float))
+    facts["untrained"] = (
+        facts["step"].eq(0) | facts["checkpoint"].eq("init") | facts["untrained"].eq(True)
+    )
+    facts["final"] = False
+    order = facts.assign(step=facts["step"].fillna(np.inf), main=facts["checkpoint"].eq("main"))
+    order = order[~order["untrained"]].sort_values(["step", "main", "checkpoint"])
+    facts.loc[order.groupby("model")["step"].tail(1).index, "final"] = True
+    return facts.sort_values(["model", "step", "checkpoint"], ignore_index=True)
+
+
+def mean_over_prompts(
+    values: pd.DataFrame, by: list[str] | None = None, measures: list[str] | None = None
+) -> pd.DataFrame:
+    """Average over the prompts of each dataset, then over datasets, with standard errors.
+
+    Args:
+        values: one row per prompt, with columns dataset, prompt, `by` and `measures`.
+        by: what a row of the result is (default: a checkpoint).
+        measures: which columns are averaged (default: :data:`MEASURES`).
+
+    Returns:
+        Columns `by`, each measure m with its m_se, datasets and prompts (their numbers). With
+        n_d prompts in dataset d of D, m_se = sqrt(sum_d s_d² / n_d) / D, where s_d is the sample
+        standard deviation: the error over prompts, the datasets being given. It is missing where a
+        dataset has one prompt.
+
+    """
+    by = CHECKPOINT if by is None else by
+    measures = list(MEASURES) if measures is None else measures
+    grouped = values.groupby([*by, "dataset"])
+    means, errors = grouped[measures].mean(), grouped[measures].sem() ** 2
+    result = means.groupby(level=by).mean()
+    number = means.groupby(level=by).size()
+    # A missing error has to stay missing: a sum that skips it would be too small.
+    summed = errors.groupby(level=by).sum().where(~errors.isna().groupby(level=by).any())
+    spread = summed.pow(0.5).div(number, axis=0).add_suffix("_se")
+    table = result.join(spread)
+    table["datasets"] = number
+    table["prompts"] = grouped.size().groupby(level=by).sum()
+    pairs = [name for measure in measures for name in (measure, f"{measure}_se")]
+    return table[[*pairs, "datasets", "prompts"]].reset_index()
+
+
+def points(values: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per checkpoint: measures with standard errors, beside the facts.
+
+    Args:
+        values: as :func:`prompt_values` returns them.
+        facts: as :func:`checkpoint_facts` returns them.
+
+    Raises:
+        UserError: a checkpoint was measured that has no model record.
+
+    """
+    table = facts.merge(mean_over_prompts(values), on=CHECKPOINT, how="right", indicator="_from")
+    if (unknown := table[table["_from"] != "both"]).size:
+        names = ", ".join(sorted(unknown["model"] + " " + unknown["checkpoint"]))
+        raise UserError(f"no model record in the catalog for: {names}")
+    table = table.drop(columns="_from")
+    return table.sort_values(["model", "step", "checkpoint"], ignore_index=True)
