@@ -41,6 +41,18 @@ VARIABLES = {
     "A_swapped": Variable(_PRODUCT, ("float32",), "V_jᵀ J_i U_j, for `swapped`", optional=True),
     "S_full": Variable((*_BLOCK, "k_full"), ("float32",), "all singular values", optional=True),
     "jacobian_norm": Variable(_BLOCK, ("float64",), "‖J‖_F"),
+    "jacobian_norm_error": Variable(
+        _BLOCK,
+        ("float64",),
+        "standard error of ‖J‖_F, 0 where it is exact",
+        optional=True,
+    ),
+    "products": Variable(
+        _BLOCK, ("float32",), "products with J or Jᵀ that the block took", optional=True
+    ),
+    "matrix_free": Variable(
+        _BLOCK, ("float32",), "1: found by block Krylov, 0: from the dense J", optional=True
+    ),
     "svd_residual": Variable(_BLOCK, ("float32",), "max over k of ‖J v_k − s_k u_k‖ / s_1"),
     "gram": Variable(
         ("prompt", "token", "state", "state_other"),

@@ -1,0 +1,332 @@
+"""A model set up for measuring: a batch of prompts in, one dataset of the schema for each out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from blockcoupling.blocks import (
+    BlockCall,
+    Blocks,
+    evaluation,
+    find_blocks,
+    record_decode,
+    record_full,
+)
+from blockcoupling.decompose import AtPrompt, Decomposition, Method, decompose
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
+from blockcoupling.schema import stamp
+from blockcoupling.states import gram, principal_components
+from blockcoupling.tokens import TokenizedPrompt, Tokens, token_pairs
+
+DEFAULT_K = 50
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure, and how exactly.
+
+    Attributes:
+        k: K_max, how many singular triples to keep; None: 50, or d where d < 50.
+        tokens: "last", "all", a list of tokens t (or of pairs (t1, t2), t1 ≤ t2; negative ones
+            count from the end), or {"every": n}.
+        method: "auto", "dense" or "krylov".
+        tolerance: residual ‖J v − s u‖ / s_1 at which the SVD may stop.
+        vectors: keep U and V in the result.
+        swapped: keep V_jᵀ J_i U_j for the mis-coupling variant `swapped`.
+        full: keep all singular values.
+        context: "decode" (one token's decode step, cost independent of the prompt's length),
+            "full" (the whole prompt's pass), or "auto": "full" only where a model cannot decode.
+        seed: of the iteration's random start.
+    """
+
+    k: int | None = None
+    tokens: Tokens = "last"
+    method: Method = "auto"
+    tolerance: float = 1e-4
+    vectors: bool = False
+    swapped: bool = False
+    full: bool = False
+    context: Literal["auto", "decode", "full"] = "auto"
+    seed: int = 0
+
+
+@dataclass
+class Instrument:
+    """A model set up for measuring; keeps what it has learned about the model between batches.
+
+    Attributes:
+        model: weights in float32 or float64.
+        settings: what to measure.
+        identity: attributes for the store that only the caller knows (model_id, revision, …).
+        methods: method per block once chosen; the first batch chooses, so that every later batch,
+            and a resumed job that is handed them, does the same arithmetic.
+    """
+
+    model: nn.Module
+    settings: Settings
+    identity: dict[str, Any] = field(default_factory=dict)
+    methods: list[str] | None = None
+    _blocks: Blocks | None = None
+    _decode: bool | None = None
+
+    def blocks(self, example: TokenizedPrompt) -> Blocks:
+        """The model's blocks (found on the first call)."""
+        if self._blocks is None:
+            with evaluation(self.model):
+                self._blocks = find_blocks(self.model, self._on_device(example.input_ids[:, :8]))
+        return self._blocks
+
+    def check(self, prompts: Sequence[TokenizedPrompt]) -> int:
+        """Check everything that can be wrong before long work starts; return K_max.
+
+        Raises:
+            UserError: listing all that is wrong.
+        """
+        if not prompts:
+            raise UserError("there is no prompt to measure")
+        d = self.blocks(prompts[0]).dimension
+        wrong = []
+        if self.settings.k is not None and not 1 <= self.settings.k <= d:
+            wrong.append(
+                f"k = {self.settings.k}: this model's residual stream is d = {d} wide, so a "
+                f"Jacobian has 1 … {d} singular triples. Choose k ≤ {d}."
+            )
+        limit = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        for prompt in prompts:
+            length = prompt.input_ids.shape[1]
+            if isinstance(limit, int) and 0 < limit < length:
+                wrong.append(
+                    f"prompt {prompt.id!r} has {length} tokens, the model's context holds {limit}. "
+                    "Shorten or remove it."
+                )
+            else:
+                try:
+                    token_pairs(self.settings.tokens, length)
+                except UserError as error:
+                    wrong.append(f"prompt {prompt.id!r}: {error}")
+        if wrong:
+            raise UserError("\n".join(wrong))
+        return self.settings.k or min(DEFAULT_K, d)
+
+    def measure(self, prompts: Sequence[TokenizedPrompt]) -> list[xr.Dataset]:
+        """Measure a batch of prompts together; one dataset of the schema for each.
+
+        Raises:
+            MeasurementError: naming block and prompt.
+        """
+        blocks = self.blocks(prompts[0])
+        k = self.settings.k or min(DEFAULT_K, blocks.dimension)
+        with evaluation(self.model):
+            states = [self._states(blocks, prompt) for prompt in prompts]
+            pairs = [token_pairs(self.settings.tokens, p.input_ids.shape[1]) for p in prompts]
+            points = [_Point(i, a, b) for i, many in enumerate(pairs) for a, b in many]
+            self._record(blocks, prompts, states, points)
+            try:
+                found = decompose(
+                    lambda block: _operator(points, block),
+                    len(blocks),
+                    k,
+                    method=self.settings.method if self.methods is None else self.methods,
+                    tolerance=self.settings.tolerance,
+                    swapped=self.settings.swapped,
+                    full=self.settings.full,
+                    seed=self.settings.seed,
+                )
+            except AtPrompt as error:
+                name = prompts[_in_operator_order(points)[error.prompt].prompt].id
+                raise MeasurementError(f"prompt {name!r}, {error}") from error
+            except MeasurementError as error:
+                names = ", ".join(repr(p.id) for p in prompts)
+                raise MeasurementError(f"prompt {names}: {error}") from error
+        self.methods = self.methods or found.methods
+        order = _in_operator_order(points)
+        return [
+            self._dataset(
+                prompt,
+                pairs[i],
+                states[i],
+                found,
+                [order.index(point) for point in points if point.prompt == i],
+            )
+            for i, prompt in enumerate(prompts)
+        ]
+
+    def _on_device(self, ids: Tensor) -> Tensor:
+        return ids.to(next(self.model.parameters()).device)
+
+    def _states(
+        self, blocks: Blocks, prompt: TokenizedPrompt
+    ) -> Float[np.ndarray, "token state embed"]:
+        """X^0 … X^L of every token of a prompt, taken at the blocks, float64."""
+        calls = record_full(self.model, blocks, self._on_device(prompt.input_ids))
+        states = [calls[0].input, *(call.output for call in calls)]
+        array = torch.stack([s[0] for s in states], dim=1).double().cpu().numpy()
+        if not np.isfinite(array).all():
+            state = int(np.argwhere(~np.isfinite(array))[0][1])
+            raise MeasurementError(
+                f"prompt {prompt.id!r}: the hidden state after block {state} is not finite"
+            )
+        return array
+
+    def _record(
+        self,
+        blocks: Blocks,
+        prompts: Sequence[TokenizedPrompt],
+        states: Sequence[Float[np.ndarray, "token state embed"]],
+        points: Sequence[_Point],
+    ) -> None:
+        """Record, for every point, the calls of all blocks that it is linearized at."""
+        for point in points:
+            ids = self._on_device(prompts[point.prompt].input_ids[:, : point.token_out + 1])
+            if point.token_in == point.token_out and self._can_decode(blocks, ids):
+                point.calls, _ = record_decode(self.model, blocks, ids)
+                point.decoded = True
+                _same_trajectory(point, states[point.prompt], prompts[point.prompt].id)
+            else:
+                point.calls = record_full(self.model, blocks, ids)
+
+    def _can_decode(self, blocks: Blocks, ids: Tensor) -> bool:
+        if self.settings.context == "full":
+            return False
+        if self._decode is None:
+            try:
+                record_decode(self.model, blocks, ids)
+                self._decode = True
+            except UserError:
+                if self.settings.context == "decode":
+                    raise
+                self._decode = False
+        return self._decode
+
+    def _dataset(
+        self,
+        prompt: TokenizedPrompt,
+        pairs: Sequence[tuple[int, int]],
+        states: Float[np.ndarray, "token state embed"],
+        found: Decomposition,
+        rows: list[int],
+    ) -> xr.Dataset:
+        block = ("prompt", "pair", "block")
+
+        def of(values: Tensor, dtype: Any = np.float32) -> np.ndarray:
+            return values[rows].numpy().astype(dtype)[None]
+
+        pca, explained = principal_components(states)
+        variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+            "S": ((*block, "k"), of(found.S)),
+            "A": ((*block, "block_other", "k", "k_other"), of(found.A)),
+            "jacobian_norm": (block, of(found.norm, np.float64)),
+            "jacobian_norm_error": (block, of(found.norm_error, np.float64)),
+            "svd_residual": (block, of(found.residual)),
+            "gram": (("prompt", "token", "state", "state_other"), gram(states)[None]),
+            "pca": (("prompt", "token", "state", "component"), pca.astype(np.float32)[None]),
+            "pca_explained": (("prompt", "component"), explained.astype(np.float32)[None]),
+        }
+        if found.A_swapped is not None:
+            variables["A_swapped"] = (variables["A"][0], of(found.A_swapped))
+        if found.S_full is not None:
+            variables["S_full"] = ((*block, "k_full"), of(found.S_full))
+        if self.settings.vectors:
+            variables["U"] = ((*block, "embed", "k"), of(found.U))
+            variables["V"] = ((*block, "embed", "k"), of(found.V))
+        products = np.broadcast_to(
+            np.array(found.products, np.float32), (1, len(pairs), len(found.products))
+        )
+        free = np.array([how == "krylov" for how in found.methods], np.float32)
+        variables["products"] = (block, np.array(products))
+        variables["matrix_free"] = (block, np.array(np.broadcast_to(free, products.shape)))
+        tokens, count, k = len(states), len(found.methods), found.S.shape[-1]
+        coordinates: dict[str, Any] = {
+            "prompt": np.array([prompt.id], dtype=object),
+            "pair": np.arange(len(pairs)),
+            "token_in": (("prompt", "pair"), np.array([[a for a, _ in pairs]])),
+            "token_out": (("prompt", "pair"), np.array([[b for _, b in pairs]])),
+            "block": np.arange(1, count + 1),
+            "block_other": np.arange(1, count + 1),
+            "k": np.arange(1, k + 1),
+            "k_other": np.arange(1, k + 1),
+            "token": np.arange(tokens),
+            "token_text": (("prompt", "token"), np.array([prompt.token_text], dtype=object)),
+            "tokens": (("prompt",), np.array([tokens])),
+            "state": np.arange(count + 1),
+            "state_other": np.arange(count + 1),
+            "component": np.arange(1, 3),
+        }
+        if found.S_full is not None:
+            coordinates["k_full"] = np.arange(1, found.S_full.shape[-1] + 1)
+        return xr.Dataset(variables, coordinates, self._attributes(sorted(set(found.attention))))
+
+    def _attributes(self, attention: Iterable[str]) -> dict[str, Any]:
+        weights = next(p for p in self.model.parameters() if p.is_floating_point())
+        return {
+            **stamp(),
+            "model_id": getattr(getattr(self.model, "config", None), "_name_or_path", "") or "",
+            "revision": None,
+            "weight_dtype": str(weights.dtype).removeprefix("torch."),
+            "quantization": None,
+            "attention": "+".join(attention),
+            "method": self.settings.method,
+            "tolerance": self.settings.tolerance,
+            "seed": self.settings.seed,
+            "torch_version": version("torch"),
+            "transformers_version": version("transformers"),
+            **self.identity,
+        }
+
+
+@dataclass(eq=False)
+class _Point:
+    """One Jacobian's place: a prompt and a pair of its tokens, with the recorded block calls."""
+
+    prompt: int
+    token_in: int
+    token_out: int
+    calls: list[BlockCall] = field(default_factory=list)
+    decoded: bool = False
+
+
+def _in_operator_order(points: Sequence[_Point]) -> list[_Point]:
+    return [p for p in points if p.decoded] + [p for p in points if not p.decoded]
+
+
+def _operator(points: Sequence[_Point], block: int) -> Operator:
+    """The Jacobians of one block at all points: decoded tokens together, the others one by one."""
+    members: list[Operator] = []
+    if decoded := [p.calls[block] for p in points if p.decoded]:
+        members.append(same_token(decoded))
+    for p in points:
+        if not p.decoded:
+            member = between_tokens(p.calls[block], p.token_in, p.token_out)
+            member.attention = "full-sequence"
+            members.append(member)
+    return members[0] if len(members) == 1 else StackedOperator(members)
+
+
+def _same_trajectory(
+    point: _Point, states: Float[np.ndarray, "token state embed"], prompt: str
+) -> None:
+    """Check that decoding a token gave the hidden states of the whole prompt's pass.
+
+    Rounding grows through the blocks: 1e4 eps of the state's norm (1e-3 in float32) allows for
+    it, and a token seen at another position or past another context is off by far more.
+    """
+    decoded = point.calls[-1].output[0, -1].double().cpu().numpy()
+    whole = states[point.token_out, -1]
+    eps = torch.finfo(point.calls[-1].output.dtype).eps
+    error = float(np.linalg.norm(decoded - whole) / np.linalg.norm(whole))
+    if not error <= 1e4 * eps:
+        raise MeasurementError(
+            f"prompt {prompt!r}: decoding token {point.token_out} with a cache gives another "
+            f"hidden state than the whole prompt does (relative difference {error:.1e}). Measure "
+            "this model with context='full'."
+        )

@@ -1,0 +1,360 @@
+"""A block at a point as a linear operator: J V, Jᵀ U, and J itself.
+
+The residual Jacobian of block l from token t1 to token t2 is ∂f(X)_{t2}/∂x_{t1} with f = F − id
+(arXiv 2407.07810): for t1 = t2 the Jacobian of the block minus the identity, for t1 < t2 the
+Jacobian itself, since the skip connection does not cross tokens.
+
+Vector-Jacobian products come from one backward pass through the graph of a single forward pass,
+mapped over cotangents: the forward pass is paid once and a weight is read once for all of them.
+Jacobian-vector products differentiate that (linear) backward pass once more; no forward-mode rules
+are needed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from blockcoupling.attention import Context, UnsupportedAttention, attend_to
+from blockcoupling.blocks import BlockCall
+from blockcoupling.errors import MeasurementError
+
+Vectors = Float[Tensor, "prompt embed k"]
+
+
+class Operator(ABC):
+    """Jacobians of one block for a batch of prompts; matrices are never assumed to exist.
+
+    Attributes:
+        prompts: P, the number of Jacobians side by side.
+        dimension: d; every Jacobian is d × d.
+        dtype, device: of the vectors it takes and gives.
+        products: matrix-vector products done so far, per prompt.
+        attention: how the block attended: "one-token" (context held apart) or "eager".
+    """
+
+    prompts: int
+    dimension: int
+    dtype: torch.dtype
+    device: torch.device
+    products: int = 0
+    attention: str = "eager"
+
+    @abstractmethod
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v for every prompt: (prompt, d, k) → (prompt, d, k)."""
+
+    @abstractmethod
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u for every prompt: (prompt, d, k) → (prompt, d, k)."""
+
+    @abstractmethod
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt, rows = output, columns = input."""
+
+
+class DenseOperator(Operator):
+    """Jacobians that exist as matrices (prompt, d, d)."""
+
+    def __init__(self, jacobian: Float[Tensor, "prompt embed embed"]) -> None:
+        self._jacobian = jacobian
+        self.prompts, self.dimension, _ = jacobian.shape
+        self.dtype, self.device = jacobian.dtype, jacobian.device
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v."""
+        self.products += v.shape[-1]
+        return self._jacobian @ v
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u."""
+        self.products += u.shape[-1]
+        return self._jacobian.mT @ u
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """The matrices themselves."""
+        return self._jacobian
+
+
+class BlockJacobian(Operator):
+    """The Jacobian of a function of one token's state, by automatic differentiation.
+
+    Args:
+        function: (prompt, d) → (prompt, d), prompts independent of each other.
+        point: where it is linearized, (prompt, d).
+        residual: subtract the identity (same-token Jacobians of a block with a skip connection).
+        rows: how many cotangents to send through the graph at a time, all prompts counted.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Float[Tensor, "prompt embed"]], Float[Tensor, "prompt embed"]],
+        point: Float[Tensor, "prompt embed"],
+        residual: bool,
+        rows: int,
+    ) -> None:
+        self.prompts, self.dimension = point.shape
+        self.dtype, self.device = point.dtype, point.device
+        self._residual = residual
+        self._rows = max(1, rows // self.prompts)
+        with torch.enable_grad():
+            self._x = point.detach().clone().requires_grad_(True)
+            self._y = function(self._x)
+        if not self._y.requires_grad:
+            raise MeasurementError(
+                "the block's output has no gradient with respect to its input (a kernel without "
+                "autograd, as quantized layers have; load the model with dequantized weights)"
+            )
+        self._transposed: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def output(self) -> Float[Tensor, "prompt embed"]:
+        """The block's output at the point, (prompt, d)."""
+        return self._y.detach()
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u by backward passes."""
+        pulled = self._pull(self._y, self._x, u)
+        return pulled - u if self._residual else pulled
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v, the derivative of the linear map u ↦ Jᵀ u."""
+        if self._transposed is None:
+            with torch.enable_grad():
+                u = torch.zeros_like(self._y, requires_grad=True)
+                (pulled,) = torch.autograd.grad(self._y, self._x, u, create_graph=True)
+            self._transposed = (pulled, u)
+        pulled, u = self._transposed
+        pushed = self._pull(pulled, u, v)
+        return pushed - v if self._residual else pushed
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J, a block of rows at a time."""
+        d = self.dimension
+        jacobian = torch.empty(self.prompts, d, d, dtype=self.dtype, device=self.device)
+        for start in range(0, d, self._rows):
+            rows = min(self._rows, d - start)
+            unit = torch.zeros(rows, self.prompts, d, dtype=self.dtype, device=self.device)
+            index = torch.arange(rows, device=self.device)
+            unit[index, :, start + index] = 1
+            pulled = self._vjp(self._y, self._x, unit)
+            jacobian[:, start : start + rows] = pulled.transpose(0, 1)
+        if self._residual:
+            jacobian.diagonal(dim1=1, dim2=2).sub_(1)
+        self.products += d
+        return jacobian
+
+    def _pull(self, output: Tensor, leaf: Tensor, vectors: Vectors) -> Vectors:
+        k = vectors.shape[-1]
+        self.products += k
+        cotangents = vectors.permute(2, 0, 1).contiguous()
+        parts = [self._vjp(output, leaf, part) for part in cotangents.split(self._rows)]
+        return torch.cat(parts).permute(1, 2, 0)
+
+    @staticmethod
+    def _vjp(
+        output: Float[Tensor, "prompt embed"],
+        leaf: Float[Tensor, "prompt embed"],
+        cotangents: Float[Tensor, "k prompt embed"],
+    ) -> Float[Tensor, "k prompt embed"]:
+        def one(cotangent: Tensor) -> Tensor:
+            return torch.autograd.grad(output, leaf, cotangent, retain_graph=True)[0]
+
+        return torch.vmap(one)(cotangents)
+
+
+class StackedOperator(Operator):
+    """Several operators side by side, their prompts in order."""
+
+    def __init__(self, members: Sequence[Operator]) -> None:
+        self._members = list(members)
+        first = self._members[0]
+        self.prompts = sum(m.prompts for m in self._members)
+        self.dimension, self.dtype, self.device = first.dimension, first.dtype, first.device
+        names = sorted({m.attention for m in self._members})
+        self.attention = "+".join(names)
+
+    def _each(self, act: Callable[[Operator, Tensor], Tensor], vectors: Vectors) -> Vectors:
+        self.products += vectors.shape[-1]
+        parts = vectors.split([m.prompts for m in self._members])
+        return torch.cat([act(m, part) for m, part in zip(self._members, parts, strict=True)])
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v."""
+        return self._each(lambda m, part: m.matmat(part), v)
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u."""
+        return self._each(lambda m, part: m.adjoint(part), u)
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt."""
+        self.products += self.dimension
+        return torch.cat([m.dense() for m in self._members])
+
+
+def rows_at_once(dimension: int, tokens: int) -> int:
+    """How many cotangents to send through a block together.
+
+    Enough that its matrix products run near their peak rate (a few hundred rows), few enough that
+    the widest intermediates (about 4d per token and cotangent, a handful alive) stay below the
+    size of some Jacobians.
+
+    Args:
+        dimension: d.
+        tokens: how many tokens' states and context carry gradients (1 where the context is
+            constant).
+    """
+    return max(16, min(384, dimension // 2, 400_000_000 // (16 * dimension * tokens)))
+
+
+def same_token(calls: Sequence[BlockCall]) -> Operator:
+    """The Jacobians of a block from each prompt's last token to itself, minus the identity.
+
+    The block is called at exactly the arguments it was recorded with. Where its attention can be
+    replaced by one that holds the context constant, and gives the same output and the same
+    gradient, it is; the operator's `attention` says which was used.
+
+    Args:
+        calls: one decode call of the same block per prompt (`blocks.record_decode`).
+    """
+    own = [_eager(call) for call in calls]
+    fast = _one_token(calls)
+    if fast is not None and _agree(fast, calls, own):
+        return fast
+    return own[0] if len(own) == 1 else StackedOperator(own)
+
+
+def between_tokens(call: BlockCall, token_in: int, token_out: int) -> BlockJacobian:
+    """The Jacobian of a block from one token of a prompt to another (or to itself).
+
+    Args:
+        call: a call on the whole prompt (`blocks.record_full`).
+        token_in: t1, the token whose state is varied.
+        token_out: t2 ≥ t1, the token whose state is read.
+
+    Raises:
+        ValueError: if t1 > t2 (exactly zero in a causal model) or out of range.
+    """
+    tokens = call.input.shape[1]
+    if not 0 <= token_in <= token_out < tokens:
+        raise ValueError(f"tokens {token_in} → {token_out} of a prompt of {tokens}: need t1 ≤ t2")
+    before, after = call.input[:, :token_in], call.input[:, token_in + 1 :]
+
+    def function(x: Tensor) -> Tensor:
+        return call(torch.cat([before, x[:, None], after], dim=1))[:, token_out]
+
+    d = call.input.shape[-1]
+    return BlockJacobian(
+        function,
+        call.input[:, token_in],
+        residual=token_in == token_out,
+        rows=rows_at_once(d, tokens),
+    )
+
+
+def _eager(call: BlockCall) -> BlockJacobian:
+    cache = call.cache()
+    context = 0 if cache is None else cache.get_seq_length()
+    return BlockJacobian(
+        lambda x: call(x[:, None])[:, 0],
+        call.input[:, 0],
+        residual=True,
+        rows=rows_at_once(call.input.shape[-1], 1 + context),
+    )
+
+
+def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
+    """The operator with the context held constant, all prompts at once; None if not possible."""
+    caches = [call.cache() for call in calls]
+    if any(cache is None or not hasattr(cache, "layers") for cache in caches):
+        return None
+    merged = _merge(calls)
+    if merged is None:
+        return None
+    context = Context([cache for cache in caches if cache is not None])
+    call = merged.with_cache(context)
+
+    def function(x: Tensor) -> Tensor:
+        with attend_to(context, call.block):
+            return call(x[:, None])[:, 0]
+
+    try:
+        operator = BlockJacobian(
+            function,
+            call.input[:, 0],
+            residual=True,
+            rows=rows_at_once(call.input.shape[-1], 1),
+        )
+    except UnsupportedAttention:
+        return None
+    if context.updates != 1 or context.uses != 1:
+        return None
+    operator.attention = "one-token"
+    return operator
+
+
+def _merge(calls: Sequence[BlockCall]) -> BlockCall | None:
+    """One call for several prompts, where their arguments can be put side by side."""
+    first = calls[0]
+    if len(calls) == 1:
+        return first
+    try:
+        args = tuple(_side_by_side([c.args[i] for c in calls]) for i in range(len(first.args)))
+        kwargs = {key: _side_by_side([c.kwargs[key] for c in calls]) for key in first.kwargs}
+    except UnsupportedAttention:
+        return None
+    return replace(
+        first,
+        args=args,
+        kwargs=kwargs,
+        input=torch.cat([c.input for c in calls]),
+        output=torch.cat([c.output for c in calls]),
+    )
+
+
+def _side_by_side(values: list) -> object:
+    """Put one argument of several calls side by side along the batch."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        if first.ndim == 4 and all(not v.any() for v in values) and first.is_floating_point():
+            return None  # a mask that hides nothing: the padding is hidden by the context's bias
+        if first.ndim == 0 or any(v.shape != first.shape for v in values):
+            raise UnsupportedAttention("arguments of different shapes")
+        if all(torch.equal(v, first) for v in values) and first.shape[0] != 1:
+            return first
+        if first.shape[0] != 1:
+            raise UnsupportedAttention("an argument without a batch dimension")
+        return torch.cat(values)
+    if isinstance(first, tuple | list):
+        return tuple(_side_by_side([v[i] for v in values]) for i in range(len(first)))
+    plain = first is None or isinstance(first, bool | int | float | str)
+    if plain and any(v != first for v in values):
+        raise UnsupportedAttention("arguments that differ between prompts")
+    return first
+
+
+def _agree(fast: BlockJacobian, calls: Sequence[BlockCall], own: Sequence[BlockJacobian]) -> bool:
+    """Whether the fast operator has the recorded output and the eager gradient, to rounding.
+
+    Rounding is that of sums over d in float32 (1.2e-7 × a few hundred); a different attention
+    (another scale, a missing bias) is off by far more.
+    """
+    eps = torch.finfo(fast.dtype).eps
+    y = torch.cat([call.output[:, -1] for call in calls])
+    x = torch.cat([call.input[:, -1] for call in calls])
+    error = (fast.output - y).norm(dim=1)
+    if not bool((error <= 1e3 * eps * (y - x).norm(dim=1) + 30 * eps * y.norm(dim=1)).all()):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(len(calls), fast.dimension, 1, generator=generator, dtype=torch.float64)
+    probe = probe.to(fast.device, fast.dtype)
+    mine = fast.adjoint(probe)
+    theirs = torch.cat([o.adjoint(p[None]) for o, p in zip(own, probe, strict=True)])
+    difference = (mine - theirs).flatten(1).norm(dim=1)
+    return bool((difference <= 1e4 * eps * theirs.flatten(1).norm(dim=1)).all())

@@ -1,0 +1,202 @@
+"""One model and a few prompts, without the workflow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import xarray as xr
+from torch import nn
+
+from blockcoupling.instrument import Instrument, Settings
+from blockcoupling.schema import combine, validate
+from blockcoupling.tokens import tokenize
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: Callable[[str], Any],
+    prompts: Sequence[str],
+    k: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    batch: int = 8,
+    progress: Callable[[], object] = lambda: None,
+    **settings: Any,
+) -> xr.Dataset:
+    """Measure prompts: singular triples of every block's residual Jacobian, A_ij, trajectories.
+
+    Args:
+        model: a causal transformer (Hugging Face or alike), weights in float32 or float64; others
+            are measured on a float32 copy.
+        tokenizer: any callable text → input_ids, or → a mapping that holds them.
+        prompts: the texts.
+        k: K_max; by default 50, or d where d < 50.
+        dtype: measure on a copy of the model with weights of this type.
+        batch: how many prompts go through a block together.
+        progress: called after every prompt.
+        settings: further fields of `Settings`.
+
+    Returns:
+        The dataset of docs/schema.md, prompts named p0, p1, …
+
+    Raises:
+        UserError: for prompts or settings that cannot be measured on this model.
+        MeasurementError: where a number cannot be trusted; names block and prompt.
+    """
+    model = in_precision(model, dtype)
+    chosen = Settings(k=k, **settings)
+    tokenized = [tokenize(tokenizer, text, f"p{i}") for i, text in enumerate(prompts)]
+    instrument = Instrument(model, chosen)
+    instrument.check(tokenized)
+    parts: list[xr.Dataset] = []
+    for start in range(0, len(tokenized), batch):
+        for part in instrument.measure(tokenized[start : start + batch]):
+            parts.append(part)
+            progress()
+    ds = combine(parts)
+    validate(ds)
+    return ds
+
+
+def in_precision(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """The model itself where its weights are float32 or float64 (or `dtype`), else a copy."""
+    own = next(p.dtype for p in model.parameters() if p.is_floating_point())
+    wanted = dtype or (own if own in (torch.float32, torch.float64) else torch.float32)
+    return model if own == wanted else copy.deepcopy(model).to(wanted)
+
+
+def resolve_device(name: str) -> str:
+    """Turn "auto" into the accelerator's name where there is one, else "cpu"."""
+    if name != "auto":
+        return name
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found is not None else "cpu"
+
+
+def summary(ds: xr.Dataset, k: int, variant: str = "frobenius") -> pd.DataFrame:
+    """One row per prompt and pair: coupling, adjacent blocks, s_1, regularity of the last token.
+
+    Args:
+        ds: a dataset of the schema.
+        k: how many singular vectors are compared.
+        variant: of the mis-coupling.
+    """
+    from blockcoupling.reduce.coupling import miscoupling
+    from blockcoupling.reduce.trajectory import expodistance, line_shape_score
+
+    m = miscoupling(ds, k=k, variant=variant)
+    distance = abs(m["block"] - m["block_other"])
+    rows = []
+    lss, ed = line_shape_score(ds), expodistance(ds)
+    for p, prompt in enumerate(ds["prompt"].values):
+        for q in range(ds.sizes["pair"]):
+            t1, t2 = (int(ds[name].values[p, q]) for name in ("token_in", "token_out"))
+            if t1 < 0:
+                continue
+            matrix = m.isel(prompt=p, pair=q)
+            rows.append(
+                {
+                    "prompt": str(prompt),
+                    "tokens": int(ds["tokens"].values[p]),
+                    "token_in": t1,
+                    "token_out": t2,
+                    "coupling": -float(matrix.where(distance > 0).mean()),
+                    "adjacent": -float(matrix.where(distance == 1).mean()),
+                    "s_1 (median block)": float(ds["S"][p, q, :, 0].median()),
+                    "line_shape_score": float(lss[p, t2]),
+                    "expodistance": float(ed[p, t2]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def measure_to_table_and_picture(
+    model: str,
+    prompts: Sequence[str],
+    *,
+    k: int = 10,
+    variant: str = "frobenius",
+    token: str = "last",
+    picture: Path | None = None,
+    dtype: str = "float32",
+    method: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+) -> pd.DataFrame:
+    """What `blockcoupling measure` does: load, measure, draw the mean mis-coupling matrix.
+
+    Args:
+        model: a directory, or a hub id (with `@revision`).
+        prompts: the texts.
+        k: how many singular vectors are compared.
+        variant: of the mis-coupling.
+        token: "last", "all", or a position.
+        picture: where to write the matrix; none if None.
+        dtype: "float32" or "float64".
+        method: "auto", "dense" or "krylov".
+        device: "auto", "cpu", "cuda", …
+        revision: of a hub model.
+
+    Returns:
+        The table of `summary`.
+
+    Raises:
+        UserError: if the model, a prompt or an option cannot be used.
+    """
+    from blockcoupling.errors import UserError
+    from blockcoupling.models import load_model, model_record, spec_from_argument
+    from blockcoupling.progress import Progress
+
+    if token not in ("last", "all") and not token.lstrip("-").isdigit():
+        raise UserError(f"--token {token!r}: give last, all, or a position such as 0 or -1")
+    name = f"{model}@{revision}" if revision else model
+    record = model_record(spec_from_argument(name))
+    loaded, tokenizer = load_model(record, device=resolve_device(device))
+    with Progress(len(prompts), "measuring", "prompt") as progress:
+        ds = measure(
+            loaded,
+            tokenizer,
+            prompts,
+            k,
+            tokens=token if token in ("last", "all") else [int(token)],
+            method=method,
+            swapped=variant == "swapped",
+            progress=progress.advance,
+            dtype=getattr(torch, dtype),
+        )
+    if picture is not None:
+        draw(ds, k, variant, name, picture)
+    return summary(ds, k, variant)
+
+
+def draw(ds: xr.Dataset, k: int, variant: str, title: str, picture: Path) -> None:
+    """Write the L × L mis-coupling matrix, mean over prompts and pairs, as one picture."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    from blockcoupling.reduce.coupling import miscoupling
+
+    mean = miscoupling(ds, k=k, variant=variant).mean(["prompt", "pair"])
+    figure, axes = plt.subplots(figsize=(5.4, 4.4), layout="constrained")
+    edge = ds.sizes["block"] + 0.5
+    image = axes.imshow(
+        mean.values,
+        cmap="viridis_r",
+        vmin=0,
+        extent=(0.5, edge, edge, 0.5),
+        interpolation="nearest",
+    )
+    axes.set(xlabel="block j (singular vectors)", ylabel="block i (Jacobian)", title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    prompts = ds.sizes["prompt"]
+    label = f"mis-coupling $m_{{{k}}}(i, j)$, {variant}, {prompts} prompt{'s' * (prompts > 1)}"
+    figure.colorbar(image, ax=axes, label=label)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=200)
+    plt.close(figure)
