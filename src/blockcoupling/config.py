@@ -1,0 +1,179 @@
+"""Reading a study's configuration, and saying everything that is wrong with it at once.
+
+Light on purpose (no torch, no transformers): every job of a workflow reads the configuration.
+"""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from blockcoupling.errors import UserError
+from blockcoupling.local import checkpoint_facts, checkpoint_problems
+from blockcoupling.prompts import Prompt, load_prompts
+from blockcoupling.study import Study
+from blockcoupling.study.datasets import Dataset, HubDataset
+from blockcoupling.study.models import LocalModel, Model, TrainedModel
+from blockcoupling.study.steps import Extract, HarnessTask
+
+__all__ = ["Study", "load_config"]
+
+
+def load_config(source: str | Path | Mapping[str, Any]) -> Study:
+    """Read and check a configuration: a YAML file, or the mapping that one holds.
+
+    Everything that can be known without a network is checked: keys and values, values that do not
+    fit together, directories and files that are missing, broken lines and empty prompts in prompt
+    files, K_max larger than a model's dimension, models with fewer than two blocks.
+
+    Raises:
+        UserError: listing every mistake found, one a line.
+    """
+    if isinstance(source, Mapping):
+        origin, data = "the configuration", dict(source)
+    else:
+        origin, data = str(source), _read(Path(source))
+    study = None
+    problems: list[str] = []
+    try:
+        study = Study.model_validate(data)
+        problems += study.inconsistencies()
+    except ValidationError as error:
+        problems += [_sentence(line) for line in error.errors()]
+    problems += _problems_outside(data)
+    if study is None or problems:
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise UserError("\n".join([f"{origin} has {count}:", *(f"  - {p}" for p in problems)]))
+    return study
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+class _Loader(yaml.SafeLoader):
+    """A YAML loader that refuses a key given twice, where PyYAML keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no configuration: it should be a mapping with models: ...")
+    return data
+
+
+def _sentence(line: Any) -> str:
+    """One mistake found by pydantic, as `where: what`."""
+    where = [str(part) for part in line["loc"] if part != "[key]"]
+    message = line["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if message.startswith("String should match pattern '^[A-Za-z0-9][A-Za"):
+        message = "a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
+    if message == "Field required":
+        return f"{'.'.join(where)}: is missing"
+    if line["type"] == "mistake" and isinstance(line["input"], str | int | float):
+        message += "" if "did you mean" in message else f" (not {line['input']!r})"
+    return f"{'.'.join(where)}: {message}" if where else message
+
+
+# ------------------------------------------------------------------ what the file system can tell
+
+
+def _problems_outside(data: Mapping[str, Any]) -> list[str]:
+    """Mistakes that the files show, of each section that is right in itself."""
+    found = []
+    extract = _parsed(Extract, data.get("extract", {}))
+    models = _entries(data, "models", Model)
+    for name, section in models:
+        found += _model_problems(f"models.{name}", section, extract)
+    for name, section in _entries(data, "datasets", Dataset):
+        if not isinstance(section, HubDataset):
+            prompts, problems = _loaded(section.model_dump(mode="json"))
+            found += [f"datasets.{name}: {problem}" for problem in problems]
+            found += _too_long(f"datasets.{name}", prompts, models)
+    score = data.get("score", {})
+    for name, task in _entries(score if isinstance(score, Mapping) else {}, "harness", HarnessTask):
+        if task.path is not None:
+            spec = {"source": "jsonl", "path": str(task.path), "template": task.template}
+            found += [f"score.harness.{name}: {problem}" for problem in _loaded(spec)[1]]
+    return found
+
+
+def _parsed(kind: Any, value: Any) -> Any:
+    """The section, or None where pydantic has complained about it already."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _entries(data: Mapping[str, Any], key: str, kind: Any) -> list[tuple[str, Any]]:
+    sections = data.get(key, {})
+    if not isinstance(sections, Mapping):
+        return []
+    parsed = ((name, _parsed(kind, section)) for name, section in sections.items())
+    return [(name, section) for name, section in parsed if section is not None]
+
+
+def _model_problems(where: str, section: Any, extract: Extract | None) -> list[str]:
+    found: list[str] = []
+    dimensions: set[int] = set()
+    if isinstance(section, TrainedModel):
+        dimensions.add(section.train.hidden_size)
+    elif isinstance(section, LocalModel):
+        for directory in section.trained_checkpoints().values():
+            problems = checkpoint_problems(directory, allow_pickle=section.allow_pickle)
+            found += [f"{where}: {problem}" for problem in problems]
+            if not problems:
+                facts = checkpoint_facts(directory)
+                dimensions |= {d for d in [facts["dimension"]] if d is not None}
+        if section.tokenizer is not None and not section.tokenizer.is_dir():
+            found.append(f"{where}.tokenizer: there is no directory {section.tokenizer}")
+    for d in sorted(dimensions):
+        if extract is not None and extract.k_for(d) > d:
+            found.append(
+                f"extract.k: {extract.k} is larger than the dimension {d} of {where}; lower it to "
+                f"{d}, or set extract.k_when_smaller: d"
+            )
+    return found
+
+
+def _loaded(spec: dict[str, Any]) -> tuple[list[Prompt], list[str]]:
+    try:
+        return load_prompts(spec), []
+    except UserError as error:
+        return [], str(error).splitlines()
+
+
+def _too_long(where: str, prompts: list[Prompt], models: list[tuple[str, Any]]) -> list[str]:
+    """Prompts beyond the context of models trained here, whose tokens are bytes."""
+    sizes = {prompt.id: len(prompt.text.encode()) for prompt in prompts}
+    found = []
+    for name, model in models:
+        if isinstance(model, TrainedModel):
+            long = [f"{i} ({n})" for i, n in sizes.items() if n > model.train.context]
+            if long:
+                more = f" and {len(long) - 3} more" if len(long) > 3 else ""
+                found.append(
+                    f"{where}: prompts have more bytes than models.{name}.train.context = "
+                    f"{model.train.context}: {', '.join(long[:3])}{more}"
+                )
+    return found

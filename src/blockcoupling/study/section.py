@@ -1,0 +1,67 @@
+"""What the sections of a configuration share: unknown keys, names, paths, a choice by source."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def did_you_mean(word: object, known: Any) -> str:
+    """`; did you mean X?` for the nearest of `known`, or all of them where none is near."""
+    names = sorted(map(str, known))
+    near = get_close_matches(str(word), names, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; it can be {', '.join(names)}"
+
+
+class Section(BaseModel):
+    """A mapping of the configuration; a key that is not one of its fields is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_nearest_key(cls, data: Any, handler: Any) -> Any:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            lines: list[InitErrorDetails] = []
+            for line in error.errors():
+                message = line["msg"]
+                if line["type"] == "extra_forbidden" and len(line["loc"]) == 1:
+                    message = f"unknown key{did_you_mean(line['loc'][0], cls.model_fields)}"
+                kind = PydanticCustomError("mistake", "{message}", {"message": message})
+                lines.append({"type": kind, "loc": line["loc"], "input": line["input"]})
+            raise ValidationError.from_exception_data(cls.__name__, lines) from None
+
+
+def one_of(sections: Mapping[str, type[Section]], marks: Mapping[str, str]) -> Any:
+    """Validate with the section that `source` names; without `source`, a telling key decides."""
+
+    def parse(data: Any) -> Any:
+        if isinstance(data, tuple(sections.values())):
+            return data
+        if not isinstance(data, Mapping):
+            raise ValueError(f"should be a mapping with a source: {', '.join(sections)}")
+        marked = (marks[key] for key in marks if key in data)
+        source = data.get("source") or next(marked, None)
+        if source is None:
+            raise ValueError(f"source is missing: one of {', '.join(sections)}")
+        if source not in sections:
+            raise ValueError(f"unknown source {source!r}{did_you_mean(source, sections)}")
+        return sections[source].model_validate(data)
+
+    return PlainValidator(parse)

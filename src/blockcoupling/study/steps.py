@@ -1,0 +1,124 @@
+"""The sections of what is done: extract, reduce, score, correlate, figures."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from blockcoupling.study.datasets import Template
+from blockcoupling.study.section import Name, Section, UserPath
+
+DEFAULT_K = 50
+Variant = Literal["frobenius", "absolute", "absolute_trace", "offdiagonal", "swapped"]
+VARIANTS: tuple[Variant, ...] = (
+    "frobenius",
+    "absolute",
+    "absolute_trace",
+    "offdiagonal",
+    "swapped",
+)
+
+
+def _tokens(value: Any) -> Any:
+    match value:
+        case "last" | "all":
+            return value
+        case [_, *_] if all(_is_token(t) or _is_pair(t) for t in value):
+            return value
+        case {"every": int(n), **rest} if n > 0 and not rest:
+            return value
+    raise ValueError(
+        "should be last, all, {every: n}, or a list of tokens t or pairs [t1, t2]; negative ones "
+        "count from the end"
+    )
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_token, value))
+
+
+class Extract(Section):
+    """Which Jacobians are taken and how their singular vectors are found."""
+
+    k: PositiveInt | None = None
+    """Singular triples kept; unset, 50, or the model's dimension where that is smaller."""
+    k_when_smaller: Literal["error", "d"] = "error"
+    """What to do where `k` is larger than the dimension d: refuse, or take d."""
+    tokens: Annotated[Any, PlainValidator(_tokens)] = "last"
+    dtype: Literal["float32", "float64"] = "float32"
+    method: Literal["auto", "dense", "krylov"] = "auto"
+    tolerance: PositiveFloat = 1.0e-4
+    vectors: bool = False
+    device: str = "auto"
+
+    def k_for(self, dimension: int) -> int:
+        """K_max for a model of this dimension; a `k` that is too large stays as it is."""
+        if self.k is None:
+            return min(DEFAULT_K, dimension)
+        return min(self.k, dimension) if self.k_when_smaller == "d" else self.k
+
+
+class Reduce(Section):
+    """Which K and which variants are tabulated."""
+
+    k: list[PositiveInt] = Field(default=[])
+    """Unset: those of 1, 2, 5, 10, 20, 30, 50 that are at most K_max."""
+    variants: list[Variant] = Field(default=list(VARIANTS), min_length=1)
+
+
+class HarnessTask(Section):
+    """A task of lm-evaluation-harness: its own, or multiple choice over a local JSONL file."""
+
+    task: str | None = None
+    """The harness's name for it; unset, the name it has here."""
+    path: UserPath | None = None
+    template: Template | None = None
+    few_shot: NonNegativeInt = 0
+    limit: PositiveInt | None = None
+    """Questions to sample; unset, all."""
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _local_or_not(self) -> "HarnessTask":
+        if (self.path is None) != (self.template is None):
+            raise ValueError("path and template go together: a local file needs to know its form")
+        return self
+
+
+class Score(Section):
+    """How well models do: evaluated here, or recorded in their sections."""
+
+    name: Name = "heldout"
+    """The score that coupling is held against."""
+    metric: Name | None = None
+    heldout: bool = True
+    """Evaluate loss and next-token accuracy on the built-in held-out text."""
+    harness: dict[Name, HarnessTask] = Field(default={})
+
+
+class Correlate(Section):
+    """What is held against the score."""
+
+    k: PositiveInt | None = None
+    """Unset: 10, or the largest tabulated K below it."""
+    variant: Variant = "frobenius"
+    bootstrap: PositiveInt = 2000
+    checkpoints: Literal["all", "final"] = "all"
+    seed: NonNegativeInt | None = None
+    """Seed of the bootstrap; unset, the study's."""
+
+
+class Figures(Section):
+    """How figures are written."""
+
+    formats: list[Literal["pdf", "png", "svg"]] = Field(default=["pdf", "png"], min_length=1)

@@ -1,0 +1,81 @@
+"""The training text: the documentation topics of Python's standard library.
+
+`pydoc_data.topics` (what `help("if")` prints) is in every Python installation, about 0.4 MB of
+English with code. Topics repeat each other's paragraphs; each paragraph is kept once, so that no
+held-out text has been trained on. The text differs a little between Python versions.
+"""
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from blockcoupling.errors import UserError
+
+PASSAGE_BYTES = 1500
+HELDOUT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Consecutive paragraphs of one topic; `number` counts within the topic, from 0."""
+
+    topic: str
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Passages to train on, passages held out, and a line that says which text this is."""
+
+    training: tuple[Passage, ...]
+    heldout: tuple[Passage, ...]
+    source: str
+
+
+@cache
+def corpus() -> Corpus:
+    """The corpus of the running Python; every tenth passage is held out.
+
+    Raises:
+        UserError: this Python has been installed without `pydoc_data`.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise UserError(
+            "this Python has no pydoc_data, the text that the built-in study is trained on; "
+            "install the complete standard library (Debian and Ubuntu: libpython3-stdlib)"
+        ) from error
+    passages = tuple(split_passages(topics))
+    digest = hashlib.sha256("\0".join(p.text for p in passages).encode()).hexdigest()[:12]
+    return Corpus(
+        training=tuple(p for n, p in enumerate(passages) if (n + 1) % HELDOUT_EVERY),
+        heldout=passages[HELDOUT_EVERY - 1 :: HELDOUT_EVERY],
+        source=f"pydoc_data.topics of Python {platform.python_version()}, sha256 {digest}",
+    )
+
+
+def split_passages(topics: Mapping[str, str], size: int = PASSAGE_BYTES) -> Iterator[Passage]:
+    """Cut topics, in alphabetical order, into passages of whole paragraphs, no paragraph twice.
+
+    Args:
+        topics: Text of each topic; paragraphs are separated by empty lines.
+        size: A passage ends with the paragraph that brings it to this many bytes.
+    """
+    seen: set[str] = set()
+    for topic in sorted(topics):
+        number, paragraphs, length = 0, [], 0
+        for paragraph in topics[topic].split("\n\n"):
+            if not (key := paragraph.strip()) or key in seen:
+                continue
+            seen.add(key)
+            paragraphs.append(paragraph)
+            length += len(paragraph.encode()) + 2
+            if length >= size:
+                yield Passage(topic, number, "\n\n".join(paragraphs))
+                number, paragraphs, length = number + 1, [], 0
+        if paragraphs:
+            yield Passage(topic, number, "\n\n".join(paragraphs))
