@@ -293,14 +293,35 @@ def accepted(model: nn.Module, **kwargs: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode (no dropout) for a while."""
-    training = model.training
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Put a model into a state in which its blocks can be differentiated twice, for a while.
+
+    Evaluation mode (no dropout), and the plain PyTorch implementations of attention and of
+    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices.
+    """
+    plain = {"_attn_implementation": "eager", "_experts_implementation": "eager"}
+    configs = {
+        id(module.config): module.config
+        for module in model.modules()
+        if getattr(module, "config", None) is not None
+    }
+    before = [
+        (config, name, getattr(config, name))
+        for config in configs.values()
+        for name in plain
+        if hasattr(config, name)
+    ]
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
+        for config, name, _ in before:
+            setattr(config, name, plain[name])
         yield
     finally:
-        model.train(training)
+        for config, name, value in before:
+            setattr(config, name, value)
+        for module, training in modes:
+            module.training = training
 
 
 def _cache_tensors(cache: Cache) -> Iterator[Tensor]:

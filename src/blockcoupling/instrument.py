@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from blockcoupling.blocks import (
     BlockCall,
     Blocks,
-    evaluation,
+    differentiable,
     find_blocks,
     record_decode,
     record_full,
@@ -82,7 +82,7 @@ class Instrument:
     def blocks(self, example: TokenizedPrompt) -> Blocks:
         """The model's blocks (found on the first call)."""
         if self._blocks is None:
-            with evaluation(self.model):
+            with differentiable(self.model):
                 self._blocks = find_blocks(self.model, self._on_device(example.input_ids[:, :8]))
         return self._blocks
 
@@ -126,7 +126,7 @@ class Instrument:
         """
         blocks = self.blocks(prompts[0])
         k = self.settings.k or min(DEFAULT_K, blocks.dimension)
-        with evaluation(self.model):
+        with differentiable(self.model):
             states = [self._states(blocks, prompt) for prompt in prompts]
             pairs = [token_pairs(self.settings.tokens, p.input_ids.shape[1]) for p in prompts]
             points = [_Point(i, a, b) for i, many in enumerate(pairs) for a, b in many]
