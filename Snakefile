@@ -1,2 +1,10 @@
-# `snakemake` typed here runs the study in config/config.yaml; `--configfile` names another one.
+# `snakemake` runs the study in config/config.yaml; `--configfile FILE` runs another one.
 include: "workflow/Snakefile"
+
+
+rule all:
+    default_target: True
+    input:
+        study.catalog,
+        "<results>/report.html",
+    localrule: True

@@ -1,0 +1,76 @@
+# The catalog is built from scratch out of entry files, each time one of them changes: of what was
+# measured, for correlating; with the statistics, for figures; with those, for the report; of all.
+
+
+localrules:
+    catalog_measurements,
+    catalog_statistics,
+    catalog_figures,
+    catalog,
+
+
+rule catalog_measurements:
+    input:
+        measured_entries(),
+    output:
+        "<results>/catalog/measurements.yml",
+    log:
+        "<logs>/catalog/measurements.log",
+    benchmark:
+        "<benchmarks>/catalog/measurements.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    message:
+        "Catalog what was measured"
+    # The list of files is piped: on a command line it might be too long.
+    shell:
+        "printf '%s\\n' {input:q} | blockcoupling catalog --entries-from - --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+use rule catalog_measurements as catalog_statistics with:
+    input:
+        measured_entries(),
+        statistics_entries(),
+    output:
+        "<results>/catalog/statistics.yml",
+    log:
+        "<logs>/catalog/statistics.log",
+    benchmark:
+        "<benchmarks>/catalog/statistics.tsv"
+    message:
+        "Catalog the statistics too"
+
+
+use rule catalog_measurements as catalog_figures with:
+    input:
+        measured_entries(),
+        statistics_entries(),
+        figure_entries(),
+    output:
+        "<results>/catalog/figures.yml",
+    log:
+        "<logs>/catalog/figures.log",
+    benchmark:
+        "<benchmarks>/catalog/figures.tsv"
+    message:
+        "Catalog the figures too"
+
+
+use rule catalog_measurements as catalog with:
+    input:
+        measured_entries(),
+        statistics_entries(),
+        figure_entries(),
+        "<entries>/report.yml",
+    output:
+        study.catalog,
+    log:
+        "<logs>/catalog/catalog.log",
+    benchmark:
+        "<benchmarks>/catalog/catalog.tsv"
+    message:
+        "Write the catalog, {output}"

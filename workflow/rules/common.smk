@@ -1,0 +1,187 @@
+"""What the rules have in common: the study, where its files lie, and what its jobs ask for."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from blockcoupling import needs
+from blockcoupling.config import load_config
+from blockcoupling.errors import UserError
+from blockcoupling.figures import FIGURES
+from blockcoupling.local import weight_files
+from blockcoupling.study.datasets import JsonlDataset
+from blockcoupling.study.models import LocalModel, TrainedModel
+
+try:
+    study = load_config(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+pathvars:
+    results=str(study.results),
+    logs=str(study.results / "logs"),
+    benchmarks=str(study.results / "benchmarks"),
+    entries=str(study.results / "entries"),
+
+
+# The verbs of the environment that runs Snakemake, active or not.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+ENVIRONMENT = "../../environment.yml"
+
+# ---------------------------------------------------------------------------- what a job asks for
+
+
+def need(estimate, *names):
+    """Resources of a job: `estimate(study, *wildcards)`, more of it at each further attempt."""
+
+    def asked(wildcards):
+        return estimate(study, *(wildcards[name] for name in names))
+
+    return {
+        "mem_mb": lambda wildcards, attempt: asked(wildcards).mem_mb * attempt,
+        "runtime": lambda wildcards, attempt: asked(wildcards).minutes * attempt,
+        "gpu": lambda wildcards: asked(wildcards).gpus,
+    }
+
+
+def cores(estimate, *names):
+    return lambda wildcards: estimate(
+        study, *(wildcards[name] for name in names)
+    ).threads
+
+
+def scaled(amount):
+    """A fixed amount, and more of it at each further attempt."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+# -------------------------------------------------------------------------- what a job is made from
+
+
+def as_json(specification):
+    """Only what concerns this job: a change anywhere else in the study leaves it alone."""
+    return json.dumps(specification, sort_keys=True)
+
+
+def weights(wildcards):
+    """Files that a checkpoint is loaded from, where they are on this machine."""
+    section = study.models[wildcards.model]
+    if isinstance(section, TrainedModel):
+        return f"<results>/checkpoints/{wildcards.model}"
+    if isinstance(section, LocalModel):
+        directory = Path(
+            study.model_spec(wildcards.model, wildcards.checkpoint)["path"]
+        )
+        return [directory / "config.json", *weight_files(directory)]
+    return []
+
+
+def prompt_file(wildcards):
+    section = study.datasets[wildcards.dataset]
+    return section.path if isinstance(section, JsonlDataset) else []
+
+
+def question_files(_):
+    return [task.path for task in study.score.harness.values() if task.path is not None]
+
+
+def flags(**options):
+    """Command-line options; a list repeats its option, True stands alone, None is left out."""
+    words = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        for each in value if isinstance(value, list) else [value]:
+            if each is True:
+                words.append(option)
+            elif each is not None and each is not False:
+                words += [option, str(each)]
+    return shlex.join(words)
+
+
+def extract_options():
+    options = study.extract
+    return flags(
+        k=options.k,
+        k_when_smaller=options.k_when_smaller,
+        tokens=(
+            options.tokens
+            if isinstance(options.tokens, str)
+            else as_json(options.tokens)
+        ),
+        method=options.method,
+        tolerance=options.tolerance,
+        dtype=options.dtype,
+        device=options.device,
+        vectors=options.vectors,
+        swapped="swapped" in study.reduce.variants,
+        seed=study.seed,
+    )
+
+
+def correlate_options():
+    options = study.correlate
+    return flags(
+        k=options.k,
+        variant=options.variant,
+        checkpoints=options.checkpoints,
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+    )
+
+
+# ------------------------------------------------------------------------------ what there is to be
+
+TABLES = [
+    "coupling",
+    "locality",
+    "trajectory",
+    "spectra",
+    "singular_values",
+    "inverse_depth_fit",
+]
+STATISTICS = ["correlation", "predictors", "variance"]
+
+
+def of_checkpoints(pattern):
+    """The path of every checkpoint's file."""
+    return [
+        pattern.format(model=model, checkpoint=checkpoint)
+        for model in study.models
+        for checkpoint in study.checkpoints(model)
+    ]
+
+
+def of_measurements(pattern):
+    """The path of the file of every checkpoint on every dataset."""
+    return [
+        pattern.format(model=model, checkpoint=checkpoint, dataset=dataset)
+        for model, checkpoint, dataset in study.jobs()
+    ]
+
+
+def measured_entries():
+    entries = expand("<entries>/prompts/{dataset}/prompts.yml", dataset=study.datasets)
+    for kind in ["model", "score"]:
+        entries += of_checkpoints(f"<entries>/{{model}}/{{checkpoint}}/{kind}.yml")
+    for kind in ["svd", *TABLES, "miscoupling"]:
+        entries += of_measurements(
+            f"<entries>/{{model}}/{{checkpoint}}/{{dataset}}/{kind}.yml"
+        )
+    return entries
+
+
+def statistics_entries():
+    return expand("<entries>/{kind}.yml", kind=STATISTICS)
+
+
+def figure_entries():
+    return expand(
+        "<entries>/figures/{figure}.{format}.yml",
+        figure=FIGURES,
+        format=study.figures.formats,
+    )

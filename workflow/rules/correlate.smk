@@ -1,0 +1,23 @@
+rule correlate:
+    input:
+        "<results>/catalog/measurements.yml",
+    output:
+        **{name: f"<results>/statistics/{name}.parquet" for name in STATISTICS},
+        entries=statistics_entries(),
+    log:
+        "<logs>/correlate.log",
+    benchmark:
+        "<benchmarks>/correlate.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=scaled(3000),
+        runtime=scaled(60),
+    params:
+        entries=lambda wildcards, output: Path(output.entries[0]).parent,
+        options=correlate_options(),
+    message:
+        "Hold the measurements against the scores"
+    shell:
+        "blockcoupling correlate --catalog {input:q} --out {output.correlation:q} {params.options}"
+        " --entries {params.entries:q} > {log:q} 2>&1"
