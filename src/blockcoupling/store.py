@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import xarray as xr
 
 from blockcoupling.atomic import replacing
@@ -125,15 +126,19 @@ def merge(parts_dir: Path | str, out: Path | str, expected: Mapping[str, str]) -
             f"{len(missing)} of {len(expected)} prompts are not measured yet, the first of them "
             f"is {missing[0]}: run the extraction again"
         )
-    parts = [_open_part(_part(parts_dir, prompt)) for prompt in expected]
-    for part in parts[1:]:
-        demand_alike(parts[0], part)
-        _demand_same_attributes(parts[0], part, parts_dir)
-    logger.info("joining %d prompts into %s", len(parts), out)
+    paths = [_part(parts_dir, prompt) for prompt in expected]
+    first = _open_part(paths[0])
+    coords = []
+    for path in paths:
+        part = _open_part(path)
+        demand_alike(first, part)
+        _demand_same_attributes(first, part, parts_dir)
+        coords.append(part.drop_vars(part.data_vars))
+    logger.info("joining %d prompts into %s", len(paths), out)
     with replacing(out) as fresh:
-        _create(fresh, parts)
-        for name in parts[0].data_vars:
-            _copy(str(name), parts, fresh)
+        _create(fresh, first, combine(coords))
+        for name in first.data_vars:
+            _copy(str(name), paths, fresh)
 
 
 def open_store(path: Path | str) -> xr.Dataset:
@@ -196,33 +201,33 @@ def _demand_same_attributes(first: xr.Dataset, second: xr.Dataset, parts_dir: Pa
         )
 
 
-def _create(path: Path, parts: list[xr.Dataset]) -> None:
+def _create(path: Path, first: xr.Dataset, coords: xr.Dataset) -> None:
     """Write the coords of the merged store, and its variables without their numbers."""
     import dask.array
 
-    whole = combine([part.drop_vars(part.data_vars) for part in parts])
-    sizes = {**parts[0].sizes, **whole.sizes}
-    for name, variable in parts[0].data_vars.items():
+    whole, sizes = coords.copy(), {**first.sizes, **coords.sizes}
+    for name, variable in first.data_vars.items():
         shape = tuple(sizes[dim] for dim in variable.dims)
         whole[name] = (variable.dims, dask.array.empty(shape, dtype=variable.dtype, chunks=-1))
     encoding = {
         name: _layout(whole[name]) for name in whole.variables if "prompt" in whole[name].dims
     }
-    whole.assign_attrs(parts[0].attrs).to_zarr(path, compute=False, encoding=encoding, **_ZARR)
+    whole.assign_attrs(first.attrs).to_zarr(path, compute=False, encoding=encoding, **_ZARR)
 
 
-def _copy(name: str, parts: list[xr.Dataset], path: Path) -> None:
-    """Copy one variable of all parts into the merged store, a shard at a time."""
-    whole = xr.open_zarr(path, consolidated=False, chunks=None)[name]
-    lengths = {dim: whole.indexes[dim] for dim in ("token", "pair") if dim in whole.dims}
-    step = whole.encoding["shards"][0]
+def _copy(name: str, parts: list[Path], out: Path) -> None:
+    """Copy one variable of all parts into the merged store, a shard at a time, padded with NaN."""
+    import zarr
+
+    target = zarr.open_array(out / name, mode="r+")
+    step = target.shards[0]
     for start in range(0, len(parts), step):
-        some = combine(
-            [part[[name]].reset_coords(drop=True) for part in parts[start : start + step]]
-        )
-        region = {"prompt": slice(start, start + some.sizes["prompt"])}
-        padded = some.reindex(lengths)
-        padded.drop_vars(padded.indexes).to_zarr(path, region=region, **_ZARR)
+        some = parts[start : start + step]
+        shard = np.full((len(some), *target.shape[1:]), np.nan, target.dtype)
+        for padded, part in zip(shard, some, strict=True):
+            values = zarr.open_array(part / name, mode="r")[0]
+            padded[tuple(slice(size) for size in values.shape)] = values
+        target[start : start + len(some)] = shard
 
 
 def _layout(data: xr.DataArray) -> dict[str, tuple[int, ...]]:

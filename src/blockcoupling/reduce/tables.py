@@ -1,19 +1,18 @@
 """From one extraction store to its tables (tidy Parquet) and mean matrices (Zarr).
 
-Everything small is computed in one lazy pass over the store; what grows with the number of prompts
-is at most a few numbers per prompt, pair, K and block. The columns: docs/schema.md.
+Some prompts at a time are read lazily, reduced in parallel and appended, so that memory does not
+grow with their number. The columns of the tables: docs/schema.md.
 """
 
 import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from tqdm import tqdm
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError, UserError
@@ -31,8 +30,16 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_K = (1, 2, 5, 10, 20, 30, 50)
 IDENTITY = ("model", "checkpoint", "dataset")
+TABLES = (
+    "coupling",
+    "locality",
+    "trajectory",
+    "spectra",
+    "singular_values",
+    "inverse_depth_fit",
+)
 _AXES = ("prompt", "pair", "token", "variant", "block", "k", "distance")  # order of the rows
-_ROWS = 200_000  # about how many are in memory while a table is written
+_BATCH = 32  # prompts that are reduced together
 
 
 def reduce_store(
@@ -68,23 +75,38 @@ def reduce_store(
 
     ds = open_store(svd)
     identity = _identity(ds, identity)
-    m = miscouplings(ds, _possible(k, ds.sizes["k"]), _variants(ds, variants)).rename(K="k")
-    logger.info("reducing %d prompts of %s", ds.sizes["prompt"], svd)
-    # Dask runs the prompts in parallel: threads of BLAS on top of that would only compete.
-    with threadpool_limits(1, "blas"), _progress(), dask.config.set(num_workers=workers):
-        computed = dask.compute({**_tables(ds, m), "matrices": _matrices(m)})[0]
-    tables = {name: xr.Dataset(columns) for name, columns in computed.items()}
-    matrices = tables.pop("matrices")
-    _demand_finite(tables["coupling"])
-
-    out_dir = Path(out_dir)
-    undefined = _count_undefined(tables["trajectory"])
+    k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
+    out_dir, prompts = Path(out_dir), ds.sizes["prompt"]
+    matrices, undefined = _Moments(), []
+    # Dask runs prompts in parallel: threads of BLAS on top of that would only compete.
+    with (
+        ExitStack() as files,
+        threadpool_limits(1, "blas"),
+        dask.config.set(num_workers=workers),
+        tqdm(total=prompts, unit="prompt", desc="reduce", disable=None) as progress,
+    ):
+        paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
+        append = {name: files.enter_context(_table(path)) for name, path in paths.items()}
+        for start in range(0, prompts, _BATCH):
+            some = ds.isel(prompt=slice(start, start + _BATCH))
+            tables, m = _reduce(some, k, variants)
+            for name, table in tables.items():
+                append[name](_frame(table, identity))
+            matrices.add(m)
+            undefined += _undefined(tables["trajectory"])
+            progress.update(some.sizes["prompt"])
     if undefined:
-        logger.warning("%s", undefined)
-    written = [
-        _write_table(out_dir / f"{name}.parquet", table, identity) for name, table in tables.items()
-    ]
-    return [*written, _write_matrices(out_dir / "miscoupling.zarr", matrices, ds, identity)]
+        logger.warning(
+            "%d tokens have a step or a state that is exactly zero, or directions that cancel, and "
+            "so no finite line-shape score, expodistance or equidistance; the first is %s",
+            len(undefined),
+            undefined[0],
+        )
+    path = out_dir / "miscoupling.zarr"
+    with replacing(path) as fresh:
+        result = matrices.dataset().assign_attrs({**ds.attrs, **identity})
+        result.to_zarr(fresh, zarr_format=3, consolidated=False)
+    return [*paths.values(), path]
 
 
 def _identity(ds: xr.Dataset, given: Mapping[str, str] | None) -> dict[str, str]:
@@ -112,15 +134,25 @@ def _variants(ds: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
     return list(asked)
 
 
-def _tables(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray]]:
-    """Return, lazily, the columns of each table; their axes are its keys.
+def _reduce(
+    ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]
+) -> tuple[dict[str, xr.Dataset], xr.DataArray]:
+    """Return the tables of some prompts, and m of each (a mean over its pairs), computed."""
+    import dask
 
-    DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
-    loses parts (https://github.com/pydata/xarray/issues/11329).
-    """
+    m = miscouplings(ds, k, variants)
+    # DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
+    # loses parts (https://github.com/pydata/xarray/issues/11329).
+    columns, matrices = dask.compute(_columns(ds, m.rename(K="k")), m.mean("pair"))
+    tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}
+    _demand_finite(tables["coupling"])
+    return tables, matrices
+
+
+def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray]]:
+    """Return, lazily, the columns of each of `TABLES`; their axes are its keys."""
     mean, by_distance = mean_between_blocks(m), mean_by_distance(m)
-    missing = xr.full_like(ds["jacobian_norm"], np.nan)
-    full = ds.get("S_full")
+    full, missing = ds.get("S_full"), xr.full_like(ds["jacobian_norm"], np.nan)
     return {
         "coupling": {
             "coupling": -mean,
@@ -150,88 +182,80 @@ def _tables(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray
     }
 
 
-def _matrices(m: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Return, lazily, mean and spread over prompts of m, itself a mean over the prompt's pairs."""
-    m = m.mean("pair").rename(k="K")
-    single = m.sizes["prompt"] == 1
-    return {
-        "miscoupling_mean": m.mean("prompt"),
-        "miscoupling_std": m.mean("prompt") * np.nan if single else m.std("prompt", ddof=1),
-        "miscoupling_count": m.count("prompt"),
-    }
-
-
 def _demand_finite(coupling: xr.Dataset) -> None:
-    real = coupling["token_in"] >= 0
-    for name, values in coupling.data_vars.items():
-        bad = (real & ~np.isfinite(values)).any([dim for dim in values.dims if dim != "prompt"])
-        if bad.any():
-            raise MeasurementError(
-                f"{name} is not finite for prompt {coupling['prompt'].values[bad.values][0]}: the "
-                "store is damaged; remove it and run the extraction again"
-            )
+    bad = (coupling["token_in"] >= 0) & ~np.isfinite(coupling["miscoupling"])
+    if bad.any():
+        prompt = bad["prompt"].values[bad.any([dim for dim in bad.dims if dim != "prompt"])][0]
+        raise MeasurementError(
+            f"mis-coupling is not finite for prompt {prompt}: the store is damaged; remove it and "
+            "run the extraction again"
+        )
 
 
-def _count_undefined(trajectory: xr.Dataset) -> str | None:
-    """Return a line on the tokens that have no line-shape score or expodistance, if there are."""
+def _undefined(trajectory: xr.Dataset) -> list[str]:
+    """Return names of the tokens for which a measure of regularity is not finite."""
     real = trajectory["token"] < trajectory["tokens"]
     values = trajectory[["line_shape_score", "expodistance", "equidistance"]].to_dataarray()
-    undefined = (real & ~np.isfinite(values)).any("variable").transpose("prompt", "token").values
-    if not undefined.any():
-        return None
-    prompt, token = np.argwhere(undefined)[0]
-    return (
-        f"{undefined.sum()} of {int(real.sum())} tokens have a step or a state that is exactly "
-        "zero or cancels, and so no line-shape score, expodistance or equidistance; the first is "
+    bad = (real & ~np.isfinite(values)).any("variable").transpose("prompt", "token").values
+    return [
         f"token {token} of prompt {trajectory['prompt'].values[prompt]}"
-    )
+        for prompt, token in np.argwhere(bad)
+    ]
 
 
-def _write_table(path: Path, table: xr.Dataset, identity: Mapping[str, str]) -> Path:
-    """Write one row for each entry of `table` that is not padding, some prompts at a time."""
+class _Moments:
+    """Mean and spread over prompts that come some at a time (Chan, Golub & LeVeque, 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = xr.DataArray(0.0)
+        self.squares = xr.DataArray(0.0)  # sum of squared deviations from the mean
+
+    def add(self, m: xr.DataArray) -> None:
+        number, mean = m.sizes["prompt"], m.mean("prompt")
+        total, shift = self.count + number, mean - self.mean
+        between = shift**2 * (self.count * number / total)
+        self.squares = self.squares + ((m - mean) ** 2).sum("prompt") + between
+        self.mean = self.mean + shift * (number / total)
+        self.count = total
+
+    def dataset(self) -> xr.Dataset:
+        spread = np.sqrt(self.squares / (self.count - 1)) if self.count > 1 else np.nan * self.mean
+        return xr.Dataset(
+            {
+                "miscoupling_mean": self.mean,
+                "miscoupling_std": spread,
+                "miscoupling_count": xr.full_like(self.mean, self.count, dtype=np.int64),
+            }
+        )
+
+
+def _frame(table: xr.Dataset, identity: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row for each entry of `table` that is not padding."""
+    axes = [axis for axis in _AXES if axis in table.dims]
+    by_token = "token" in axes
+    keys = axes[1:] if by_token else ["token_in", "token_out", *axes[2:]]
+    frame = table.to_dataframe(dim_order=axes).reset_index()
+    real = frame["token"] < frame["tokens"] if by_token else frame["token_in"] >= 0
+    frame = frame.loc[real, ["prompt", *keys, *table.data_vars]]
+    for position, name in enumerate(IDENTITY):
+        frame.insert(position, name, identity[name])
+    return frame
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that appends rows to a Parquet file, which appears when all are there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with replacing(path) as fresh:
+    with replacing(path) as fresh, ExitStack() as opened:
         writer = None
-        for frame in _frames(table, identity):
+
+        def append(frame: pd.DataFrame) -> None:
+            nonlocal writer
             rows = pa.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or pq.ParquetWriter(fresh, rows.schema)
+            writer = writer or opened.enter_context(pq.ParquetWriter(fresh, rows.schema))
             writer.write_table(rows)
-        assert writer is not None  # a store has at least one prompt
-        writer.close()
-    return path
 
-
-def _frames(table: xr.Dataset, identity: Mapping[str, str]) -> Iterator[pd.DataFrame]:
-    axes = [axis for axis in _AXES if axis in table.dims]
-    keys = axes[1:] if "token" in axes else ["token_in", "token_out", *axes[2:]]
-    prompts = table.sizes["prompt"]
-    step = max(1, _ROWS * prompts // int(np.prod(list(table.sizes.values()))))
-    for start in range(0, prompts, step):
-        some = table.isel(prompt=slice(start, start + step))
-        frame = some.to_dataframe(dim_order=axes).reset_index()
-        real = frame["token"] < frame["tokens"] if "token" in axes else frame["token_in"] >= 0
-        frame = frame.loc[real, ["prompt", *keys, *table.data_vars]]
-        for position, name in enumerate(IDENTITY):
-            frame.insert(position, name, identity[name])
-        yield frame
-
-
-def _write_matrices(
-    path: Path, matrices: xr.Dataset, ds: xr.Dataset, identity: Mapping[str, str]
-) -> Path:
-    with replacing(path) as fresh:
-        matrices.assign_attrs({**ds.attrs, **identity}).to_zarr(
-            fresh, zarr_format=3, consolidated=False
-        )
-    return path
-
-
-def _progress() -> Any:
-    """Return Dask's progress bar on a terminal, nothing in a log."""
-    if not sys.stderr.isatty():
-        return nullcontext()
-    from dask.diagnostics import ProgressBar
-
-    return ProgressBar(out=sys.stderr)
+        yield append

@@ -1,0 +1,289 @@
+import tracemalloc
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from blockcoupling import store
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.reduce import coupling, spectra, tables, trajectory
+from blockcoupling.reduce.tables import reduce_store
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+IDENTITY = {"model": "m", "checkpoint": "step0", "dataset": "d"}
+START = ["model", "checkpoint", "dataset", "prompt"]
+PAIR = [*START, "token_in", "token_out"]
+KEYS = [*PAIR, "token", "variant", "k", "block", "distance"]
+COLUMNS = {
+    "coupling": [*PAIR, "variant", "k", "coupling", "miscoupling", "adjacent"],
+    "locality": [*PAIR, "variant", "k", "distance", "miscoupling"],
+    "trajectory": [
+        *START,
+        "token",
+        "is_last",
+        "line_shape_score",
+        "expodistance",
+        "equidistance",
+    ],
+    "spectra": [
+        *PAIR,
+        "block",
+        "jacobian_norm",
+        "s1",
+        "participation_ratio",
+        "effective_rank",
+        "participation_ratio_full",
+        "effective_rank_full",
+        "svd_residual",
+    ],
+    "singular_values": [*PAIR, "block", "k", "s"],
+    "inverse_depth_fit": [*PAIR, "k", "slope", "intercept", "r2"],
+}
+
+
+def write(path, ds, **attrs):
+    """Write a store in one go, also one with numbers that `write_prompt` would refuse."""
+    chunks = {
+        name: {"chunks": [1 if dim in ("prompt", "pair") else ds.sizes[dim] for dim in data.dims]}
+        for name, data in ds.variables.items()
+    }
+    ds = ds.assign_attrs(attrs)
+    ds.to_zarr(path, zarr_format=3, consolidated=False, mode="w", encoding=chunks)
+    return path
+
+
+def read(out):
+    """All tables and the matrices in a directory."""
+    frames = {name: pd.read_parquet(out / f"{name}.parquet") for name in COLUMNS}
+    return frames, xr.open_zarr(out / "miscoupling.zarr", consolidated=False).load()
+
+
+@pytest.fixture
+def ds():
+    return store.example(3, blocks=4, tokens=[2, 4, 3], all_tokens=True, swapped=True)
+
+
+@pytest.fixture
+def reduced(tmp_path, ds):
+    reduce_store(write(tmp_path / "svd.zarr", ds), tmp_path, [1, 3], None, IDENTITY)
+    return read(tmp_path)
+
+
+def test_columns_and_rows(reduced):
+    frames, _ = reduced
+    pairs, blocks = 2 + 4 + 3, 4
+    rows = {
+        "coupling": pairs * 5 * 2,
+        "locality": pairs * 5 * 2 * (blocks - 1),
+        "trajectory": pairs,
+        "spectra": pairs * blocks,
+        "singular_values": pairs * blocks * 4,
+        "inverse_depth_fit": pairs * 4,
+    }
+    for name, columns in COLUMNS.items():
+        frame = frames[name]
+        assert list(frame.columns) == columns
+        assert len(frame) == rows[name]
+        keys = [column for column in columns if column in KEYS]
+        assert not frame.duplicated(keys).any()
+        assert (frame[list(IDENTITY)] == list(IDENTITY.values())).all(axis=None)
+        assert frame["prompt"].unique().tolist() == ["p0", "p1", "p2"]
+    assert frames["coupling"]["variant"].unique().tolist() == list(coupling.VARIANTS)
+
+
+def test_numbers_are_those_of_the_functions(ds, reduced):
+    frames, _ = reduced
+    table = frames["coupling"].set_index(["prompt", "token_in", "variant", "k"])
+    local = frames["locality"].set_index(["prompt", "token_in", "variant", "k", "distance"])
+    for variant in coupling.VARIANTS:
+        for k in (1, 3):
+            expected = coupling.coupling(ds, k, variant).values[1, 2]
+            row = table.loc[("p1", 2, variant, k)]
+            assert row["coupling"] == pytest.approx(expected, rel=1e-12)
+            assert row["miscoupling"] == -row["coupling"]
+            m = coupling.miscoupling(ds, k, variant).values[1, 2]
+            adjacent = np.mean([m[i, j] for i, j in np.ndindex(4, 4) if abs(i - j) == 1])
+            assert row["adjacent"] == pytest.approx(adjacent, rel=1e-12)
+            assert local.loc[("p1", 2, variant, k, 1), "miscoupling"] == row["adjacent"]
+            assert local.loc[("p1", 2, variant, k, 3), "miscoupling"] == pytest.approx(
+                (m[0, 3] + m[3, 0]) / 2, rel=1e-12
+            )
+
+    way = frames["trajectory"].set_index(["prompt", "token"])
+    for name in ("line_shape_score", "expodistance", "equidistance"):
+        expected = getattr(trajectory, name)(ds).values[2, 1]
+        assert way.loc[("p2", 1), name] == pytest.approx(expected, rel=1e-12)
+    assert way.index[way["is_last"]].tolist() == [("p0", 1), ("p1", 3), ("p2", 2)]
+
+    row = frames["spectra"].set_index(["prompt", "token_in", "block"]).loc[("p1", 0, 3)]
+    at = {"prompt": 1, "pair": 0, "block": 2}
+    assert row["jacobian_norm"] == ds["jacobian_norm"].isel(at).item()
+    assert row["s1"] == ds["S"].isel(at)[0].item()
+    assert row["svd_residual"] == ds["svd_residual"].isel(at).item()
+    for name in ("effective_rank", "participation_ratio"):
+        expected = getattr(spectra, name)(ds["S"]).isel(at).item()
+        assert row[name] == pytest.approx(expected, rel=1e-12)
+        assert np.isnan(row[f"{name}_full"])
+    values = frames["singular_values"].set_index(["prompt", "token_in", "block", "k"])["s"]
+    assert values.loc[("p1", 0, 3, 2)] == ds["S"].isel(at)[1].item()
+    fit = frames["inverse_depth_fit"].set_index(["prompt", "token_in", "k"])
+    expected = spectra.inverse_depth_fit(ds["S"]).isel(prompt=1, pair=0, k=1)
+    assert fit.loc[("p1", 0, 2), "r2"] == pytest.approx(expected["r2"].item(), rel=1e-12)
+
+
+def test_matrices_are_means_over_pairs_and_then_prompts(ds, reduced):
+    _, matrices = reduced
+    assert matrices["miscoupling_mean"].dims == ("variant", "K", "block", "block_other")
+    assert matrices["K"].values.tolist() == [1, 3]
+    assert {name: matrices.attrs[name] for name in IDENTITY} == IDENTITY
+    assert matrices.attrs["model_id"] == "example"
+    m = coupling.miscoupling(ds, 3, "absolute").values
+    by_prompt = np.stack([m[0, :2].mean(0), m[1, :4].mean(0), m[2, :3].mean(0)])
+    chosen = matrices.sel(variant="absolute", K=3)
+    np.testing.assert_allclose(chosen["miscoupling_mean"], by_prompt.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(
+        chosen["miscoupling_std"], by_prompt.std(0, ddof=1), rtol=1e-9, atol=1e-15
+    )
+    assert (matrices["miscoupling_count"] == 3).all()
+
+
+def test_one_prompt_has_no_spread(tmp_path):
+    path = write(tmp_path / "svd.zarr", store.example(1))
+    reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
+    _, matrices = read(tmp_path)
+    assert np.isfinite(matrices["miscoupling_mean"]).all()
+    assert np.isnan(matrices["miscoupling_std"]).all()
+
+
+def test_full_spectra_are_summarised_where_they_are(tmp_path):
+    ds = store.example(2)
+    full = np.random.default_rng(0).uniform(1, 2, size=(2, 1, 3, 8)).astype("float32")
+    ds["S_full"] = (("prompt", "pair", "block", "k_full"), full)
+    path = write(tmp_path / "svd.zarr", ds.assign_coords(k_full=np.arange(1, 9)))
+    reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
+    row = read(tmp_path)[0]["spectra"].iloc[1]
+    for name in ("effective_rank", "participation_ratio"):
+        expected = getattr(spectra, f"{name}_kernel")(full[0, 0, 1])
+        assert row[f"{name}_full"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_order_of_prompts_changes_nothing(tmp_path, ds):
+    results = []
+    for name, order in {"a": [0, 1, 2], "b": [2, 0, 1]}.items():
+        path = write(tmp_path / f"{name}.zarr", ds.isel(prompt=order))
+        reduce_store(path, tmp_path / name, [2], None, IDENTITY)
+        results.append(read(tmp_path / name))
+    for table, columns in COLUMNS.items():
+        a, b = (frames[table].sort_values(columns) for frames, _ in results)
+        pd.testing.assert_frame_equal(a.reset_index(drop=True), b.reset_index(drop=True))
+    xr.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-12)
+
+
+def test_prompts_reduced_some_at_a_time_give_the_same(tmp_path, reduced, monkeypatch):
+    monkeypatch.setattr(tables, "_BATCH", 2)
+    reduce_store(tmp_path / "svd.zarr", tmp_path / "pieces", [1, 3], None, IDENTITY)
+    frames, matrices = read(tmp_path / "pieces")
+    for name, frame in frames.items():
+        pd.testing.assert_frame_equal(frame, reduced[0][name])
+    xr.testing.assert_allclose(matrices, reduced[1], rtol=1e-12)
+
+
+def test_each_product_is_read_once_for_all_variants_and_k(tmp_path, ds, monkeypatch):
+    """Dask calls the kernel once a prompt, pair and product; a second call would read A again."""
+    calls = []
+
+    def counting(a, *arguments, **options):
+        if a.size:  # Dask also tries it on nothing, to learn the type
+            calls.append(a.shape)
+        return kernel(a, *arguments, **options)
+
+    kernel = coupling.miscoupling_kernel
+    monkeypatch.setattr(coupling, "miscoupling_kernel", counting)
+    path = tmp_path / "svd.zarr"
+    store.write_prompt(tmp_path / "parts", ds.isel(prompt=[1]), "x")
+    store.merge(tmp_path / "parts", path, {"p1": "x"})
+    reduce_store(path, tmp_path, [1, 2, 4], None, IDENTITY)
+    assert calls == [(1, 1, 4, 4, 4, 4)] * 4 * 2
+
+
+def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
+    """A and A_swapped take 720 kB a prompt: 12 prompts have 5.8 MB more of them than 4.
+
+    Dask's own records of 8 more prompts take a few hundred kB.
+    """
+    monkeypatch.setattr(tables, "_BATCH", 4)
+    one = store.example(1, blocks=6, k=50, embed=50, tokens=1, swapped=True)
+    both = one["A"].nbytes + one["A_swapped"].nbytes
+    assert both == 720_000
+    peak = {}
+    for number in (4, 4, 12):  # the first time, imports are counted as well
+        ds = one.isel(prompt=[0] * number)
+        ds = ds.assign_coords(prompt=np.array([f"p{index}" for index in range(number)], "O"))
+        path = write(tmp_path / "svd.zarr", ds)
+        with dask.config.set(scheduler="synchronous"):
+            tracemalloc.start()
+            reduce_store(path, tmp_path / "out", [10], None, IDENTITY)
+            peak[number] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+    assert peak[12] - peak[4] < 2 * both
+
+
+def test_k_beyond_the_store_is_left_out_and_said(tmp_path, caplog):
+    path = write(tmp_path / "svd.zarr", store.example(1))
+    with caplog.at_level("INFO"):
+        reduce_store(path, tmp_path, identity=IDENTITY)
+    assert "K = 5, 10, 20, 30, 50 left out: the store holds 4" in caplog.text
+    frames, _ = read(tmp_path)
+    assert frames["coupling"]["k"].unique().tolist() == [1, 2]
+    assert "swapped" not in frames["coupling"]["variant"].unique()
+    with pytest.raises(UserError, match=r"no K can be had: 10 asked for, .* holds 4"):
+        reduce_store(path, tmp_path, [10], None, IDENTITY)
+
+
+def test_identity_comes_from_the_store_or_is_asked_for(tmp_path):
+    path = write(tmp_path / "svd.zarr", store.example(1), **IDENTITY)
+    reduce_store(path, tmp_path, [2], ["frobenius"])
+    assert read(tmp_path)[0]["coupling"]["checkpoint"].unique().tolist() == ["step0"]
+    path = write(tmp_path / "svd.zarr", store.example(1), model="m")
+    with pytest.raises(UserError, match="say which checkpoint, dataset the store is of"):
+        reduce_store(path, tmp_path)
+
+
+def test_a_variant_that_cannot_be_had_is_refused(tmp_path):
+    path = write(tmp_path / "svd.zarr", store.example(1))
+    with pytest.raises(UserError, match="extract again"):
+        reduce_store(path, tmp_path / "out", [2], ["frobenius", "swapped"], IDENTITY)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_hole_in_the_store_is_an_error(tmp_path, ds):
+    ds["A"][{"prompt": 1, "pair": 2, "block": 0, "block_other": 1}] = np.nan
+    path = write(tmp_path / "svd.zarr", ds)
+    with pytest.raises(MeasurementError, match="not finite for prompt p1"):
+        reduce_store(path, tmp_path / "out", [2], None, IDENTITY)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_undefined_scores_are_counted_in_the_log(tmp_path, ds, caplog):
+    ds["gram"][{"prompt": 2, "token": 1, "state": 2}] = 0
+    ds["gram"][{"prompt": 2, "token": 1, "state_other": 2}] = 0
+    reduce_store(write(tmp_path / "svd.zarr", ds), tmp_path, [2], None, IDENTITY)
+    assert "1 tokens have a step" in caplog.text
+    assert "token 1 of prompt p2" in caplog.text
+    frame = read(tmp_path)[0]["trajectory"]
+    assert frame["line_shape_score"].isna().sum() == 1
+    assert frame["equidistance"].notna().all()
+
+
+def test_old_tables_are_replaced_whole(tmp_path, ds):
+    path = write(tmp_path / "svd.zarr", ds)
+    reduce_store(path, tmp_path / "out", [1, 2], None, IDENTITY)
+    (tmp_path / "out" / ".tmp-coupling.parquet").write_text("left by a killed job")
+    written = reduce_store(path, tmp_path / "out", [3], ["absolute"], IDENTITY)
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())
+    frames, matrices = read(tmp_path / "out")
+    assert frames["coupling"]["k"].unique().tolist() == [3]
+    assert matrices["variant"].values.tolist() == ["absolute"]
