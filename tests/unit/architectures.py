@@ -100,7 +100,11 @@ FAMILIES: dict[str, tuple[str, dict, str]] = {
         "attention sinks, mixture of experts",
     ),
     "cohere": ("cohere", GROUPED, "parallel residual, shared norm"),
-    "stablelm": ("stablelm", WIDE, "partial rotary, layer norm"),
+    "stablelm": (
+        "stablelm",
+        {**WIDE, "num_key_value_heads": 4, "partial_rotary_factor": 0.5},
+        "partial rotary, layer norm",
+    ),
     "qwen2": ("qwen2", {**WIDE, "num_key_value_heads": 2}, "biases on queries and keys"),
 }
 
