@@ -52,6 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "trajectory": Kind("line-shape score, expodistance, equidistance", "blockcoupling reduce"),
     "spectra": Kind("norms and effective ranks per block", "blockcoupling reduce"),
     "singular_values": Kind("singular values per block and index", "blockcoupling reduce"),
+    "inverse_depth_fit": Kind("1/s against depth: fit and R²", "blockcoupling reduce"),
     "miscoupling": Kind("block by block matrices over prompts", "blockcoupling reduce"),
     "score": Kind("what a checkpoint scores", "blockcoupling score"),
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
@@ -437,7 +438,7 @@ def _png(url: str, metadata: dict[str, Any]) -> Any:
     return readers.FileByteReader(data=datatypes.PNG(url=url), metadata=metadata)
 
 
-def _pdf(url: str, metadata: dict[str, Any]) -> Any:
+def _vector(url: str, metadata: dict[str, Any]) -> Any:
     return readers.FileByteReader(data=datatypes.FileData(url=url), metadata=metadata)
 
 
@@ -448,7 +449,8 @@ _READERS = {
     ".jsonl": _json_lines,
     ".html": _html,
     ".png": _png,
-    ".pdf": _pdf,
+    ".pdf": _vector,
+    ".svg": _vector,
 }
 
 

@@ -16,6 +16,7 @@ from blockcoupling.prompts import Prompt, load_prompts
 from blockcoupling.study import Study
 from blockcoupling.study.datasets import Dataset, HubDataset
 from blockcoupling.study.models import LocalModel, Model, TrainedModel
+from blockcoupling.study.section import mistakes, sentence
 from blockcoupling.study.steps import Extract, HarnessTask
 
 __all__ = ["Study", "load_config"]
@@ -41,11 +42,10 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Study:
         study = Study.model_validate(data)
         problems += study.inconsistencies()
     except ValidationError as error:
-        problems += [_sentence(line) for line in error.errors()]
+        problems += [sentence(line) for line in error.errors()]
     problems += _problems_outside(data)
     if study is None or problems:
-        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise UserError("\n".join([f"{origin} has {count}:", *(f"  - {p}" for p in problems)]))
+        raise UserError(mistakes(origin, problems))
     return study
 
 
@@ -79,19 +79,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no configuration: it should be a mapping with models: ...")
     return data
-
-
-def _sentence(line: Any) -> str:
-    """One mistake found by pydantic, as `where: what`."""
-    where = [str(part) for part in line["loc"] if part != "[key]"]
-    message = line["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    if message.startswith("String should match pattern '^[A-Za-z0-9][A-Za"):
-        message = "a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
-    if message == "Field required":
-        return f"{'.'.join(where)}: is missing"
-    if line["type"] == "mistake" and isinstance(line["input"], str | int | float):
-        message += "" if "did you mean" in message else f" (not {line['input']!r})"
-    return f"{'.'.join(where)}: {message}" if where else message
 
 
 # ------------------------------------------------------------------ what the file system can tell

@@ -455,6 +455,8 @@ def write_statistics(
     k: int = 10,
     variant: str = "frobenius",
     checkpoints: Literal["all", "final"] = "all",
+    score: str | None = None,
+    metric: str | None = None,
     score_above: Sequence[float] = (),
     correction: Correction = "holm",
     resamples: int = 2000,
@@ -467,6 +469,9 @@ def write_statistics(
         out: the correlation table; the other two tables are written beside it.
         k: how many singular vectors the coupling is of.
         variant: which mis-coupling.
+        score: the score that the study is about, which figures and report show; the rows about
+            it have `headline` set. Unset, all have.
+        metric: of that score; unset, every one.
         checkpoints: as in :func:`correlate`, like the rest.
         score_above: as there.
         correction: as there.
@@ -496,6 +501,7 @@ def write_statistics(
         resamples=resamples,
         seed=seed,
     )
+    correlation["headline"] = _is_named(correlation, score, metric)
     finals = table.loc[table["final"], CHECKPOINT]
     spread = components(values.merge(finals, on=CHECKPOINT), list(MEASURES))
     predictors = table.merge(
@@ -513,3 +519,14 @@ def write_statistics(
         with replacing(files[name]) as fresh:
             content.assign(k=k, variant=variant).to_parquet(fresh, index=False)
     return files
+
+
+def _is_named(table: pd.DataFrame, score: str | None, metric: str | None) -> pd.Series:
+    named = pd.Series(True, index=table.index)
+    for column, wanted in (("score", score), ("metric", metric)):
+        named &= True if wanted is None else table[column].eq(wanted)
+    if not named.any():
+        have = (table["score"] + " " + table["metric"]).drop_duplicates()
+        asked = " ".join(filter(None, (score, metric)))
+        raise UserError(f"no score {asked!r} in the catalog; there are: {', '.join(have)}")
+    return named

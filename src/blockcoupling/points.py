@@ -24,8 +24,8 @@ MEASURES: dict[str, str] = {
     "line_shape_score": "line-shape score",
     "expodistance": "expodistance",
     "equidistance": "equidistance",
-    "jacobian_norm": "‖J‖ (Frobenius), mean over blocks",
-    "s1": "largest singular value, mean over blocks",
+    "jacobian_norm": "Jacobian norm ‖J‖",
+    "s1": "largest singular value",
 }
 """What is measured on a prompt, with a label for axes and tables."""
 
@@ -51,7 +51,7 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
         mis-coupling; ‖J‖ and the largest singular value are means over blocks.
 
     Raises:
-        UserError: the study has no such K or variant, or did not measure the last token.
+        UserError: the study has no such K or variant, or measured no last token.
         MeasurementError: a value is missing or not finite.
 
     """
@@ -64,29 +64,21 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
             f"{', '.join(map(str, sorted(have['k'].unique())))} and variants "
             f"{', '.join(sorted(have['variant'].unique()))} (reduce.k, reduce.variants)"
         )
-    trajectory = catalog.search(kind="trajectory").frame()
-    trajectory = trajectory[trajectory["is_last"]].rename(columns={"token": "last"})
     regularity = ["line_shape_score", "expodistance", "equidistance"]
-    values = trajectory[[*PROMPT, "last", *regularity]]
+    trajectory = catalog.search(kind="trajectory").frame(filters=[("is_last", "==", True)])
+    values = trajectory.rename(columns={"token": "last"})[[*PROMPT, "last", *regularity]]
+    last = values[[*PROMPT, "last"]]
 
     coupling = coupling.assign(adjacent_coupling=-coupling["adjacent"])
-    norms = catalog.search(kind="spectra").frame(
+    spectra = catalog.search(kind="spectra").frame(
         columns=[*PROMPT, "token_in", "token_out", "jacobian_norm", "s1"]
     )
     for table, measures in (
         (coupling, ["coupling", "adjacent_coupling"]),
-        (norms, ["jacobian_norm", "s1"]),
+        (spectra, ["jacobian_norm", "s1"]),
     ):
-        own = table[table["token_in"] == table["token_out"]]
-        means = own.groupby([*PROMPT, "token_in"], as_index=False)[measures].mean()
-        values = values.merge(
-            means.rename(columns={"token_in": "last"}), on=[*PROMPT, "last"], how="left"
-        )
-    if values["coupling"].isna().all():
-        raise UserError(
-            "no prompt was measured at its last token, which correlations are about: "
-            "let extract.tokens include `last`"
-        )
+        means = at_last_token(table, last).groupby(PROMPT, as_index=False)[measures].mean()
+        values = values.merge(means, on=PROMPT, how="left")
     values = values[[*PROMPT, *MEASURES]]
     bad = values[~np.isfinite(values[[*MEASURES]].to_numpy(float)).all(axis=1)]
     if len(bad):
@@ -97,6 +89,27 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
             f"{', '.join(m for m in MEASURES if not np.isfinite(row[m]))}"
         )
     return values.sort_values(PROMPT, ignore_index=True)
+
+
+def at_last_token(table: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of a table by token pair that are about each prompt's last token, to itself.
+
+    Args:
+        table: columns model, checkpoint, dataset, prompt, token_in, token_out, ….
+        last: columns model, checkpoint, dataset, prompt, last: which token that is.
+
+    Raises:
+        UserError: there are no such rows.
+
+    """
+    kept = table.merge(last, on=PROMPT)
+    kept = kept[(kept["token_in"] == kept["last"]) & (kept["token_out"] == kept["last"])]
+    if kept.empty:
+        raise UserError(
+            "no prompt was measured at its last token, which figures and correlations are about: "
+            "let extract.tokens include `last`"
+        )
+    return kept.drop(columns="last")
 
 
 def checkpoint_facts(catalog: Catalog) -> pd.DataFrame:

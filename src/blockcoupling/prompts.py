@@ -12,6 +12,8 @@ from typing import Any
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
+from blockcoupling.study.datasets import BuiltinDataset, Dataset, HubDataset, JsonlDataset
+from blockcoupling.study.section import parse
 from blockcoupling.templates import TEMPLATES
 
 HELDOUT_PROMPT_BYTES = 96
@@ -42,18 +44,28 @@ def load_prompts(spec: Mapping[str, Any]) -> list[Prompt]:
     Raises:
         UserError: a file, line, field, prompt, dataset or revision is missing or broken.
     """
-    source = {"builtin": _builtin, "jsonl": _jsonl, "hub": _hub}[spec["source"]]
-    prompts, facts = source(spec)
-    wanted = spec.get("prompts")
+    about = {key: value for key, value in spec.items() if key != "dataset"}
+    section = parse(Dataset, about, "the description of the prompts")
+    match section:
+        case BuiltinDataset():
+            prompts, facts = _builtin(section)
+            name: str = section.name
+        case JsonlDataset():
+            prompts, facts = _jsonl(section)
+            name = str(section.path)
+        case HubDataset():
+            prompts, facts = _hub(section)
+            name = section.id
+    wanted = section.prompts
     if wanted is not None and wanted > len(prompts):
         raise UserError(
-            f"{_name(spec)} has {len(prompts)} prompts, {wanted} are asked for; lower `prompts`"
+            f"{name} has {len(prompts)} prompts, {wanted} are asked for; lower `prompts`"
         )
     if wanted is not None and wanted < len(prompts):
-        seed = spec.get("seed") or 0
+        seed = section.seed or 0
         chosen = sorted(random.Random(seed).sample(range(len(prompts)), wanted))
         prompts = [prompts[n] for n in chosen]
-        facts = facts | {"sampled": wanted, "seed": seed}
+        facts |= {"sampled": wanted, "seed": seed}
     return [Prompt(p.id, p.text, {**facts, **p.facts}) for p in prompts]
 
 
@@ -114,8 +126,8 @@ def check_length(
 # ----------------------------------------------------------------------------------------- sources
 
 
-def _builtin(spec: Mapping[str, Any]) -> tuple[list[Prompt], dict[str, Any]]:
-    if spec["name"] == "handwritten":
+def _builtin(section: BuiltinDataset) -> tuple[list[Prompt], dict[str, Any]]:
+    if section.name == "handwritten":
         file = resources.files("blockcoupling") / "data" / "handwritten.jsonl"
         with resources.as_file(file) as path:
             return read_prompts(path), {"source": "builtin: handwritten"}
@@ -136,24 +148,21 @@ def _beginning(text: str, size: int) -> str:
     return words[0] if len(words) == 2 else ""
 
 
-def _jsonl(spec: Mapping[str, Any]) -> tuple[list[Prompt], dict[str, Any]]:
-    path, template = spec["path"], spec.get("template") or "text"
-    prompts = _from_rows(*_read_rows(path), template, str(path))
-    return prompts, {"source": Path(path).name, "template": template}
+def _jsonl(section: JsonlDataset) -> tuple[list[Prompt], dict[str, Any]]:
+    prompts = _from_rows(*_read_rows(section.path), section.template, str(section.path))
+    return prompts, {"source": section.path.name, "template": section.template}
 
 
-def _hub(spec: Mapping[str, Any]) -> tuple[list[Prompt], dict[str, Any]]:
+def _hub(section: HubDataset) -> tuple[list[Prompt], dict[str, Any]]:
     from blockcoupling.hub import dataset_rows
 
-    template, split = spec["template"], spec["split"]
+    template, split = section.template, section.split
     convert = TEMPLATES[template].from_hub
-    if convert is None:
-        raise UserError(f"the template {template} reads local files only")
-    hub_rows, commit = dataset_rows(spec["id"], spec.get("config"), split, spec["revision"])
+    hub_rows, commit = dataset_rows(section.id, section.config, split, section.revision)
     rows = []
     counts: Counter[str] = Counter()
     for number, hub_row in enumerate(hub_rows):
-        place = f"{spec['id']} ({split}), row {number}"
+        place = f"{section.id} ({split}), row {number}"
         try:
             row = convert(hub_row)
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -166,10 +175,10 @@ def _hub(spec: Mapping[str, Any]) -> tuple[list[Prompt], dict[str, Any]]:
         row.setdefault("id", f"{subject}/{counts[subject]}" if subject else str(number))
         counts[subject] += 1
         rows.append((place, row))
-    facts = {"source": spec["id"], "revision": commit, "split": split, "template": template}
-    if spec.get("config"):
-        facts["config"] = spec["config"]
-    return _from_rows(rows, [], template, spec["id"]), facts
+    facts = {"source": section.id, "revision": commit, "split": split, "template": template}
+    if section.config:
+        facts["config"] = section.config
+    return _from_rows(rows, [], template, section.id), facts
 
 
 def _read_rows(path: Path | str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
@@ -245,10 +254,6 @@ def _distinct() -> Callable[[str], str]:
         return name
 
     return distinct
-
-
-def _name(spec: Mapping[str, Any]) -> str:
-    return str(spec.get("path") or spec.get("id") or spec.get("name"))
 
 
 def _raise_all(problems: list[str]) -> None:

@@ -30,17 +30,16 @@ class Template:
         about: The prompt in words, for documentation and messages.
         fields: What a row in the local form must have.
         prompt: The text of the prompt.
+        from_hub: Brings a row of the dataset as the hub has it to the local form.
         continuations: One text per choice, to follow the prompt and one space; None where
             the dataset has no choices to score.
-        from_hub: Brings a row of the hub's dataset to the local form; None where no benchmark on
-            the hub is meant.
     """
 
     about: str
     fields: tuple[str, ...]
     prompt: Callable[[Row], str]
+    from_hub: Callable[[Row], dict[str, Any]]
     continuations: Callable[[Row], list[str]] | None = None
-    from_hub: Callable[[Row], dict[str, Any]] | None = None
 
 
 def _letters(row: Row) -> list[str]:

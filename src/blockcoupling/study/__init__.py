@@ -4,4 +4,26 @@
 Relative paths are taken from the working directory, as everywhere in Snakemake.
 """
 
-from blockcoupling.study.study import Study as Study
+from blockcoupling.study.datasets import BuiltinDataset, Dataset, HubDataset, JsonlDataset
+from blockcoupling.study.models import HubModel, LocalModel, Model, TrainedModel, Training
+from blockcoupling.study.steps import Correlate, Extract, Figures, HarnessTask, Reduce, Score
+from blockcoupling.study.study import Study
+
+__all__ = [
+    "BuiltinDataset",
+    "Correlate",
+    "Dataset",
+    "Extract",
+    "Figures",
+    "HarnessTask",
+    "HubDataset",
+    "HubModel",
+    "JsonlDataset",
+    "LocalModel",
+    "Model",
+    "Reduce",
+    "Score",
+    "Study",
+    "TrainedModel",
+    "Training",
+]

@@ -11,10 +11,13 @@ from pydantic import (
     ConfigDict,
     PlainValidator,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from blockcoupling.errors import UserError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -65,3 +68,39 @@ def one_of(sections: Mapping[str, type[Section]], marks: Mapping[str, str]) -> A
         return sections[source].model_validate(data)
 
     return PlainValidator(parse)
+
+
+def parse(kind: Any, data: Any, origin: str) -> Any:
+    """Validate `data` as a section.
+
+    Args:
+        kind: A section, or one of the annotations `Model` and `Dataset`.
+        data: The mapping.
+        origin: What it is, for the message.
+
+    Raises:
+        UserError: listing every mistake.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        raise UserError(mistakes(origin, [sentence(line) for line in error.errors()])) from error
+
+
+def mistakes(origin: str, sentences: list[str]) -> str:
+    """All mistakes as one message, one a line."""
+    count = "1 mistake" if len(sentences) == 1 else f"{len(sentences)} mistakes"
+    return "\n".join([f"{origin} has {count}:", *(f"  - {each}" for each in sentences)])
+
+
+def sentence(line: Any) -> str:
+    """One mistake found by pydantic, as `where: what`."""
+    where = [str(part) for part in line["loc"] if part != "[key]"]
+    message = line["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if message.startswith("String should match pattern '^[A-Za-z0-9][A-Za"):
+        message = "a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
+    if message == "Field required":
+        message = "is missing"
+    elif isinstance(line["input"], str | int | float) and "did you mean" not in message:
+        message += f" (not {line['input']!r})"
+    return f"{'.'.join(where)}: {message}" if where else message

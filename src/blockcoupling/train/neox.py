@@ -12,8 +12,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import blockcoupling
 from blockcoupling.atomic import replacing
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress, plain_libraries
+from blockcoupling.study.models import TrainedModel, Training
+from blockcoupling.study.section import parse
 from blockcoupling.train.corpus import corpus
 from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
 
@@ -34,9 +36,8 @@ def train(
     same weights to the last bit.
 
     Args:
-        spec: `Study.train_spec(model)`: `name`, `hidden_size`, `blocks`, `heads`, `context`
-            (bytes), `batch`, `steps`, `learning_rate`, `seed` and `checkpoints`, the steps to
-            keep; checkpoint n is the model after n updates, 0 the untrained one.
+        spec: `Study.train_spec(model)`: `name`, the keys of `Training`, and `checkpoints`, the
+            steps to keep; checkpoint n is the model after n updates, 0 the untrained one.
         out_dir: Checkpoints go to `out_dir/step{n}`, each appearing whole or not at all: the
             weights in safetensors, the tokenizer, and `training.json` with how it was made.
         threads: Threads that torch uses; None leaves torch's own choice (OMP_NUM_THREADS).
@@ -45,42 +46,44 @@ def train(
         The directory of each checkpoint.
 
     Raises:
-        UserError: a checkpoint lies outside the training.
+        UserError: the description does not hold together; every mistake is listed.
         MeasurementError: the loss is not finite any more.
     """
-    wanted = set(spec["checkpoints"])
-    if not wanted or min(wanted) < 0 or max(wanted) > spec["steps"]:
-        raise UserError(f"checkpoints {sorted(wanted)} are not steps 0 to {spec['steps']}")
+    about = dict(spec)
+    name, checkpoints = about.pop("name", "model"), about.pop("checkpoints", [])
+    section: TrainedModel = parse(
+        TrainedModel, {"train": about, "checkpoints": checkpoints}, f"the training of {name}"
+    )
     plain_libraries()
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
+    saved = {}
     try:
-        saved = {}
-        for step, loss, model in _steps(spec):
-            if step in wanted:
+        for step, loss, model in _steps(section.train, name):
+            if step in section.checkpoints:
                 saved[step] = Path(out_dir) / f"step{step}"
-                _save(model, saved[step], spec, step, loss)
-                if step == max(wanted):
-                    break
-        return saved
+                _save(model, saved[step], section.train, step, loss)
+            if step == section.checkpoints[-1]:
+                break
     finally:
         torch.set_num_threads(before)
+    return saved
 
 
-def new_model(spec: Mapping[str, Any]) -> GPTNeoXForCausalLM:
+def new_model(shape: Training) -> GPTNeoXForCausalLM:
     """The untrained model, in transformers' own initialisation for the seed."""
     config = GPTNeoXConfig(
         vocab_size=VOCABULARY,
-        hidden_size=spec["hidden_size"],
-        num_hidden_layers=spec["blocks"],
-        num_attention_heads=spec["heads"],
-        intermediate_size=4 * spec["hidden_size"],
-        max_position_embeddings=spec["context"],
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.blocks,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden_size,
+        max_position_embeddings=shape.context,
         bos_token_id=END_OF_TEXT_ID,
         eos_token_id=END_OF_TEXT_ID,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec["seed"])
+        torch.manual_seed(shape.seed)
         return GPTNeoXForCausalLM._from_config(config, attn_implementation="eager")
 
 
@@ -92,34 +95,34 @@ def training_bytes() -> np.ndarray:
     return np.concatenate(pieces).astype(np.int64)
 
 
-def _steps(spec: Mapping[str, Any]) -> Iterator[tuple[int, float | None, GPTNeoXForCausalLM]]:
+def _steps(shape: Training, name: str) -> Iterator[tuple[int, float | None, GPTNeoXForCausalLM]]:
     """Yield (step, loss of its batch in nats a byte, model) after every update, from step 0 on."""
-    model = new_model(spec).train()
+    model = new_model(shape).train()
     yield 0, None, model
     tokens = torch.from_numpy(training_bytes())
-    window = torch.arange(spec["context"] + 1)
-    draw = torch.Generator().manual_seed(spec["seed"])
+    window = torch.arange(shape.context + 1)
+    draw = torch.Generator().manual_seed(shape.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(),
-        lr=spec["learning_rate"],
+        lr=shape.learning_rate,
         betas=BETAS,
         weight_decay=WEIGHT_DECAY,
         fused=True,
     )
-    total = spec["steps"]
-    with Progress(total, f"training {spec['name']}", "step") as progress:
+    total = shape.steps
+    with Progress(total, f"training {name}", "step") as progress:
         for step in range(1, total + 1):
             for group in optimizer.param_groups:
-                group["lr"] = spec["learning_rate"] * learning_rate_factor(step, total)
+                group["lr"] = shape.learning_rate * learning_rate_factor(step, total)
             last = len(tokens) - len(window)
-            starts = torch.randint(last + 1, (spec["batch"], 1), generator=draw)
+            starts = torch.randint(last + 1, (shape.batch, 1), generator=draw)
             batch = tokens[starts + window]
             logits = model(input_ids=batch[:, :-1], use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
             value = loss.item()
             if not math.isfinite(value):
                 raise MeasurementError(
-                    f"training {spec['name']}: the loss is {value} at step {step}; a smaller "
+                    f"training {name}: the loss is {value} at step {step}; a smaller "
                     "learning_rate may help"
                 )
             optimizer.zero_grad()
@@ -142,21 +145,21 @@ def learning_rate_factor(step: int, total: int) -> float:
 def _save(
     model: GPTNeoXForCausalLM,
     directory: Path,
-    spec: Mapping[str, Any],
+    shape: Training,
     step: int,
     loss: float | None,
 ) -> None:
     facts = {
         "step": step,
-        "tokens": step * spec["batch"] * spec["context"],
+        "tokens": step * shape.batch * shape.context,
         "parameters": sum(p.numel() for p in model.parameters()),
         "training_loss": loss,
         "corpus": corpus().source,
-        "spec": dict(spec),
+        "training": shape.model_dump(),
         "blockcoupling": blockcoupling.__version__,
         "torch": torch.__version__,
     }
     with replacing(directory) as unfinished:
         model.save_pretrained(unfinished)
-        byte_tokenizer(spec["context"]).save_pretrained(unfinished)
+        byte_tokenizer(shape.context).save_pretrained(unfinished)
         (unfinished / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,134 @@
+"""The figures of a study: one function each, from the catalog to a Matplotlib figure.
+
+`FIGURES` names them; :func:`draw` makes one, :func:`save` writes it. What each shows and which
+figure of the paper it corresponds to: docs/figures.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blockcoupling.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from blockcoupling.catalog import Catalog
+
+
+class Description(NamedTuple):
+    """Where a figure is drawn, and what it says to its reader."""
+
+    module: str
+    title: str
+    caption: str
+
+
+FIGURES: Mapping[str, Description] = {
+    "miscoupling_matrices": Description(
+        "matrices",
+        "Mis-coupling between blocks",
+        "Mis-coupling m(i, j) between every two blocks, untrained above trained, mean over prompts "
+        "and datasets. Low (dark) means that the top singular vectors of block j diagonalize the "
+        "Jacobian of block i. The diagonal is 0 by definition and left grey; all panels share one "
+        "colour scale.",
+    ),
+    "emergence": Description(
+        "emergence",
+        "Emergence during training",
+        "Coupling, regularity of the last token's trajectory, and score against training step "
+        "(linear up to 1, then logarithmic). Bands: one standard error over prompts; for the "
+        "score, its own.",
+    ),
+    "locality": Description(
+        "locality",
+        "Locality",
+        "Mean mis-coupling of blocks at distance |i − j|, for checkpoints from early (dark) to "
+        "late (light). Bands: one standard error over prompts.",
+    ),
+    "correlation": Description(
+        "correlation",
+        "Coupling against score",
+        "Each point is a checkpoint, with standard errors; thin lines join the checkpoints of a "
+        "model in the order of training. Dashed: least squares. In brackets the 95 % bootstrap "
+        "interval of R², resampling whole models. Checkpoints of one model are not independent, "
+        "which the p-values ignore.",
+    ),
+    "predictors": Description(
+        "predictors",
+        "What else goes with the score",
+        "R² of each predictor alone, with 95 % bootstrap intervals resampling whole models. "
+        "Hollow: no interval, for want of points or of models. A constant predictor has no R².",
+    ),
+    "coupling_vs_k": Description(
+        "by_k",
+        "Coupling against K",
+        "Coupling against the number of singular vectors, for every variant of mis-coupling. "
+        "Solid: final checkpoint; dotted: untrained. Bands: one standard error over prompts.",
+    ),
+    "singular_values": Description(
+        "singular_values",
+        "Singular values by depth",
+        "Singular values sₖ of the residual Jacobians by block, untrained above trained, mean over "
+        "prompts and datasets (bands: one standard error).",
+    ),
+}
+
+_FORMATS: Mapping[str, dict[str, Any]] = {
+    # Without dates and program versions, the same data make the same bytes.
+    "png": {"dpi": 200, "metadata": {"Software": None}},
+    "pdf": {"dpi": 300, "metadata": {"Creator": None, "Producer": None, "CreationDate": None}},
+    "svg": {"dpi": 300, "metadata": {"Creator": None, "Date": None}},
+}
+
+
+def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
+    """Draw one figure.
+
+    Args:
+        name: one of :data:`FIGURES`.
+        catalog: has the entries that the figure's module names; `k` and `variant` default to those
+            of the study's statistics.
+        options: `k` and `variant`, where the figure is of one of each.
+
+    Returns:
+        The figure; where a study has nothing for it, a figure that says so in words.
+
+    Raises:
+        UserError: no such figure, or entries missing from the catalog.
+
+    """
+    from blockcoupling.figures.data import NothingToShow
+    from blockcoupling.figures.style import statement
+
+    if name not in FIGURES:
+        raise UserError(f"unknown figure {name!r}; figures: {', '.join(FIGURES)}")
+    module = import_module(f"blockcoupling.figures.{FIGURES[name].module}")
+    try:
+        figure: Figure = module.from_catalog(catalog, **options)
+    except NothingToShow as reason:
+        return statement(str(reason))
+    return figure
+
+
+def save(figure: Figure, stem: str | Path, formats: Iterable[str] = ("png", "pdf")) -> list[Path]:
+    """Write a figure, `stem` plus `.png` and so on; the same figure makes the same bytes.
+
+    Raises:
+        UserError: a format other than png, pdf and svg.
+
+    """
+    from blockcoupling.atomic import replacing
+    from blockcoupling.figures.style import styled
+
+    wanted = list(formats)
+    if unknown := [each for each in wanted if each not in _FORMATS]:
+        raise UserError(f"unknown format {', '.join(unknown)}; formats: {', '.join(_FORMATS)}")
+    paths = [Path(f"{stem}.{each}") for each in wanted]
+    for path, each in zip(paths, wanted, strict=True):
+        with replacing(path) as fresh:
+            styled(figure.savefig)(fresh, format=each, **_FORMATS[each])
+    return paths

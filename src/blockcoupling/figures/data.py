@@ -1,0 +1,82 @@
+"""What several figures read from the catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from blockcoupling.points import PROMPT, at_last_token, checkpoint_facts
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+
+class NothingToShow(Exception):
+    """A study has no data for a figure; the message says what it lacks."""
+
+
+class Settings(NamedTuple):
+    """Which coupling a figure is of."""
+
+    k: int
+    variant: str
+
+
+class Ends(NamedTuple):
+    """The two checkpoints of a model that are set side by side; either may be missing."""
+
+    model: str
+    untrained: str | None
+    trained: str | None
+
+
+def settings(catalog: Catalog, k: int | None = None, variant: str | None = None) -> Settings:
+    """Return the K and the variant asked for, or else those of the study's statistics."""
+    if k is None or variant is None:
+        table = catalog.one(kind="predictors").read(columns=["k", "variant"])
+        k = int(table["k"].iloc[0]) if k is None else k
+        variant = str(table["variant"].iloc[0]) if variant is None else variant
+    return Settings(k, variant)
+
+
+def ends(catalog: Catalog) -> list[Ends]:
+    """Return the untrained and the final checkpoint of each model, the smallest model first."""
+    facts = checkpoint_facts(catalog)
+    measured = set(catalog.search(kind="coupling").facets().get("model", []))
+    facts = facts[facts["model"].isin(measured)].sort_values(["parameters", "depth", "model"])
+    return [
+        Ends(
+            str(model),
+            _first(own.loc[own["untrained"], "checkpoint"]),
+            _first(own.loc[own["final"], "checkpoint"]),
+        )
+        for model, own in facts.groupby("model", sort=False)
+    ]
+
+
+def _first(names: pd.Series) -> str | None:
+    return None if names.empty else str(names.iloc[0])
+
+
+def at_last(
+    catalog: Catalog, kind: str, checkpoints: list[tuple[str, str]], **options: Any
+) -> pd.DataFrame:
+    """Read one kind of table for some (model, checkpoint), at each prompt's last token.
+
+    Args:
+        catalog: where to read.
+        kind: `coupling`, `locality`, `singular_values`, ….
+        checkpoints: which.
+        options: handed to the Parquet reader (`filters`, `columns`).
+
+    """
+    tables = []
+    for model, checkpoint in checkpoints:
+        own = catalog.search(model=model, checkpoint=checkpoint)
+        last = own.search(kind="trajectory").frame(
+            columns=[*PROMPT, "token"], filters=[("is_last", "==", True)]
+        )
+        table = own.search(kind=kind).frame(**options)
+        tables.append(at_last_token(table, last.rename(columns={"token": "last"})))
+    return pd.concat(tables, ignore_index=True)

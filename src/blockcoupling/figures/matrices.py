@@ -1,0 +1,121 @@
+"""Mis-coupling between every two blocks, untrained beside trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+
+from blockcoupling.errors import UserError
+from blockcoupling.figures.data import Ends, NothingToShow, ends, settings
+from blockcoupling.figures.style import SEQUENTIAL, counted, panels, styled, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from blockcoupling.catalog import Catalog
+
+
+class Matrix(NamedTuple):
+    """Mean mis-coupling of a checkpoint, rows i, columns j; the diagonal is 0 by definition."""
+
+    checkpoint: str
+    values: NDArray[np.float64]
+
+
+def from_catalog(catalog: Catalog, *, k: int | None = None, variant: str | None = None) -> Figure:
+    """Draw the figure from the entries of the kinds model and miscoupling."""
+    chosen = settings(catalog, k, variant)
+    pairs = ends(catalog)
+    if not pairs:
+        raise NothingToShow("No model of this study was measured.")
+    drawn = {
+        pair.model: tuple(
+            None if checkpoint is None else _read(catalog, pair, checkpoint, *chosen)
+            for checkpoint in (pair.untrained, pair.trained)
+        )
+        for pair in pairs
+    }
+    return draw(drawn, *chosen)
+
+
+def _read(catalog: Catalog, pair: Ends, checkpoint: str, k: int, variant: str) -> Matrix:
+    """Average over datasets; each is a mean over its prompts already."""
+    found = catalog.search(kind="miscoupling", model=pair.model, checkpoint=checkpoint)
+    if not len(found):
+        raise UserError(f"no mis-coupling matrices of {pair.model} {checkpoint} in the catalog")
+    means = [
+        found[name].read()["miscoupling_mean"].sel(variant=variant, K=k).to_numpy()
+        for name in found
+    ]
+    return Matrix(checkpoint, np.mean(means, axis=0))
+
+
+@styled
+def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -> Figure:
+    """Draw one column per model, untrained above trained, all on one colour scale.
+
+    Args:
+        matrices: (untrained, trained) of each model; a missing one leaves its panel empty.
+        k: how many singular vectors they are of.
+        variant: which mis-coupling.
+
+    """
+    names = list(matrices)
+    columns = min(len(names), 4 if len(names) <= 8 else 6)
+    groups = [names[start : start + columns] for start in range(0, len(names), columns)]
+    states = [
+        (half, state)
+        for half, state in enumerate(("untrained", "trained"))
+        if any(pair[half] is not None for pair in matrices.values())
+    ]
+    low, high = _limits([m.values for pair in matrices.values() for m in pair if m is not None])
+    figure, axes = panels(len(states) * len(groups), columns, size=(1.95, 2.1))
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
+    for own in axes.flat:
+        own.set_axis_off()
+    image: Any = None
+    for row, group in enumerate(groups):
+        for column, model in enumerate(group):
+            for n, (half, state) in enumerate(states):
+                own, matrix = axes[row * len(states) + n, column], matrices[model][half]
+                if matrix is None:
+                    own.text(0.5, 0.5, f"{model}\nno {state} checkpoint", ha="center")
+                    continue
+                image = _panel(own, matrix, low, high)
+                own.set_title(f"{model}, {matrix.checkpoint}\nmean {_off_mean(matrix.values):.2f}")
+                if n == len(states) - 1:
+                    own.set_xlabel("block j")
+                if column == 0:
+                    own.set_ylabel(f"{state}\nblock i")
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
+    bar.set_label(f"mis-coupling m(i, j)   ({words(variant)}, K = {k})")
+    bar.outline.set_linewidth(0.5)
+    return figure
+
+
+def _panel(axes: Axes, matrix: Matrix, low: float, high: float) -> Any:
+    colours = mpl.colormaps[SEQUENTIAL].with_extremes(bad="#d9d9d9")
+    values = np.where(np.eye(len(matrix.values), dtype=bool), np.nan, matrix.values)
+    edge = len(values) + 0.5
+    image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, extent=(0.5, edge, edge, 0.5))
+    axes.set_axis_on()
+    axes.grid(False)
+    axes.set_xticks(counted(len(values)))
+    axes.set_yticks(counted(len(values)))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=2)
+    return image
+
+
+def _off_mean(values: NDArray[np.float64]) -> float:
+    return float(values[~np.eye(len(values), dtype=bool)].mean())
+
+
+def _limits(matrices: list[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the range off the diagonals, rounded outwards to 0.05."""
+    values = np.concatenate([m[~np.eye(len(m), dtype=bool)] for m in matrices])
+    return float(np.floor(values.min() * 20) / 20), float(np.ceil(values.max() * 20) / 20)

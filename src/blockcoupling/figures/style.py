@@ -1,0 +1,158 @@
+"""How every figure looks: type, axes, and colours that colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+SEQUENTIAL = "viridis"
+"""For values, and for what grows (K, training steps). Even in lightness, so readable in grey."""
+
+FAINT = "#8c8c8c"
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), without its yellow."""
+
+_MARKERS = "osD^vPX"
+
+_RULES: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.8,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "blockcoupling",
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function under these rules, leaving Matplotlib's own as they are."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context(_RULES):
+            return function(*args, **kwargs)
+
+    return run
+
+
+class Look(NamedTuple):
+    """How one thing looks wherever it is drawn."""
+
+    color: Any
+    marker: str
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Give each name a colour and a marker: a few of the palette, or many along a scale."""
+    listed = list(names)
+    if len(listed) <= len(_COLOURS):
+        colours: Iterable[Any] = _COLOURS
+    else:
+        colours = scale(len(listed))
+    return {
+        name: Look(colour, _MARKERS[n % len(_MARKERS)])
+        for n, (name, colour) in enumerate(zip(listed, colours, strict=False))
+    }
+
+
+def scale(number: int) -> list[Any]:
+    """Return so many colours along the sequential scale, without its faintest end."""
+    return [mpl.colormaps[SEQUENTIAL](x) for x in np.linspace(0, 0.88, number)]
+
+
+def panels(rows: int, columns: int, *, size: tuple[float, float], **options: Any) -> Any:
+    """Return a figure and its (rows, columns) axes; `size` is that of one panel in inches."""
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def band(
+    axes: Axes, x: ArrayLike, y: ArrayLike, error: ArrayLike, look: Look, style: str = "-"
+) -> None:
+    """Draw a line with markers and a band of one standard error."""
+    values, errors = np.asarray(y, float), np.nan_to_num(np.asarray(error, float))
+    axes.fill_between(
+        np.asarray(x, float), values - errors, values + errors, color=look.color, alpha=0.2, lw=0
+    )
+    axes.plot(x, values, style, color=look.color, marker=look.marker, mec="white", mew=0.4)
+
+
+def step_axis(axes: Axes, steps: ArrayLike) -> None:
+    """Make x a training step: linear from 0 to 1, logarithmic from there."""
+    axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+    largest = max(10.0, float(np.max(np.asarray(steps, float))))
+    powers = np.arange(0, np.floor(np.log10(largest)) + 1)
+    # Every power of ten as long as there are few, so that labels never touch.
+    axes.set_xticks([0, *10.0 ** powers[:: 1 + len(powers) // 6]])
+    axes.xaxis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=range(2, 10)))
+    axes.set_xlim(-0.15, largest * 1.25)
+
+
+def counted(number: int) -> list[int]:
+    """Return ticks for an axis that counts 1 … number (blocks, distances), at most seven."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if number <= 6 * step or step == 100)
+    if step <= 2:
+        return list(range(1, number + 1, step))
+    return [1, *range(step, number + 1, step)]
+
+
+def legend_below(figure: Figure, handles: Iterable[Artist]) -> None:
+    """Put one legend for all panels below them, in as many columns as the width allows."""
+    listed = list(handles)
+    longest = max(len(str(handle.get_label())) for handle in listed)
+    fitting = int(figure.get_figwidth() / (0.55 + 0.062 * longest))  # inches, at this type size
+    figure.legend(
+        handles=listed, loc="outside lower center", ncols=max(1, min(fitting, len(listed)))
+    )
+
+
+def keys(look: Mapping[str, Look], *, line: bool = True) -> list[Artist]:
+    """Return what a legend shows for each name."""
+    style = "-" if line else "none"
+    return [
+        Line2D([], [], ls=style, color=c, marker=m, mec="white", mew=0.4, label=name)
+        for name, (c, m) in look.items()
+    ]
+
+
+def words(name: str) -> str:
+    """Write a column's or a variant's name as words."""
+    return name.replace("_", " ")
+
+
+@styled
+def statement(text: str) -> Figure:
+    """Return a figure that says in words why there is nothing to draw."""
+    figure = Figure(figsize=(5, 1.4), layout="constrained")
+    figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True, color="#555555")
+    return figure

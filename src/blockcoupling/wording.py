@@ -1,0 +1,62 @@
+"""Numbers as one writes them in a text or a table."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+MISSING = "–"
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """Write a number with so many decimals, a real minus sign, and a dash when it is missing."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Write a value with its standard error, both to the error's two leading digits.
+
+    Without an error the value gets three decimals; the error of a single prompt is unknown, not 0.
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if error is None or not math.isfinite(error) or error <= 0:
+        return number(value, 3)
+    decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    return f"{number(value, decimals)} ± {number(error, decimals)}"
+
+
+def count(value: float | None) -> str:
+    """Write a large number with three digits and a unit: 1.70 M, 6.90 B."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            digits = 2 - math.floor(math.log10(abs(value) / size))
+            return f"{value / size:.{max(0, digits)}f} {unit}"
+    return f"{value:.0f}"
+
+
+def p_value(p: float | None) -> str:
+    """Write a p-value with two digits, as a power of ten when it is small."""
+    if p is None or not math.isfinite(p):
+        return MISSING
+    if p >= 0.001:
+        return f"{p:.2g}"
+    if p < 1e-99:
+        return "< 10⁻⁹⁹"
+    digits, power = f"{Decimal(p):.1e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits}·10{raised}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Write an interval in brackets, or a dash."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return MISSING
+    return f"[{number(low)}, {number(high)}]"
