@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from tqdm import tqdm
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.progress import Progress
 from blockcoupling.reduce.coupling import (
     VARIANTS,
     mean_between_blocks,
@@ -58,8 +58,8 @@ def reduce_store(
         out_dir: where the tables go; each one replaces an older one when it is whole.
         k: numbers of singular vectors; those larger than the store's are left out, with a log line.
         variants: of mis-coupling; by default all that the store allows.
-        identity: `model`, `checkpoint` and `dataset`, the first columns of every table; by default
-            from the store's attributes.
+        identity: `model`, `checkpoint` and `dataset`, the first columns of every table; what is
+            not given comes from the store's attributes.
         workers: threads; by default as many as there are cores. Memory is a few times one
             prompt's A for each.
 
@@ -83,7 +83,7 @@ def reduce_store(
         ExitStack() as files,
         threadpool_limits(1, "blas"),
         dask.config.set(num_workers=workers),
-        tqdm(total=prompts, unit="prompt", desc="reduce", disable=None) as progress,
+        Progress(prompts, "reducing") as progress,
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
         append = {name: files.enter_context(_table(path)) for name, path in paths.items()}
@@ -94,7 +94,8 @@ def reduce_store(
                 append[name](_frame(table, identity))
             matrices.add(m)
             undefined += _undefined(tables["trajectory"])
-            progress.update(some.sizes["prompt"])
+            for _ in range(some.sizes["prompt"]):
+                progress.advance()
     if undefined:
         logger.warning(
             "%d tokens have a step or a state that is exactly zero, or directions that cancel, and "
@@ -110,7 +111,8 @@ def reduce_store(
 
 
 def _identity(ds: xr.Dataset, given: Mapping[str, str] | None) -> dict[str, str]:
-    identity = {name: (given or ds.attrs).get(name) for name in IDENTITY}
+    known = {**ds.attrs, **(given or {})}
+    identity = {name: known.get(name) for name in IDENTITY}
     if missing := [name for name, value in identity.items() if not value]:
         raise UserError(f"say which {', '.join(missing)} the store is of: the tables begin with it")
     return {name: str(value) for name, value in identity.items()}
@@ -152,7 +154,8 @@ def _reduce(
 def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray]]:
     """Return, lazily, the columns of each of `TABLES`; their axes are its keys."""
     mean, by_distance = mean_between_blocks(m), mean_by_distance(m)
-    full, missing = ds.get("S_full"), xr.full_like(ds["jacobian_norm"], np.nan)
+    missing = xr.full_like(ds["jacobian_norm"], np.nan)  # stands for what was not recorded
+    full = ds.get("S_full")
     return {
         "coupling": {
             "coupling": -mean,
@@ -168,6 +171,7 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
         },
         "spectra": {
             "jacobian_norm": ds["jacobian_norm"],
+            "jacobian_norm_error": ds.get("jacobian_norm_error", missing),
             "s1": ds["S"].isel(k=0, drop=True),
             "participation_ratio": participation_ratio(ds["S"]),
             "effective_rank": effective_rank(ds["S"]),

@@ -91,38 +91,6 @@ def equidistance_kernel(gram: Gram) -> Float[np.ndarray, "*any"]:
         return _variation(_norms(gram[..., 1:, 1:]))
 
 
-def project_trajectories(
-    states: Float[np.ndarray, "token state embed"], components: int = 2
-) -> tuple[Float[np.ndarray, "token state component"], Float[np.ndarray, "component"]]:
-    """Project the trajectories of a prompt on the principal components of its last states.
-
-    The components are fitted to the centred x^L of all tokens; each is signed by making its entry
-    of largest magnitude positive.
-
-    Args:
-        states: x^0 … x^L of every token.
-        components: how many; `pca` of the schema has two.
-
-    Returns:
-        The coordinates of every state, and the explained-variance ratio of each component. Both
-        are NaN in the components that the prompt does not determine: a prompt of T tokens has
-        T − 1.
-    """
-    last = states[:, -1].astype(np.float64)
-    centre = last.mean(axis=0)
-    _, s, axes = np.linalg.svd(last - centre, full_matrices=False)
-    axes, s = axes[: len(last) - 1], s[: len(last) - 1]
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1, keepdims=True), axis=1)
-    axes = axes * np.sign(largest)
-
-    found = min(components, len(axes))
-    projected = np.full((*states.shape[:2], components), np.nan)
-    projected[..., :found] = (states - centre) @ axes[:found].T
-    explained = np.full(components, np.nan)
-    explained[:found] = s[:found] ** 2 / np.sum(s**2)
-    return projected, explained
-
-
 def _norms(gram: Gram) -> Float[np.ndarray, "*any L"]:
     return np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
 

@@ -3,7 +3,6 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.decomposition import PCA
 
 from blockcoupling.example import example, from_jacobians
 from blockcoupling.reduce.trajectory import (
@@ -13,7 +12,6 @@ from blockcoupling.reduce.trajectory import (
     expodistance_kernel,
     line_shape_score,
     line_shape_score_kernel,
-    project_trajectories,
 )
 
 EPSILON = np.finfo(float).eps
@@ -161,27 +159,3 @@ def test_shape_padding_and_laziness(function):
     lazy = function(ds.chunk({"prompt": 1}))
     assert lazy.chunks is not None
     xr.testing.assert_identical(lazy.compute(), score)
-
-
-@quick
-@given(seed=seeds, tokens=st.integers(4, 9))
-def test_projection_against_scikit_learn(seed, tokens):
-    states = np.random.default_rng(seed).normal(size=(tokens, 4, 6))
-    projected, explained = project_trajectories(states)
-    pca = PCA(n_components=2).fit(states[:, -1])
-    np.testing.assert_allclose(explained, pca.explained_variance_ratio_, rtol=1e-9)
-    expected = pca.transform(states.reshape(-1, 6)).reshape(tokens, 4, 2)
-    signs = np.sign(pca.components_[[0, 1], np.abs(pca.components_).argmax(axis=1)])
-    np.testing.assert_allclose(projected, expected * signs, atol=1e-9)
-
-
-def test_components_that_a_prompt_does_not_determine_are_empty():
-    states = np.random.default_rng(0).normal(size=(2, 4, 6))
-    projected, explained = project_trajectories(states)
-    assert np.isfinite(projected[..., 0]).all()
-    assert np.isnan(projected[..., 1]).all()
-    assert explained[0] == pytest.approx(1)
-    assert np.isnan(explained[1])
-    projected, explained = project_trajectories(states[:1])
-    assert np.isnan(projected).all()
-    assert np.isnan(explained).all()
