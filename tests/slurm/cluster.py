@@ -71,7 +71,7 @@ def two_nodes() -> Iterator[Cluster]:
         CONFIGURATION.write_text(_configuration(directory))
         stack.callback(CONFIGURATION.unlink)
         stack.enter_context(_daemon(directory, "munged", *munge))
-        _wait(lambda: (directory / "munge.socket").exists(), "munge opens its socket", directory)
+        _wait((directory / "munge.socket").exists, "munge opens its socket", directory)
         stack.enter_context(_daemon(directory, "slurmctld", "-D"))
         for node in NODES:
             (directory / node).mkdir()
@@ -125,7 +125,10 @@ def _configuration(directory: Path) -> str:
 def _daemon(directory: Path, command: str, *arguments: str) -> Iterator[None]:
     """Run a daemon as a child that also ends when the test is killed."""
     (directory / "controller").mkdir(exist_ok=True)
-    log = directory / f"{'-'.join((command, *arguments[2:3])) if command == 'slurmd' else command}.log"
+    log = (
+        directory
+        / f"{'-'.join((command, *arguments[2:3])) if command == 'slurmd' else command}.log"
+    )
     with log.open("w") as output:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", str(_find(command)), *arguments],
@@ -150,7 +153,10 @@ def _find(command: str) -> str | None:
 
 def _all_idle() -> bool:
     answer = subprocess.run(
-        ["sinfo", "--noheader", "--Node", "--format=%N %T"], capture_output=True, text=True
+        ["sinfo", "--noheader", "--Node", "--format=%N %T"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return set(answer.stdout.splitlines()) == {f"{node} idle" for node in NODES}
 

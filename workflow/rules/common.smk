@@ -31,6 +31,7 @@ pathvars:
 # The verbs of the environment that runs Snakemake, active or not.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
+# Used with `--software-deployment-method conda` only.
 ENVIRONMENT = "../../environment.yml"
 
 # ---------------------------------------------------------------------------- what a job asks for
