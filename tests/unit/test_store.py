@@ -189,19 +189,19 @@ def test_the_fingerprint_tells_settings_apart():
 
 
 def test_memory_of_a_merge_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
-    """24 prompts have 20 times 360 kB more of A than 4; their coords take a few kB each."""
+    """12 prompts have 10 times 360 kB more of A than 2; their coords take a few kB each."""
     monkeypatch.setattr(store, "_SHARD_BYTES", 2**14)
     one = store.example(1, blocks=6, k=50, embed=50, tokens=2)
     assert one["A"].nbytes == 360_000
-    expected = {f"p{index}": "x" for index in range(24)}
+    expected = {f"p{index}": "x" for index in range(12)}
     for name in expected:
         part = one.assign_coords(prompt=np.array([name], dtype=object))
         store.write_prompt(tmp_path / "parts", part, "x")
     peak = {}
-    for number in (4, 24):
+    for number in (2, 2, 12):  # the first time, imports are counted as well
         tracemalloc.start()
         some = dict(itertools.islice(expected.items(), number))
         store.merge(tmp_path / "parts", tmp_path / "svd.zarr", some)
         peak[number] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak[24] - peak[4] < 2 * one["A"].nbytes
+    assert peak[12] - peak[2] < 2 * one["A"].nbytes
