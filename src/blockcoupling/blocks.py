@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -137,7 +138,7 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
             for index, member in enumerate(members):
                 handle = member.register_forward_hook(watch(name, index), with_kwargs=True)
                 hooks.callback(handle.remove)
-        model(input_ids=input_ids, **accepted(model, use_cache=False))
+        run(model, input_ids, use_cache=False)
 
     reasons = {name: _why_not_a_stack(visits[name], len(lists[name])) for name in lists}
     stacks = [name for name, why in reasons.items() if why is None]
@@ -177,26 +178,31 @@ def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
 
 
 def record_calls(
-    model: nn.Module, blocks: Blocks, run: Callable[[], Any]
-) -> tuple[list[BlockCall], Any]:
-    """Record the call of every block during `run()`.
+    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"], **kwargs: Any
+) -> list[BlockCall]:
+    """Record the call of every block during one forward pass without gradients.
 
     Args:
-        model: the model that `run` calls (named in errors).
+        model: the model.
         blocks: its blocks.
-        run: calls the model once; executed without gradients.
+        input_ids: the tokens to pass, (1, token).
+        kwargs: further arguments of the model's forward, where it knows them.
 
     Returns:
-        The calls, first block to last, and what `run` returned.
+        The calls, first block to last.
 
     Raises:
         UserError: if a block updates its cache in place, so that its state before the call is lost.
     """
     calls: list[BlockCall] = []
+    thread = threading.get_ident()  # other threads may be in the same blocks (`streaming`)
     before: list[tuple[Tensor, int]] = []
     pending: dict[int, tuple[Any, ...]] = {}
 
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    # A hook that another thread has removed meanwhile is still called, but without kwargs.
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict | None = None) -> None:
+        if threading.get_ident() != thread or kwargs is None:
+            return
         place = _place_of_hidden_state(args, kwargs)
         assert place is not None
         hidden = args[place] if isinstance(place, int) else kwargs[place]
@@ -206,7 +212,10 @@ def record_calls(
             before.extend((t, t._version) for t in _cache_tensors(cache))
         pending[id(module)] = (kept_args, kept, place, hidden.detach())
 
-    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def leave(module: nn.Module, *arguments: Any) -> None:
+        output = arguments[-1]
+        if threading.get_ident() != thread:
+            return
         kept_args, kept, place, hidden = pending.pop(id(module))
         result = _hidden_state(output, like=hidden).detach()
         calls.append(BlockCall(module, kept_args, kept, place, hidden, result))
@@ -215,28 +224,25 @@ def record_calls(
         for module in blocks.modules:
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
-        returned = run()
+        run(model, input_ids, **kwargs)
     if any(tensor._version != version for tensor, version in before):
         raise UserError(
             f"{type(model).__name__} updates its cache in place: the state a block saw cannot be "
             "given to it again. Measure it with context='full'."
         )
-    return calls, returned
+    return calls
 
 
 def record_full(
     model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
 ) -> list[BlockCall]:
     """Record every block's call on a whole prompt, all tokens at once."""
-    calls, _ = record_calls(
-        model, blocks, lambda: model(input_ids=input_ids, **accepted(model, use_cache=False))
-    )
-    return calls
+    return record_calls(model, blocks, input_ids, use_cache=False)
 
 
 def record_decode(
     model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
-) -> tuple[list[BlockCall], list[BlockCall]]:
+) -> list[BlockCall]:
     """Record every block's call for the last token alone, its context held in the cache.
 
     A causal block's output at the last token depends on the tokens before it through their keys and
@@ -244,32 +250,22 @@ def record_decode(
     the prompt.
 
     Returns:
-        The calls for the last token, and those of the pass over the tokens before it (empty for a
-        prompt of one token), each first block to last.
+        The calls for the last token, first block to last.
 
     Raises:
         UserError: if the model has no cache to decode with.
     """
-    prefill: list[BlockCall] = []
     past = None
     if input_ids.shape[1] > 1:
-        prefill, output = record_calls(
-            model, blocks, lambda: model(input_ids=input_ids[:, :-1], use_cache=True)
-        )
-        # The calls of this pass are only read, never repeated: let go of their cache copies.
-        prefill = [replace(call, args=(), kwargs={}) for call in prefill]
+        with torch.no_grad():
+            output = run(model, input_ids[:, :-1], use_cache=True)
         past = getattr(output, "past_key_values", None)
         if not isinstance(past, Cache):
             raise UserError(
                 f"{type(model).__name__} returns no key-value cache to decode with. Measure it "
                 "with context='full'."
             )
-    calls, _ = record_calls(
-        model,
-        blocks,
-        lambda: model(input_ids=input_ids[:, -1:], past_key_values=past, use_cache=True),
-    )
-    return calls, prefill
+    return record_calls(model, blocks, input_ids[:, -1:], past_key_values=past, use_cache=True)
 
 
 def fresh_cache(value: Any) -> Any:
@@ -286,10 +282,18 @@ def fresh_cache(value: Any) -> Any:
     return copied
 
 
-def accepted(model: nn.Module, **kwargs: Any) -> dict[str, Any]:
-    """Those of the keyword arguments that the model's forward names."""
-    names = inspect.signature(model.forward).parameters
-    return {key: value for key, value in kwargs.items() if key in names}
+def run(model: nn.Module, input_ids: Int[Tensor, "1 token"], **kwargs: Any) -> Any:
+    """Pass tokens through a model, but not through the head on top of it (the vocabulary is wide).
+
+    Args:
+        model: the model; where it has a `base_model`, that is called.
+        input_ids: (1, token).
+        kwargs: further arguments, passed on where the forward names them.
+    """
+    base = getattr(model, "base_model", model)
+    names = inspect.signature(base.forward).parameters
+    named = {key: value for key, value in kwargs.items() if key in names}
+    return base(input_ids=input_ids, **named)
 
 
 @contextmanager

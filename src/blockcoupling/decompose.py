@@ -210,6 +210,7 @@ def decompose(
             products.append(operator.products)
             if how == "krylov":
                 norms.append(torch.zeros(operator.prompts, dtype=torch.float64))
+            del operator  # its graph holds the block's weights
             progress()
 
         U = torch.stack([t.U for t in triples], 1)
@@ -229,6 +230,7 @@ def decompose(
             if not dense:
                 norms[block], norm_error[:, block] = _hutchpp(operator, triples[block], seed)
                 products[block] += operator.products
+            del operator
             progress()
     finally:
         spill.close()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from blockcoupling.blocks import (
@@ -26,7 +29,10 @@ from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
 from blockcoupling.schema import stamp
 from blockcoupling.states import gram, principal_components
+from blockcoupling.streaming import BlockWeights, in_lockstep
 from blockcoupling.tokens import TokenizedPrompt, Tokens, token_pairs
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_K = 50
 
@@ -70,19 +76,24 @@ class Instrument:
         identity: attributes for the store that only the caller knows (model_id, revision, …).
         methods: method per block once chosen; the first batch chooses, so that every later batch,
             and a resumed job that is handed them, does the same arithmetic.
+        weights: brings blocks into memory, for a streamed model.
     """
 
     model: nn.Module
     settings: Settings
     identity: dict[str, Any] = field(default_factory=dict)
     methods: list[str] | None = None
+    weights: BlockWeights | None = None
     _blocks: Blocks | None = None
-    _decode: bool | None = None
+    _cannot_decode: bool = False
 
     def blocks(self, example: TokenizedPrompt) -> Blocks:
         """The model's blocks (found on the first call)."""
         if self._blocks is None:
-            with differentiable(self.model):
+            with ExitStack() as around:
+                around.enter_context(differentiable(self.model))
+                if self.weights is not None:
+                    around.enter_context(self.weights.on_entry())
                 self._blocks = find_blocks(self.model, self._on_device(example.input_ids[:, :8]))
         return self._blocks
 
@@ -127,13 +138,23 @@ class Instrument:
         blocks = self.blocks(prompts[0])
         k = self.settings.k or min(DEFAULT_K, blocks.dimension)
         with differentiable(self.model):
-            states = [self._states(blocks, prompt) for prompt in prompts]
-            pairs = [token_pairs(self.settings.tokens, p.input_ids.shape[1]) for p in prompts]
-            points = [_Point(i, a, b) for i, many in enumerate(pairs) for a, b in many]
-            self._record(blocks, prompts, states, points)
+            runs = [partial(self._record, blocks, prompt) for prompt in prompts]
+            if self.weights is None:
+                recorded = [run() for run in runs]
+            else:
+                recorded = in_lockstep(self.weights, blocks.modules, runs)
+            points = [point for one in recorded for point in one.points]
+            # Decoded tokens go through a block together, the others after them, one by one.
+            points.sort(key=lambda point: not point.decoded)
+
+            def operators(block: int) -> Operator:
+                if self.weights is not None:
+                    self.weights.hold(blocks.modules[block])
+                return _operator(points, block)
+
             try:
                 found = decompose(
-                    lambda block: _operator(points, block),
+                    operators,
                     len(blocks),
                     k,
                     method=self.settings.method if self.methods is None else self.methods,
@@ -143,26 +164,19 @@ class Instrument:
                     seed=self.settings.seed,
                 )
             except AtPrompt as error:
-                name = prompts[_in_operator_order(points)[error.prompt].prompt].id
+                name = points[error.prompt].prompt
                 raise MeasurementError(f"prompt {name!r}, {error}") from error
             except MeasurementError as error:
                 names = ", ".join(repr(p.id) for p in prompts)
                 raise MeasurementError(f"prompt {names}: {error}") from error
         self.methods = self.methods or found.methods
-        order = _in_operator_order(points)
         return [
-            self._dataset(
-                prompt,
-                pairs[i],
-                states[i],
-                found,
-                [order.index(point) for point in points if point.prompt == i],
-            )
-            for i, prompt in enumerate(prompts)
+            self._dataset(one, found, [points.index(point) for point in one.points])
+            for one in recorded
         ]
 
     def _on_device(self, ids: Tensor) -> Tensor:
-        return ids.to(next(self.model.parameters()).device)
+        return ids.to(next(p.device for p in self.model.parameters() if not p.is_meta))
 
     def _states(
         self, blocks: Blocks, prompt: TokenizedPrompt
@@ -178,59 +192,62 @@ class Instrument:
             )
         return array
 
-    def _record(
-        self,
-        blocks: Blocks,
-        prompts: Sequence[TokenizedPrompt],
-        states: Sequence[Float[np.ndarray, "token state embed"]],
-        points: Sequence[_Point],
-    ) -> None:
-        """Record, for every point, the calls of all blocks that it is linearized at."""
-        for point in points:
-            ids = self._on_device(prompts[point.prompt].input_ids[:, : point.token_out + 1])
-            if point.token_in == point.token_out and self._can_decode(blocks, ids):
-                point.calls, _ = record_decode(self.model, blocks, ids)
-                point.decoded = True
-                _same_trajectory(point, states[point.prompt], prompts[point.prompt].id)
+    def _record(self, blocks: Blocks, prompt: TokenizedPrompt) -> _Recorded:
+        """Pass a prompt through the model: its trajectories, and every point's block calls."""
+        states = self._states(blocks, prompt)
+        points = []
+        for a, b in token_pairs(self.settings.tokens, prompt.input_ids.shape[1]):
+            ids = self._on_device(prompt.input_ids[:, : b + 1])
+            point = self._decoded(blocks, prompt.id, b, ids) if a == b else None
+            if point is None:
+                calls = record_full(self.model, blocks, ids)
+                point = _Point(prompt.id, a, b, calls, decoded=False)
             else:
-                point.calls = record_full(self.model, blocks, ids)
+                _same_trajectory(point, states)
+            points.append(point)
+        return _Recorded(prompt, points, gram(states), *principal_components(states))
 
-    def _can_decode(self, blocks: Blocks, ids: Tensor) -> bool:
-        if self.settings.context == "full":
-            return False
-        if self._decode is None:
-            try:
-                record_decode(self.model, blocks, ids)
-                self._decode = True
-            except UserError:
-                if self.settings.context == "decode":
-                    raise
-                self._decode = False
-        return self._decode
+    def _decoded(
+        self, blocks: Blocks, prompt: str, token: int, ids: Int[Tensor, "1 token"]
+    ) -> _Point | None:
+        """The last token's decode step; None for a model that has none (unless asked for)."""
+        if self.settings.context == "full" or self._cannot_decode:
+            return None
+        try:
+            calls = record_decode(self.model, blocks, ids)
+        except UserError as error:
+            if self.settings.context == "decode":
+                raise
+            logger.info("%s It is now.", error)
+            self._cannot_decode = True
+            return None
+        return _Point(prompt, token, token, calls, decoded=True)
 
     def _dataset(
         self,
-        prompt: TokenizedPrompt,
-        pairs: Sequence[tuple[int, int]],
-        states: Float[np.ndarray, "token state embed"],
+        recorded: _Recorded,
         found: Decomposition,
         rows: list[int],
     ) -> xr.Dataset:
+        prompt = recorded.prompt
+        pairs = [(point.token_in, point.token_out) for point in recorded.points]
         block = ("prompt", "pair", "block")
 
         def of(values: Tensor, dtype: Any = np.float32) -> np.ndarray:
             return values[rows].numpy().astype(dtype)[None]
 
-        pca, explained = principal_components(states)
         variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
             "S": ((*block, "k"), of(found.S)),
             "A": ((*block, "block_other", "k", "k_other"), of(found.A)),
             "jacobian_norm": (block, of(found.norm, np.float64)),
             "jacobian_norm_error": (block, of(found.norm_error, np.float64)),
             "svd_residual": (block, of(found.residual)),
-            "gram": (("prompt", "token", "state", "state_other"), gram(states)[None]),
-            "pca": (("prompt", "token", "state", "component"), pca.astype(np.float32)[None]),
-            "pca_explained": (("prompt", "component"), explained.astype(np.float32)[None]),
+            "gram": (("prompt", "token", "state", "state_other"), recorded.gram[None]),
+            "pca": (
+                ("prompt", "token", "state", "component"),
+                recorded.pca[None],
+            ),
+            "pca_explained": (("prompt", "component"), recorded.explained[None]),
         }
         if found.A_swapped is not None:
             variables["A_swapped"] = (variables["A"][0], of(found.A_swapped))
@@ -245,7 +262,7 @@ class Instrument:
         free = np.array([how == "krylov" for how in found.methods], np.float32)
         variables["products"] = (block, np.array(products))
         variables["matrix_free"] = (block, np.array(np.broadcast_to(free, products.shape)))
-        tokens, count, k = len(states), len(found.methods), found.S.shape[-1]
+        tokens, count, k = len(recorded.gram), len(found.methods), found.S.shape[-1]
         coordinates: dict[str, Any] = {
             "prompt": np.array([prompt.id], dtype=object),
             "pair": np.arange(len(pairs)),
@@ -288,15 +305,22 @@ class Instrument:
 class _Point:
     """One Jacobian's place: a prompt and a pair of its tokens, with the recorded block calls."""
 
-    prompt: int
+    prompt: str
     token_in: int
     token_out: int
-    calls: list[BlockCall] = field(default_factory=list)
-    decoded: bool = False
+    calls: list[BlockCall]
+    decoded: bool
 
 
-def _in_operator_order(points: Sequence[_Point]) -> list[_Point]:
-    return [p for p in points if p.decoded] + [p for p in points if not p.decoded]
+@dataclass(frozen=True)
+class _Recorded:
+    """What passing one prompt through the model left behind."""
+
+    prompt: TokenizedPrompt
+    points: list[_Point]
+    gram: Float[np.ndarray, "token state state_other"]
+    pca: Float[np.ndarray, "token state component"]
+    explained: Float[np.ndarray, " component"]
 
 
 def _operator(points: Sequence[_Point], block: int) -> Operator:
@@ -312,9 +336,7 @@ def _operator(points: Sequence[_Point], block: int) -> Operator:
     return members[0] if len(members) == 1 else StackedOperator(members)
 
 
-def _same_trajectory(
-    point: _Point, states: Float[np.ndarray, "token state embed"], prompt: str
-) -> None:
+def _same_trajectory(point: _Point, states: Float[np.ndarray, "token state embed"]) -> None:
     """Check that decoding a token gave the hidden states of the whole prompt's pass.
 
     Rounding grows through the blocks: 1e4 eps of the state's norm (1e-3 in float32) allows for
@@ -326,7 +348,7 @@ def _same_trajectory(
     error = float(np.linalg.norm(decoded - whole) / np.linalg.norm(whole))
     if not error <= 1e4 * eps:
         raise MeasurementError(
-            f"prompt {prompt!r}: decoding token {point.token_out} with a cache gives another "
+            f"prompt {point.prompt!r}: decoding token {point.token_out} with a cache gives another "
             f"hidden state than the whole prompt does (relative difference {error:.1e}). Measure "
             "this model with context='full'."
         )

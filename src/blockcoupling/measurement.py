@@ -14,11 +14,12 @@ from torch import nn
 
 from blockcoupling.instrument import Instrument, Settings
 from blockcoupling.schema import combine, validate
+from blockcoupling.streaming import StreamedModel
 from blockcoupling.tokens import tokenize
 
 
 def measure(
-    model: nn.Module,
+    model: nn.Module | StreamedModel,
     tokenizer: Callable[[str], Any],
     prompts: Sequence[str],
     k: int | None = None,
@@ -32,7 +33,7 @@ def measure(
 
     Args:
         model: a causal transformer (Hugging Face or alike), weights in float32 or float64; others
-            are measured on a float32 copy.
+            are measured on a float32 copy. Or a streamed model (`streaming.stream_model`).
         tokenizer: any callable text → input_ids, or → a mapping that holds them.
         prompts: the texts.
         k: K_max; by default 50, or d where d < 50.
@@ -48,10 +49,12 @@ def measure(
         UserError: for prompts or settings that cannot be measured on this model.
         MeasurementError: where a number cannot be trusted; names block and prompt.
     """
-    model = in_precision(model, dtype)
     chosen = Settings(k=k, **settings)
     tokenized = [tokenize(tokenizer, text, f"p{i}") for i, text in enumerate(prompts)]
-    instrument = Instrument(model, chosen)
+    if isinstance(model, StreamedModel):
+        instrument = Instrument(model.model, chosen, weights=model.weights)
+    else:
+        instrument = Instrument(in_precision(model, dtype), chosen)
     instrument.check(tokenized)
     parts: list[xr.Dataset] = []
     for start in range(0, len(tokenized), batch):

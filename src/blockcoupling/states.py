@@ -30,5 +30,7 @@ def principal_components(
     total = float((s**2).sum())
     for i in range(min(2, len(states) - 1)):
         if total > 0:
-            axes[i], ratios[i] = vh[i], s[i] ** 2 / total
-    return (states - centre) @ axes.T, ratios
+            # The sign of a component is free: its entry of largest magnitude is made positive.
+            axes[i] = vh[i] * np.sign(vh[i][np.abs(vh[i]).argmax()])
+            ratios[i] = s[i] ** 2 / total
+    return ((states - centre) @ axes.T).astype(np.float32), ratios.astype(np.float32)

@@ -128,6 +128,7 @@ def truncated_svd(
     small = torch.zeros(prompts, 0, 0, dtype=torch.float64)
     new_left, _ = _extend(empty, noise(block), noise)
     spent, next_check = 0, 2 * k
+    drawn, not_before = block, 0
     while True:
         pulled = operator.adjoint(new_left)
         new_right, coefficients = _extend(right, pulled, noise)
@@ -140,21 +141,31 @@ def truncated_svd(
         outside, leftover = _extend(left, pushed, noise, room=d - n, want_leftover=True)
         complete = outside.shape[-1] == 0
         if complete or n >= next_check or spent >= max_products:
-            u, s, v = _ritz(small, min(k, n))
+            u, s, v = _ritz(small, min(k, n), operator.dtype)
             # J v_k − s_k u_k lies outside the left basis and comes from the last block alone.
             tail = v[:, n - new_right.shape[-1] :, :]
             residual = (leftover @ tail).norm(dim=1).amax(dim=-1) / s[:, 0].clamp_min(1e-300)
             worst = float(residual.max())
-            if not torch.isfinite(residual).all():
-                raise MeasurementError("the Jacobian's products are not finite")
-            if complete or (worst <= tolerance and n >= k):
+            converged = worst <= tolerance and n >= k and spent >= not_before
+            doubtful = converged and _widest_cluster(s, 4 * tolerance) >= drawn
+            if complete or (converged and not doubtful):
                 break
             if spent >= max_products:
                 raise NotConverged(worst, tolerance, spent)
+            if doubtful:
+                # There may be more singular values here than so many random vectors can reach:
+                # draw as many again, and give them the time that the first ones took.
+                fresh = noise(min(drawn, d - n - outside.shape[-1]))
+                if fresh.shape[-1]:
+                    fresh, _ = _extend(torch.cat([left, outside], dim=-1), fresh, noise)
+                    outside = torch.cat([outside, fresh], dim=-1)
+                drawn, not_before = 2 * drawn, 2 * spent
+                block = outside.shape[-1]
+                max_basis = min(d, max(max_basis, k + 3 * block))
             next_check = n + _patience(worst, tolerance, n, block)
-        if n + block > max_basis:
+        if n + outside.shape[-1] > max_basis:
             keep = min(n - new_right.shape[-1], k + max(block, k // 2))
-            u, s, v = _ritz(small, keep)
+            u, s, v = _ritz(small, keep, operator.dtype)
             left = left @ u.to(left)
             right = right @ v.to(right)
             small = torch.diag_embed(s)
@@ -184,6 +195,17 @@ def _patience(residual: float, tolerance: float, n: int, block: int) -> int:
     return block * max(1, min(steps, n // (4 * block)))
 
 
+def _widest_cluster(s: Float[Tensor, "prompt k"], spread: float) -> int:
+    """How many singular values lie within spread · s_1 of each other above a smaller one.
+
+    From b random vectors, products with JᵀJ reach b vectors of a multiple singular value and no
+    more. A cluster at the end of the list needs no more: any others in it are as good.
+    """
+    below = s[:, :, None] - s[:, None, :]
+    together = (below >= 0) & (below <= spread * s[:, :1, None])
+    return int((together.sum(dim=2) * ~together[:, :, -1]).max())
+
+
 def _extend(
     basis: Basis,
     vectors: Basis,
@@ -203,17 +225,24 @@ def _extend(
     original = vectors
     d = vectors.shape[1]
     room = d - basis.shape[-1] if room is None else room
-    eps = torch.finfo(vectors.dtype).eps
-    scale = vectors.norm(dim=1, keepdim=True).amax(dim=-1, keepdim=True)
-    new = _project_out(basis, _project_out(basis, vectors))[..., :room]
-    new, r = torch.linalg.qr(new)
-    smallest = r.diagonal(dim1=1, dim2=2).abs()[:, None, :] / scale.clamp_min(1e-300)
-    # Projecting twice leaves rounding of eps; a column that shrank is orthogonal only to eps over
-    # its length, and one that vanished is noise.
-    while bool((smallest < 1e-2).any()):
-        new = torch.where(smallest <= 30 * eps, noise(new.shape[-1]), new)
+    info = torch.finfo(vectors.dtype)
+    scale = vectors.norm(dim=1).amax(dim=-1)[:, None, None].clamp_min(info.tiny)
+    if not bool(torch.isfinite(scale).all()):
+        raise MeasurementError("the Jacobian's products are not finite")
+    rest = _project_out(basis, _project_out(basis, vectors)) / scale
+    new, r = torch.linalg.qr(rest[..., :room])
+    length = r.diagonal(dim1=1, dim2=2).abs()[:, None, :]
+    if bool((length <= 2 * info.eps).any()):
+        # Columns that depend on each other: without pivoting, QR may give most of a later column
+        # to the rounding left of an earlier one, so that no column can be spared.
+        new, length, _ = torch.linalg.svd(rest, full_matrices=False)
+        new, length = new[..., :room], length[:, None, :room]
+        new = torch.where(length <= 2 * info.eps, noise(new.shape[-1]) / d**0.5, new)
+    # Projecting twice leaves rounding of eps; a column that shrank by more than this is
+    # orthogonal only to eps over its length.
+    while bool((length < 1e-2).any()):
         new, r = torch.linalg.qr(_project_out(basis, _project_out(basis, new)))
-        smallest = r.diagonal(dim1=1, dim2=2).abs()[:, None, :]
+        length = r.diagonal(dim1=1, dim2=2).abs()[:, None, :]
     span = new if want_leftover else torch.cat([basis, new], dim=-1)
     return new, (span.mT @ original).to("cpu", torch.float64)
 
@@ -236,13 +265,14 @@ def _grow(
 
 
 def _ritz(
-    small: Float[Tensor, "prompt n m"], k: int
+    small: Float[Tensor, "prompt n m"], k: int, dtype: torch.dtype
 ) -> tuple[Tensor, Float[Tensor, "prompt k"], Tensor]:
     """Top-k triples of the small matrix; Jᵀ left = right · small: left carries its right side."""
     values, right = torch.linalg.eigh(small.mT @ small)
     right, s = right.flip(-1)[..., :k], values.flip(-1)[..., :k].clamp_min(0).sqrt()
-    # Squaring costs half the digits of float64: enough, unless singular values nearly vanish.
-    if bool((s[:, -1] < 1e-5 * s[:, 0]).any()):
+    # Squaring loses (s_1 / s_k)² of float64's precision: only where that is not seen in `dtype`.
+    lost = torch.finfo(small.dtype).eps / torch.finfo(dtype).eps
+    if bool((s[:, -1] <= lost**0.5 * s[:, 0]).any()):
         u, s, vh = torch.linalg.svd(small, full_matrices=False)
         return vh.mT[..., :k], s[..., :k], u[..., :k]
     return right, s, small @ right / s[:, None, :]

@@ -23,7 +23,7 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def test_same_token_jacobian_is_the_full_sequence_one(family: str) -> None:
     model, ids = small_model(family), prompt(9)
     blocks = find_blocks(model, ids[:, :4])
-    calls, _ = record_decode(model, blocks, ids)
+    calls = record_decode(model, blocks, ids)
     vectors = torch.randn(1, blocks.dimension, 3, dtype=torch.float64)
     for call in calls:
         wanted = full_jacobian(model, call.block, ids, 8, 8)
@@ -49,7 +49,7 @@ def test_float32_agrees_with_float64(family: str) -> None:
     ids = prompt(9)
     reference, model = small_model(family), small_model(family, torch.float32)
     exact_blocks, blocks = find_blocks(reference, ids), find_blocks(model, ids)
-    calls, _ = record_decode(model, blocks, ids)
+    calls = record_decode(model, blocks, ids)
     for block, call in zip(exact_blocks.modules, calls, strict=True):
         wanted = full_jacobian(reference, block, ids, 8, 8)
         assert relative(same_token([call]).dense()[0], wanted) < SINGLE
@@ -60,7 +60,7 @@ def test_prompts_side_by_side_change_nothing(family: str) -> None:
     model = small_model(family)
     prompts = [prompt(length, seed=length) for length in (9, 4, 1, 6)]
     blocks = find_blocks(model, prompts[0])
-    recorded = [record_decode(model, blocks, ids)[0] for ids in prompts]
+    recorded = [record_decode(model, blocks, ids) for ids in prompts]
     for index in range(len(blocks)):
         together = same_token([calls[index] for calls in recorded])
         jacobians = together.dense()
@@ -79,7 +79,7 @@ def test_context_is_held_apart_where_attention_goes_through_the_interface() -> N
     fast = set()
     for family in FAMILIES:
         model = small_model(family)
-        calls, _ = record_decode(model, find_blocks(model, ids), ids)
+        calls = record_decode(model, find_blocks(model, ids), ids)
         if all(same_token([call]).attention == "one-token" for call in calls):
             fast.add(family)
     assert {"llama", "gpt2", "gpt_neox", "mistral", "gemma", "gemma2", "phi", "olmo2"} <= fast
@@ -107,7 +107,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
     softmax = torch.nn.functional.softmax
     monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim))
     model, ids = small_model("gpt_neox"), prompt(7)
-    calls, _ = record_decode(model, find_blocks(model, ids), ids)
+    calls = record_decode(model, find_blocks(model, ids), ids)
     call = calls[1]
     direction = torch.randn(call.input.shape[-1], dtype=torch.float64)
     step = 1e-5

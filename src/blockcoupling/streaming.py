@@ -1,0 +1,298 @@
+"""A model larger than memory: one block's weights at a time, straight from its safetensors files.
+
+The model's modules are built without weights. What lies outside the module lists (embeddings,
+norms) is filled in; a member of a module list gets its weights when it is entered and loses them
+again. Several prompts pass through the blocks in lockstep: a block is read once for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from blockcoupling.errors import UserError
+
+Result = TypeVar("Result")
+
+
+class BlockWeights:
+    """Brings the weights of one block at a time into memory.
+
+    Args:
+        model: its modules, parameters on the meta device.
+        files: safetensors file of every tensor by its name in the files.
+        dtype: of the weights in memory.
+        device: where they go.
+
+    Raises:
+        UserError: if a parameter is not in the files under its own name and shape.
+    """
+
+    def __init__(
+        self, model: nn.Module, files: dict[str, Path], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._files, self._dtype, self._device = files, dtype, device
+        self._names: dict[int, str] = {}
+        self._held: nn.Module | None = None
+        self.reads = 0
+        prefix = getattr(model, "base_model_prefix", "") + "."
+        for name, module in model.named_modules():
+            inside = any(name.startswith(outer + ".") for outer in self._names.values())
+            if isinstance(module, nn.ModuleList) and len(module) and not inside:
+                for index, member in enumerate(module):
+                    self._names[id(member)] = f"{name}.{index}"
+        self.members = [m for m in model.modules() if id(m) in self._names]
+        self._stored = {
+            name: self._find(name, prefix, parameter)
+            for name, parameter in model.named_parameters()
+            if self._needed(model, name)
+        }
+        outside = [
+            n for n in self._stored if not any(n.startswith(m + ".") for m in self._names.values())
+        ]
+        for name in outside:
+            self._fill(model, name)
+
+    def _needed(self, model: nn.Module, name: str) -> bool:
+        """Whether a parameter is below the base model: the head on top of it is never called."""
+        base = getattr(model, "base_model", model)
+        if base is model:
+            return True
+        return name.startswith(f"{model.base_model_prefix}.")
+
+    def _find(self, name: str, prefix: str, parameter: Tensor) -> str:
+        from safetensors import safe_open
+
+        for stored in (name, name.removeprefix(prefix), prefix + name):
+            if stored in self._files:
+                with safe_open(self._files[stored], "pt") as file:
+                    shape = tuple(file.get_slice(stored).get_shape())
+                if shape == tuple(parameter.shape):
+                    return stored
+        raise UserError(
+            f"the files hold no tensor {name} of shape {tuple(parameter.shape)}: this model's "
+            "weights are converted while loading, and cannot be streamed. Measure it without "
+            "streaming."
+        )
+
+    def _read(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        stored = self._stored[name]
+        with safe_open(self._files[stored], "pt") as file:
+            return file.get_tensor(stored)
+
+    def _fill(self, model: nn.Module, name: str) -> None:
+        """Put one parameter outside the blocks in place.
+
+        An embedding stays a view of the file, in the file's precision: of its rows only those that
+        the prompts use are ever read. Its output is converted.
+        """
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        value = self._read(name)
+        if isinstance(module, nn.Embedding) and self._device.type == "cpu":
+            module.register_forward_hook(lambda m, args, out: out.to(self._dtype))
+        else:
+            value = value.to(self._device, self._dtype, copy=True)
+        module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+
+    def hold(self, member: nn.Module | None) -> None:
+        """Have the weights of one block in memory, and of no other (of none, for None)."""
+        if member is self._held:
+            return
+        if self._held is not None:
+            for module in self._held.modules():
+                for leaf, value in module._parameters.items():
+                    if value is not None:
+                        module._parameters[leaf] = nn.Parameter(
+                            torch.empty_like(value, device="meta"), requires_grad=False
+                        )
+        self._held = member
+        if member is None:
+            return
+        self.reads += 1
+        name = self._names[id(member)]
+        for path, module in member.named_modules(prefix=name):
+            for leaf, value in module._parameters.items():
+                if value is not None:
+                    # Copied: the view of the file would keep its pages resident.
+                    tensor = self._read(f"{path}.{leaf}").to(self._device, self._dtype, copy=True)
+                    module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+
+    @contextmanager
+    def on_entry(self) -> Iterator[None]:
+        """Bring weights in whenever a block is entered, for passes that are not in lockstep."""
+        with ExitStack() as hooks:
+            for member in self.members:
+                hook = member.register_forward_pre_hook(lambda m, args: self.hold(m))
+                hooks.callback(hook.remove)
+            yield
+        self.hold(None)
+
+
+@dataclass
+class StreamedModel:
+    """A model whose blocks are read when they are needed.
+
+    Attributes:
+        model: the modules; parameters of blocks that are not held are on the meta device.
+        weights: what brings them in.
+    """
+
+    model: nn.Module
+    weights: BlockWeights
+
+
+def stream_model(
+    directory: Path | str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> StreamedModel:
+    """Set a model up for streaming.
+
+    Args:
+        directory: a Hugging Face model directory with safetensors files (a hub snapshot is one).
+        dtype: of the weights in memory, whatever it is in the files.
+        device: where blocks are brought.
+
+    Raises:
+        UserError: if the directory has no safetensors files, or they need converting.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    files = _tensor_files(Path(directory))
+    config = AutoConfig.from_pretrained(directory)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+    model.eval().requires_grad_(False)
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(device)
+    return StreamedModel(model, BlockWeights(model, files, dtype, torch.device(device)))
+
+
+def _tensor_files(directory: Path) -> dict[str, Path]:
+    """Which safetensors file holds which tensor."""
+    from safetensors import safe_open
+
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        where = json.loads(index.read_text())["weight_map"]
+        return {name: directory / file for name, file in where.items()}
+    found: dict[str, Path] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            found |= dict.fromkeys(file.keys(), path)
+    if not found:
+        raise UserError(
+            f"{directory} holds no safetensors file: streaming reads blocks from those. Save the "
+            "model with save_pretrained, or measure it without streaming."
+        )
+    return found
+
+
+def in_lockstep(
+    weights: BlockWeights, members: Sequence[nn.Module], runs: Sequence[Callable[[], Result]]
+) -> list[Result]:
+    """Call functions that each run the model, all of them through one block before the next.
+
+    Every function has a thread of its own, and only one of them runs at a time: a thread waits at
+    the entrance of every block until that block's weights are held.
+
+    Args:
+        weights: of the model.
+        members: its blocks in order.
+        runs: functions of no arguments; each may pass through the model several times.
+
+    Returns:
+        What they returned, in order.
+    """
+    order = {id(member): index for index, member in enumerate(members)}
+    threads = [_Paused(run) for run in runs]
+
+    def wait(module: nn.Module, args: Any) -> None:
+        current = _Paused.of_this_thread()
+        if current is not None:
+            current.pause_at(order[id(module)])
+
+    with ExitStack() as hooks:
+        for member in members:
+            hooks.callback(member.register_forward_pre_hook(wait).remove)
+        hooks.callback(weights.hold, None)
+        for thread in threads:
+            thread.proceed()
+        while waiting := [t.waits_at for t in threads if t.waits_at is not None]:
+            failed = next((t.error for t in threads if t.error is not None), None)
+            if failed is not None:
+                for thread in threads:
+                    thread.abandon()
+                raise failed
+            block = min(waiting)
+            weights.hold(members[block])
+            for thread in threads:
+                if thread.waits_at == block:
+                    thread.proceed()
+    for thread in threads:
+        if thread.error is not None:
+            raise thread.error
+    return [thread.result for thread in threads]
+
+
+class _Abandoned(BaseException):
+    """Unwinds a waiting thread whose work is no longer wanted."""
+
+
+class _Paused:
+    """A function in a thread that runs only between `proceed` and its next pause."""
+
+    _all: ClassVar[dict[int, _Paused]] = {}
+
+    def __init__(self, run: Callable[[], Any]) -> None:
+        self.waits_at: int | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._unwanted = False
+        self._may_run, self._has_stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._body, args=(run,), daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def of_this_thread(cls) -> _Paused | None:
+        return cls._all.get(threading.get_ident())
+
+    def _body(self, run: Callable[[], Any]) -> None:
+        self._may_run.acquire()
+        self._all[threading.get_ident()] = self
+        try:
+            self.result = run()
+        except _Abandoned:
+            pass
+        except BaseException as error:
+            self.error = error  # raised again by `in_lockstep`, in the caller's thread
+        finally:
+            del self._all[threading.get_ident()]
+            self.waits_at = None
+            self._has_stopped.release()
+
+    def pause_at(self, block: int) -> None:
+        self.waits_at = block
+        self._has_stopped.release()
+        self._may_run.acquire()
+        if self._unwanted:
+            raise _Abandoned
+
+    def proceed(self) -> None:
+        self._may_run.release()
+        self._has_stopped.acquire()
+
+    def abandon(self) -> None:
+        if self.waits_at is not None:
+            self._unwanted = True
+            self.proceed()
