@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from blockcoupling.errors import UserError
-from blockcoupling.local import checkpoint_facts, checkpoint_problems
+from blockcoupling.local import checkpoint_facts, checkpoint_problems, has_tokenizer
 from blockcoupling.prompts import Prompt, load_prompts
 from blockcoupling.study import Study
 from blockcoupling.study.datasets import Dataset, HubDataset
@@ -132,8 +132,12 @@ def _model_problems(where: str, section: Any, extract: Extract | None) -> list[s
             if not problems:
                 facts = checkpoint_facts(directory)
                 dimensions |= {d for d in [facts["dimension"]] if d is not None}
-        if section.tokenizer is not None and not section.tokenizer.is_dir():
-            found.append(f"{where}.tokenizer: there is no directory {section.tokenizer}")
+            beside = section.tokenizer or directory
+            if not problems and not has_tokenizer(beside):
+                found.append(
+                    f"{where}: there is no tokenizer in {beside}; set tokenizer to the directory "
+                    "that has it"
+                )
     for d in sorted(dimensions):
         if extract is not None and extract.k_for(d) > d:
             found.append(

@@ -9,6 +9,14 @@ from typing import Any
 _BLOCKS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DIMENSION = ("hidden_size", "n_embd", "d_model", "n_embed", "dim")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_TOKENIZER = (
+    "tokenizer.json",
+    "*.model",
+    "vocab.json",
+    "vocab.txt",
+    "*.tiktoken",
+    "tokeniz*.py",
+)
 _NESTED = ("text_config", "llm_config", "language_config")
 
 
@@ -62,6 +70,11 @@ def count_parameters(directory: Path | str) -> int:
                     count *= size
                 total += count
     return total
+
+
+def has_tokenizer(directory: Path | str) -> bool:
+    """Whether a tokenizer's own files are there; transformers makes up an empty one if not."""
+    return any(any(Path(directory).glob(pattern)) for pattern in _TOKENIZER)
 
 
 def checkpoint_problems(directory: Path | str, allow_pickle: bool = False) -> list[str]:

@@ -18,6 +18,7 @@ from blockcoupling.local import (
     checkpoint_facts,
     checkpoint_problems,
     count_parameters,
+    has_tokenizer,
     read_config,
 )
 from blockcoupling.progress import plain_libraries
@@ -95,14 +96,14 @@ def spec_from_argument(argument: str) -> dict[str, Any]:
         UserError: it is neither.
     """
     directory = Path(argument).expanduser()
-    if directory.is_dir():
+    if argument and directory.is_dir():
         name = directory.resolve().name
         return {"name": name, "checkpoint": "main", "source": "local", "path": str(directory)}
     identity, _, revision = argument.partition("@")
     looks_like_a_path = argument.startswith((".", "/", "~")) or argument.endswith("/")
     if looks_like_a_path or not _HUB_ID.fullmatch(identity):
         raise UserError(
-            f"{argument} is neither a directory here ({Path.cwd()}) nor a model's id on the hub, "
+            f"{argument!r} is neither a directory here ({Path.cwd()}) nor a model's id on the hub, "
             "such as EleutherAI/pythia-70m or EleutherAI/pythia-70m@step1000"
         )
     return {
@@ -171,9 +172,10 @@ def load_model(
     with _explained(record):
         initialised = record.get("init_seed") is not None
         model = (_initialised if initialised else _pretrained)(record, path, trust)
-        tokenizer = AutoTokenizer.from_pretrained(
-            record.get("tokenizer") or path, trust_remote_code=trust
-        )
+        beside = Path(record.get("tokenizer") or path)
+        if not has_tokenizer(beside):
+            raise FileNotFoundError(f"there is no tokenizer in {beside}")
+        tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=trust)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device=device, dtype=dtype and getattr(torch, dtype))

@@ -1,0 +1,115 @@
+"""What a study tells its jobs."""
+
+import json
+from typing import get_args
+
+import pytest
+
+from blockcoupling.config import load_config
+from blockcoupling.reduce.coupling import VARIANTS
+from blockcoupling.study import steps
+from blockcoupling.study.models import step_of
+
+MODELS = {
+    "trained": {
+        "source": "train",
+        "train": {"hidden_size": 32, "blocks": 2, "steps": 100},
+        "family": "neox",
+        "init": True,
+        "init_seed": 7,
+    },
+    "hub": {
+        "id": "EleutherAI/pythia-70m",
+        "revision": "step143000",
+        "checkpoints": ["step0", "step1000", "main"],
+        "init": True,
+        "quantization": "nf4",
+        "scores": {"board": {"value": 30.5, "source": "a page", "metric": "average"}},
+    },
+    "pinned": {"id": "x/y", "revision": "abc", "tokens": 300_000_000_000},
+}
+
+
+@pytest.fixture
+def study() -> steps.Section:
+    return load_config({"models": MODELS, "results": "out"})
+
+
+def test_variants_are_those_that_can_be_reduced() -> None:
+    assert set(get_args(steps.Variant)) == set(steps.VARIANTS) == set(VARIANTS)
+
+
+def test_checkpoints_in_order_of_training(study) -> None:
+    trained = ["init", "step0", "step1", "step4", "step16", "step64", "step100"]
+    assert study.checkpoints("trained") == trained
+    assert study.checkpoints("hub") == ["init", "step0", "step1000", "main"]
+    assert study.checkpoints("pinned") == ["main"]
+
+
+def test_jobs_are_all_combinations_in_order(study) -> None:
+    jobs = list(study.jobs())
+    assert len(jobs) == len(set(jobs)) == (7 + 4 + 1) * 2
+    assert jobs[:2] == [("trained", "init", "heldout"), ("trained", "init", "handwritten")]
+
+
+def test_specs_say_where_each_checkpoint_is(study) -> None:
+    spec = study.model_spec("trained", "step16")
+    assert (spec["path"], spec["step"], spec["init_seed"]) == (
+        "out/checkpoints/trained/step16",
+        16,
+        None,
+    )
+    # Re-initialised weights have the configuration of the last checkpoint.
+    spec = study.model_spec("trained", "init")
+    assert (spec["path"], spec["step"], spec["init_seed"]) == (
+        "out/checkpoints/trained/step100",
+        None,
+        7,
+    )
+    assert study.model_spec("hub", "step1000")["revision"] == "step1000"
+    assert study.model_spec("hub", "step1000")["quantization"] == "nf4"
+    assert study.model_spec("hub", "init")["revision"] == "step143000"
+    assert study.model_spec("hub", "init")["quantization"] is None
+    assert study.model_spec("pinned", "main")["revision"] == "abc"
+
+
+def test_specs_are_json(study) -> None:
+    specs = [study.model_spec(m, c) for m in study.models for c in study.checkpoints(m)]
+    specs += [study.score_spec(m, c) for m in study.models for c in study.checkpoints(m)]
+    specs += [study.dataset_spec(d) for d in study.datasets] + [study.train_spec("trained")]
+    for spec in specs:
+        assert json.loads(json.dumps(spec)) == spec
+
+
+def test_another_model_changes_no_spec_of_the_others(study) -> None:
+    more = load_config({"models": MODELS | {"new": {"id": "a/b"}}, "results": "out"})
+    for model in study.models:
+        for checkpoint in study.checkpoints(model):
+            assert more.model_spec(model, checkpoint) == study.model_spec(model, checkpoint)
+            assert more.score_spec(model, checkpoint) == study.score_spec(model, checkpoint)
+    assert more.train_spec("trained") == study.train_spec("trained")
+
+
+def test_a_recorded_score_belongs_to_the_last_checkpoint_and_remeasures_nothing(study) -> None:
+    assert study.score_spec("hub", "step1000")["recorded"] == {}
+    assert study.score_spec("hub", "main")["recorded"]["board"]["value"] == 30.5
+    assert "scores" not in study.model_spec("hub", "main")
+
+
+def test_the_metric_of_a_recorded_score_is_its_own() -> None:
+    config = {"models": {"hub": MODELS["hub"]}, "score": {"name": "board"}}
+    assert load_config(config).score.metric == "average"
+
+
+@pytest.mark.parametrize(
+    "tokens", ["last", "all", [0, -1], [[0, 3], [-2, -1]], [1, [0, 1]], {"every": 4}]
+)
+def test_forms_of_tokens(tokens: object) -> None:
+    assert steps.Extract(tokens=tokens).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("step0", 0), ("step143000", 143000), ("main", None), ("xstep3", None)]
+)
+def test_steps_are_read_from_names(name: str, step: int | None) -> None:
+    assert step_of(name) == step
