@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 MISSING = "–"
 
@@ -18,16 +17,27 @@ def number(value: float | None, decimals: int = 2) -> str:
     return text.replace("-", "−")
 
 
-def with_error(value: float | None, error: float | None) -> str:
-    """Write a value with its standard error, both to the error's two leading digits.
+def significant(value: float | None) -> str:
+    """Write a number of any size with three digits."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value == 0 or 0.001 <= abs(value) < 10_000:
+        return f"{value:.3g}".replace("-", "−")
+    return _power(value, 2).replace("-", "−")
 
-    Without an error the value gets three decimals; the error of a single prompt is unknown, not 0.
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Write a value with its standard error, both to the error's leading digit (two after a 1).
+
+    Without an error the value gets three decimals: the error of a single prompt is unknown, not 0.
     """
     if value is None or not math.isfinite(value):
         return MISSING
     if error is None or not math.isfinite(error) or error <= 0:
         return number(value, 3)
-    decimals = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    leading = math.floor(math.log10(error))
+    decimals = -leading + (1 if error / 10.0**leading < 2 else 0)
+    decimals = min(max(decimals, 0), 6)
     return f"{number(value, decimals)} ± {number(error, decimals)}"
 
 
@@ -50,9 +60,7 @@ def p_value(p: float | None) -> str:
         return f"{p:.2g}"
     if p < 1e-99:
         return "< 10⁻⁹⁹"
-    digits, power = f"{Decimal(p):.1e}".split("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digits}·10{raised}"
+    return _power(p, 1)
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -60,3 +68,9 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return MISSING
     return f"[{number(low)}, {number(high)}]"
+
+
+def _power(value: float, decimals: int) -> str:
+    digits, power = f"{value:.{decimals}e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits}·10{raised}"

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.correlate import write_statistics
 from blockcoupling.example import example
 
 STEPS = (0, 4, 16, 64, 256, 600)
@@ -75,6 +76,14 @@ def write_study(
         for step in steps:
             _checkpoint(study, model, facts, step=step, index=index, prompts=prompts)
     return study.join("measurements")
+
+
+def analyse(root: Path, measured: Catalog) -> Catalog:
+    """Write the statistics of a study at `root` and return a catalog that has them too."""
+    files = write_statistics(measured, root / "statistics" / "correlation.parquet", resamples=200)
+    for kind, path in files.items():
+        write_entry(root / "entries" / f"{kind}.yml", kind, path)
+    return join((root / "entries").glob("*.yml"), root / "catalog" / "statistics.yml")
 
 
 def _checkpoint(
@@ -183,7 +192,7 @@ def _measurements(
     xr.Dataset(
         {
             "miscoupling_mean": (dims, matrices.mean(0)),
-            "miscoupling_std": (dims, matrices.std(0, ddof=1)),
+            "miscoupling_std": (dims, matrices.std(0, ddof=min(1, prompts - 1))),
             "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
         },
         coords={
@@ -198,5 +207,5 @@ def _measurements(
 
     store = study.root / "svd" / place / "svd.zarr"
     if facets["dataset"] == DATASETS[0] and progress in (0.0, 1.0):
-        example(prompts=2, blocks=3).assign_attrs(model_id=place, seed=0).to_zarr(store, **ZARR)
+        example(prompts=1, blocks=3).assign_attrs(model_id=place, seed=0).to_zarr(store, **ZARR)
         study.enter("svd", store / "zarr.json", **facets)

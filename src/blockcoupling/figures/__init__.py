@@ -102,7 +102,7 @@ def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
 
     """
     from blockcoupling.figures.data import NothingToShow
-    from blockcoupling.figures.style import statement
+    from blockcoupling.figures.style import settle, statement
 
     if name not in FIGURES:
         raise UserError(f"unknown figure {name!r}; figures: {', '.join(FIGURES)}")
@@ -110,7 +110,8 @@ def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
     try:
         figure: Figure = module.from_catalog(catalog, **options)
     except NothingToShow as reason:
-        return statement(str(reason))
+        figure = statement(str(reason))
+    settle(figure)
     return figure
 
 

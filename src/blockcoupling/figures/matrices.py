@@ -92,7 +92,7 @@ def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -
                 if column == 0:
                     own.set_ylabel(f"{state}\nblock i")
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
-    bar.set_label(f"mis-coupling m(i, j)   ({words(variant)}, K = {k})")
+    bar.set_label(f"mis-coupling m(i, j)\n({words(variant)}, K = {k})")
     bar.outline.set_linewidth(0.5)
     return figure
 

@@ -13,6 +13,7 @@ from blockcoupling.figures.style import (
     counted,
     keys,
     legend_below,
+    log_heights,
     panels,
     scale,
     styled,
@@ -78,7 +79,7 @@ def draw(means: pd.DataFrame) -> Figure:
                 own.set_axis_on()
                 for k, line in part.groupby("k"):
                     band(own, line["block"], line["s"], line["s_se"], look[int(k)])
-                own.set_yscale("log")
+                log_heights(own, means["s"])
                 own.set_title(f"{model}, {part['checkpoint'].iloc[0]}")
                 own.set_xticks(counted(int(part["block"].max())))
                 if half == len(states) - 1:

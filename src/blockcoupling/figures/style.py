@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import SymmetricalLogLocator
+from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -118,6 +118,17 @@ def step_axis(axes: Axes, steps: ArrayLike) -> None:
     axes.set_xlim(-0.15, largest * 1.25)
 
 
+def log_heights(axes: Axes, values: ArrayLike) -> None:
+    """Make y logarithmic, with plain numbers as labels: 1, 2, 5 or whole powers of ten."""
+    array = np.asarray(values, float)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if np.ptp(np.log10(array)) < 2 else (1,))
+    )
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def counted(number: int) -> list[int]:
     """Return ticks for an axis that counts 1 … number (blocks, distances), at most seven."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if number <= 6 * step or step == 100)
@@ -156,3 +167,10 @@ def statement(text: str) -> Figure:
     figure = Figure(figsize=(5, 1.4), layout="constrained")
     figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True, color="#555555")
     return figure
+
+
+@styled
+def settle(figure: Figure) -> None:
+    """Work out the layout once and keep it, so that every file of a figure has the same."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")

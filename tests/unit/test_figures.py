@@ -1,0 +1,277 @@
+"""Figures show the numbers of the tables, legibly, and the same ones make the same file."""
+
+from itertools import combinations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image as mpl_image
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from synthetic_study import analyse, write_study
+
+from blockcoupling.errors import UserError
+from blockcoupling.figures import (
+    FIGURES,
+    correlation,
+    draw,
+    matrices,
+    save,
+)
+from blockcoupling.figures.matrices import Matrix
+from blockcoupling.figures.style import counted, looks, styled
+
+
+@pytest.fixture(scope="module")
+def drawn(analysed) -> dict[str, Figure]:
+    return {name: draw(name, analysed) for name in FIGURES}
+
+
+def panels(figure: Figure) -> list:
+    return [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
+
+
+def undrawn(figure: Figure) -> set[Text]:
+    """Return text that exists but is not shown: of hidden axes, of ticks beyond the ends."""
+    hidden = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            outside = [t for t in ticks if not (low <= t.get_loc() <= high and axes.axison)]
+            hidden |= {text for tick in outside for text in tick.findobj(Text)}
+            hidden |= set() if axes.axison else set(axis.findobj(Text))
+    return hidden
+
+
+@styled
+def check_legible(figure: Figure) -> None:
+    """All text lies within the figure and no two pieces of it overlap."""
+    figure.draw_without_rendering()
+    page = figure.bbox.padded(1)
+    boxes = []
+    hidden = undrawn(figure)
+    for text in figure.findobj(Text):
+        if text in hidden or not (text.get_visible() and text.get_text().strip()):
+            continue
+        box = text.get_window_extent()
+        assert page.contains(box.x0, box.y0), text
+        assert page.contains(box.x1, box.y1), text
+        boxes.append((box.padded(-1), text.get_text()))
+    overlapping = [(a, b) for (one, a), (other, b) in combinations(boxes, 2) if one.overlaps(other)]
+    assert not overlapping
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_legible_and_labelled(drawn, name):
+    figure = drawn[name]
+    check_legible(figure)
+    shown = panels(figure)
+    assert shown
+    assert all(axes.has_data() for axes in shown)
+    # In every row and every column of panels something says what the axis is.
+    for attribute, along in (("get_xlabel", "colspan"), ("get_ylabel", "rowspan")):
+        labelled: dict[int, bool] = {}
+        for axes in shown:
+            place = getattr(axes.get_subplotspec(), along).start
+            labelled[place] = labelled.get(place, False) or bool(getattr(axes, attribute)())
+        if name != "predictors" or attribute == "get_xlabel":  # predictors are named by their ticks
+            assert all(labelled.values())
+
+
+@pytest.mark.parametrize("name", ["miscoupling_matrices", "correlation"])
+def test_the_same_data_make_the_same_bytes(analysed, drawn, tmp_path, name):
+    first = save(drawn[name], tmp_path / "first" / name, ("png", "pdf", "svg"))
+    again = save(draw(name, analysed), tmp_path / "again" / name, ("png", "pdf", "svg"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_files_are_what_their_names_say(drawn, tmp_path):
+    png, pdf, svg = save(drawn["emergence"], tmp_path / "e", ("png", "pdf", "svg"))
+    size = np.array(drawn["emergence"].get_size_inches()) * 200
+    assert mpl_image.imread(png).shape[:2] == tuple(size[::-1].astype(int))
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert b"<svg" in svg.read_bytes()
+
+
+def test_unknown_names_and_formats_list_the_known(analysed, tmp_path):
+    with pytest.raises(UserError, match="unknown figure 'emergency'; figures: miscoupling_matric"):
+        draw("emergency", analysed)
+    with pytest.raises(UserError, match="unknown format gif; formats: png, pdf, svg"):
+        save(Figure(), tmp_path / "f", ("png", "gif"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_matplotlib_is_left_as_it_was(analysed):
+    before = dict(mpl.rcParams)
+    draw("locality", analysed)
+    assert dict(mpl.rcParams) == before
+
+
+def test_every_figure_says_what_it_shows():
+    for name, figure in FIGURES.items():
+        assert name == name.lower()
+        assert figure.title
+        assert figure.caption.endswith(".")
+
+
+# -------------------------------------------------------------------------------- what is drawn
+
+
+def test_matrices_are_means_over_datasets_on_one_scale(analysed, drawn):
+    images = [axes.get_images()[0] for axes in panels(drawn["miscoupling_matrices"])]
+    assert len(images) == 6
+    assert len({image.get_clim() for image in images}) == 1
+    untrained = panels(drawn["miscoupling_matrices"])[0]
+    assert untrained.get_title().startswith("neox-64, step0\n")
+    found = analysed.search(kind="miscoupling", model="neox-64", checkpoint="step0")
+    expected = np.mean(
+        [
+            found[name].read()["miscoupling_mean"].sel(variant="frobenius", K=10).to_numpy()
+            for name in found
+        ],
+        axis=0,
+    )
+    np.fill_diagonal(expected, np.nan)
+    np.testing.assert_allclose(untrained.get_images()[0].get_array().filled(np.nan), expected)
+    low, high = images[0].get_clim()
+    shown = np.concatenate([image.get_array().compressed() for image in images])
+    assert low <= shown.min() <= low + 0.05
+    assert high - 0.05 <= shown.max() <= high
+
+
+def test_matrices_of_another_k_and_variant(analysed):
+    figure = draw("miscoupling_matrices", analysed, k=5, variant="absolute_trace")
+    label = figure.axes[-1].get_ylabel()
+    assert "absolute trace, K = 5" in label
+    assert panels(figure)[0].get_images()[0].get_array().max() < 0.5
+
+
+def test_a_model_without_untrained_checkpoint_leaves_its_panel_empty():
+    square = Matrix("main", np.full((3, 3), 0.5) + np.diag([1.0, 2.0, 3.0]))
+    both = {"a": (Matrix("init", np.ones((3, 3))), square), "b": (None, square)}
+    figure = matrices.draw(both, 10, "frobenius")
+    assert len(panels(figure)) == 3
+    assert "b\nno untrained checkpoint" in [text.get_text() for text in figure.findobj(Text)]
+    trained_only = matrices.draw({"b": (None, square)}, 10, "frobenius")
+    assert len(panels(trained_only)) == 1
+
+
+def test_many_models_stay_legible():
+    random = np.random.default_rng(0)
+    many = {}
+    for n, blocks in enumerate((2, 6, 12, 24, 32, 40, 48, 60, 80)):
+        values = random.uniform(0.5, 1, (blocks, blocks))
+        many[f"model-{n}"] = (Matrix("init", values), Matrix("main", values))
+    check_legible(matrices.draw(many, 10, "frobenius"))
+
+
+def test_emergence_draws_means_bands_and_scores(analysed, drawn):
+    points = analysed.one(kind="predictors").read()
+    own = points[points["model"] == "neox-128"].sort_values("step")
+    coupling = panels(drawn["emergence"])[0]
+    assert "K = 10" in coupling.get_ylabel()
+    line, band = coupling.get_lines()[2], coupling.findobj(PolyCollection)[2]
+    np.testing.assert_allclose(line.get_xdata(), own["step"])
+    np.testing.assert_allclose(line.get_ydata(), own["coupling"])
+    edge = band.get_paths()[0].vertices
+    for step, mean, error in zip(own["step"], own["coupling"], own["coupling_se"], strict=True):
+        heights = edge[edge[:, 0] == step, 1]
+        assert heights.min() == pytest.approx(mean - error)
+        assert heights.max() == pytest.approx(mean + error)
+    labels = [axes.get_ylabel() for axes in panels(drawn["emergence"])]
+    assert labels[-2:] == ["heldout accuracy", "heldout loss"]
+    loss = panels(drawn["emergence"])[-1].get_lines()[2]
+    np.testing.assert_allclose(loss.get_ydata(), own["heldout.loss"])
+
+
+def test_correlation_draws_the_line_and_the_numbers_of_the_table(analysed, drawn):
+    table = analysed.one(kind="correlation").read()
+    row = table.query(
+        "predictor == 'coupling' and metric == 'accuracy' and subset == 'all checkpoints'"
+    ).iloc[0]
+    first = panels(drawn["correlation"])[0]
+    assert first.get_title() == (f"all checkpoints, n = 18\n{correlation.describe(row)}")
+    fit = next(line for line in first.get_lines() if line.get_linestyle() == "--")
+    x, y = fit.get_data()
+    assert (y[1] - y[0]) / (x[1] - x[0]) == pytest.approx(row["slope"])
+    assert y[0] == pytest.approx(row["intercept"] + row["slope"] * x[0])
+    last = panels(drawn["correlation"])[2]
+    assert last.get_title().startswith("final, n = 3\nR² = ")
+    assert last.get_title().endswith("no p-value")
+
+
+def test_text_of_a_correlation():
+    row = {"r2": 0.801, "r2_low": 0.6, "r2_high": 0.9, "pearson_p": 9.99e-10}
+    assert correlation.describe(pd.Series(row)) == "R² = 0.80 [0.60, 0.90], p = 1.0·10⁻⁹"
+    none = {"r2_low": np.nan, "r2_high": np.nan, "pearson_p": np.nan}
+    assert correlation.describe(pd.Series({**row, **none})) == "R² = 0.80, no p-value"
+    assert correlation.describe(pd.Series({**row, "r2": np.nan})) == "no correlation"
+
+
+def test_locality_draws_the_mean_by_distance(analysed, drawn):
+    table = analysed.search(kind="locality", model="neox-96", checkpoint="step64").frame()
+    own = table.query("k == 10 and variant == 'frobenius'")
+    expected = own.groupby(["dataset", "distance"])["miscoupling"].mean().groupby("distance").mean()
+    axes = panels(drawn["locality"])[1]
+    assert axes.get_title() == "neox-96"
+    lines = [line.get_ydata() for line in axes.get_lines()]
+    assert len(lines) == 6
+    assert any(np.allclose(line, expected) for line in lines)
+
+
+def test_coupling_against_k_has_a_panel_per_variant(analysed, drawn):
+    titles = [axes.get_title() for axes in panels(drawn["coupling_vs_k"])]
+    assert titles == ["frobenius", "absolute", "absolute trace", "offdiagonal", "swapped"]
+    first = panels(drawn["coupling_vs_k"])[0]
+    assert [line.get_linestyle() for line in first.get_lines()] == [":", "-"] * 3
+    np.testing.assert_array_equal(first.get_lines()[0].get_xdata(), [1, 2, 5, 10, 20, 30])
+
+
+def test_singular_values_are_means_of_the_table(analysed, drawn):
+    table = analysed.search(kind="singular_values", model="neox-64", checkpoint="step600").frame()
+    expected = table[table["k"] == 5].groupby("block")["s"].mean()
+    trained = panels(drawn["singular_values"])[3]
+    assert trained.get_title() == "neox-64, step600"
+    assert trained.get_yscale() == "log"
+    np.testing.assert_allclose(trained.get_lines()[2].get_ydata(), expected)
+
+
+def test_predictors_without_interval_are_hollow(drawn):
+    axes = panels(drawn["predictors"])[0]
+    hollow = [
+        line for line in axes.get_lines() if line.get_mfc() == "white" and len(line.get_xdata())
+    ]
+    # Those of the three final checkpoints; training tokens are equal there and have no R².
+    assert sum(np.isfinite(line.get_xdata()).sum() for line in hollow) == 10
+
+
+# ------------------------------------------------------------------------------ odd studies
+
+
+def test_without_checkpoints_emergence_says_so_and_the_rest_is_drawn(tmp_path):
+    models = {"small": {"blocks": 2, "dimension": 8, "parameters": 1000}}
+    measured = write_study(tmp_path, models, steps=(600,), prompts=1)
+    catalog = analyse(tmp_path, measured)
+    said = draw("emergence", catalog)
+    text = "No model of this study has several training checkpoints."
+    assert [each.get_text() for each in said.findobj(Text)] == [text]
+    for name in FIGURES:
+        check_legible(draw(name, catalog))
+
+
+def test_more_models_than_colours_are_told_apart():
+    few, many = looks("abc"), looks([f"m{n}" for n in range(20)])
+    assert len({look.color for look in few.values()}) == 3
+    assert len({look.color for look in many.values()}) == 20
+
+
+@pytest.mark.parametrize("number", [1, 2, 6, 7, 12, 13, 32, 80, 126])
+def test_ticks_of_a_count_are_few_and_start_at_one(number):
+    ticks = counted(number)
+    assert ticks[0] == 1
+    assert ticks[-1] <= number
+    assert len(ticks) <= 7
+    assert ticks == sorted(set(ticks))
