@@ -23,6 +23,7 @@ from blockcoupling.linearize import DenseOperator, Operator
 from blockcoupling.svd import (
     NotConverged,
     SingularTriples,
+    default_block,
     full_svd,
     relative_residual,
     truncated_svd,
@@ -89,12 +90,12 @@ class MethodChooser:
         d = operator.dimension
         if d <= SMALL_DIMENSION:
             return "dense"
-        expected = self.triples * k + blocks * k + NORM_PROBES
-        if expected >= d:
+        iterated, at_once = self.triples * k, blocks * k + NORM_PROBES
+        if iterated + at_once >= d:
             return "dense"
         if self.slowdown is None:
             self.slowdown = self._measure(operator)
-        return "krylov" if expected * self.slowdown < d else "dense"
+        return "krylov" if iterated * self.slowdown + at_once < d else "dense"
 
     @staticmethod
     def _measure(operator: Operator) -> float:
@@ -115,7 +116,7 @@ class MethodChooser:
                 best = min(best, time.perf_counter() - start)
             return best / columns
 
-        return max(1.0, seconds(16) / seconds(128))
+        return max(1.0, seconds(default_block(operator)) / seconds(128))
 
 
 class _Spill:

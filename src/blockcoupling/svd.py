@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
-from blockcoupling.linearize import Operator
+from blockcoupling.linearize import DenseOperator, Operator
 
 Basis = Float[Tensor, "prompt embed n"]
 
@@ -112,7 +112,7 @@ def truncated_svd(
     d, prompts = operator.dimension, operator.prompts
     if not 1 <= k <= d:
         raise ValueError(f"k = {k}: a {d} × {d} Jacobian has 1 … {d} singular triples")
-    block = min(d, block or default_block(prompts))
+    block = min(d, block or default_block(operator))
     max_basis = min(d, max(max_basis or max(8 * k, 512), k + 3 * block))
     max_products = max_products or 8 * d + 8 * k
     generator = torch.Generator().manual_seed(seed)
@@ -176,13 +176,15 @@ def truncated_svd(
     return SingularTriples(u_ritz, s.to(u_ritz), v_ritz, residual.to(u_ritz), spent)
 
 
-def default_block(prompts: int) -> int:
+def default_block(operator: Operator) -> int:
     """Vectors a step.
 
     Small blocks converge in fewer products, but a weight read from memory must serve enough
     vectors (all prompts counted) to be worth the reading.
     """
-    return max(8, min(16, 128 // prompts))
+    if isinstance(operator, DenseOperator):
+        return 16
+    return max(4, min(8, 64 // operator.prompts))
 
 
 def _patience(residual: float, tolerance: float, n: int, block: int) -> int:
@@ -240,7 +242,7 @@ def _extend(
         new = torch.where(length <= 2 * info.eps, noise(new.shape[-1]) / d**0.5, new)
     # Projecting twice leaves rounding of eps; a column that shrank by more than this is
     # orthogonal only to eps over its length.
-    while bool((length < 1e-2).any()):
+    while bool((length < 0.1).any()):
         new, r = torch.linalg.qr(_project_out(basis, _project_out(basis, new)))
         length = r.diagonal(dim1=1, dim2=2).abs()[:, None, :]
     span = new if want_leftover else torch.cat([basis, new], dim=-1)
