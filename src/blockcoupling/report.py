@@ -106,7 +106,7 @@ def render(
     k, variant = points["k"].iloc[0], points["variant"].iloc[0]
     points = points.sort_values(["parameters", "model", "step"])
     ends = points[points["untrained"] | points["final"]]
-    attributes = _attributes(catalog)
+    attributes = _attributes(catalog, points)
     overview = [
         ("models", str(points["model"].nunique())),
         ("checkpoints", str(len(points))),
@@ -279,7 +279,8 @@ def findings(main: pd.DataFrame) -> list[str]:
     """Say in words how coupling goes with each score, and how much that is worth."""
     sentences = []
     for row in main[main["predictor"] == "coupling"].to_dict("records"):
-        what = f"Coupling against {row['score']} {row['metric']}, {row['subset']} (n = {row['n']})"
+        score = _words(f"{row['score']} {row['metric']}")
+        what = f"Coupling against {score}, {row['subset']} (n = {row['n']})"
         if pd.isna(row["r2"]):
             sentences.append(f"{what}: {row['note']}.")
             continue
@@ -292,7 +293,7 @@ def findings(main: pd.DataFrame) -> list[str]:
         text += f"; stronger coupling goes with the {'better' if stronger else 'worse'} score."
         if row["note"]:
             text += f" ({row['note']}.)"
-        sentences.append(text.replace("_", " "))
+        sentences.append(text)
     return sentences
 
 
@@ -375,14 +376,16 @@ def _scores(scores: pd.DataFrame) -> Table:
 # ------------------------------------------------------------------------------------ provenance
 
 
-def _attributes(catalog: Catalog) -> pd.DataFrame:
-    """Return the attributes of one extraction store per model, one row each."""
-    stores = catalog.search(kind="svd")
+def _attributes(catalog: Catalog, points: pd.DataFrame) -> pd.DataFrame:
+    """Return the attributes of one extraction store per model, of its last checkpoint."""
     rows = []
-    for model in stores.facets().get("model", []):
-        own = stores.search(model=model)
-        attributes = own[list(own)[-1]].read().attrs
-        rows.append({"model": model, **{k: v for k, v in attributes.items() if k not in _IDENTITY}})
+    for model, own in points.groupby("model", sort=False):
+        stores = catalog.search(kind="svd", model=str(model), checkpoint=own["checkpoint"].iloc[-1])
+        if len(stores):
+            attributes = stores[next(iter(stores))].read().attrs
+            rows.append(
+                {"model": model, **{k: v for k, v in attributes.items() if k not in _IDENTITY}}
+            )
     return pd.DataFrame(rows).map(lambda value: "none" if value is None else str(value))
 
 

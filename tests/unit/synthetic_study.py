@@ -206,6 +206,6 @@ def _measurements(
     study.enter("miscoupling", folder / "miscoupling.zarr", **facets)
 
     store = study.root / "svd" / place / "svd.zarr"
-    if facets["dataset"] == DATASETS[0] and progress in (0.0, 1.0):
+    if facets["dataset"] == DATASETS[0] and facets["checkpoint"] in ("step0", "step600"):
         example(prompts=1, blocks=3).assign_attrs(model_id=place, seed=0).to_zarr(store, **ZARR)
         study.enter("svd", store / "zarr.json", **facets)
