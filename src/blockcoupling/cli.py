@@ -491,7 +491,15 @@ def figure(
 
 
 @app.command(rich_help_panel=STEPS)
-def report(catalog: CatalogFile, out: Out, entries: Entries = None) -> None:
+def report(
+    catalog: CatalogFile,
+    out: Out,
+    title: Annotated[str, typer.Option(help="Its heading.")] = "Block coupling",
+    final_catalog: Annotated[
+        str, typer.Option(help="The catalog that its example of loading results opens.")
+    ] = "catalog/catalog.yml",
+    entries: Entries = None,
+) -> None:
     """Write the report of a study: one HTML file that needs nothing else.
 
     Example:  `blockcoupling report --catalog catalog/catalog.yml --out report.html`
@@ -499,5 +507,5 @@ def report(catalog: CatalogFile, out: Out, entries: Entries = None) -> None:
     from blockcoupling.catalog import open_catalog
     from blockcoupling.report import write_report
 
-    write_report(open_catalog(catalog), out)
+    write_report(open_catalog(catalog), out, title=title, catalog_path=final_catalog)
     _enter(entries, {"report": out})

@@ -53,8 +53,11 @@ rule report:
         runtime=scaled(30),
     params:
         entries=subpath(output.entry, parent=True),
+        options=flags(
+            title=f"Block coupling: {study.study}", final_catalog=study.catalog
+        ),
     message:
         "Write the report, {output.report}"
     shell:
         "blockcoupling report --catalog {input:q} --out {output.report:q}"
-        " --entries {params.entries:q} > {log:q} 2>&1"
+        " {params.options} --entries {params.entries:q} > {log:q} 2>&1"

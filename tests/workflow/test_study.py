@@ -1,0 +1,118 @@
+"""A whole study, run for real: everything is there, once, and only what changed is done again."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import Workplace
+
+from blockcoupling.catalog import open_catalog
+from blockcoupling.config import load_config
+from blockcoupling.figures import FIGURES
+from blockcoupling.store import open_store
+
+pytestmark = pytest.mark.workflow
+
+JOINS = {
+    **dict.fromkeys(["catalog_measurements", "correlate", "catalog_statistics"], 1),
+    "figure": len(FIGURES),
+    **dict.fromkeys(["catalog_figures", "report", "catalog", "all"], 1),
+}
+
+
+def test_everything_is_made(finished: Workplace):
+    catalog = open_catalog(finished.directory / "catalog" / "seconds.yml")
+    kinds = Counter(catalog[name].metadata["kind"] for name in catalog)
+    checkpoints, datasets = 3, 2
+    assert kinds["model"] == kinds["score"] == checkpoints
+    assert kinds["svd"] == kinds["coupling"] == kinds["trajectory"] == checkpoints * datasets
+    assert kinds["figure"] == len(FIGURES)
+    assert kinds["report"] == kinds["correlation"] == 1
+    for name in catalog:
+        assert catalog.path(name).exists()
+    assert "<html" in catalog["report"].read()[:1000]
+
+
+def test_the_numbers_are_there_and_finite(finished: Workplace):
+    catalog = open_catalog(finished.directory / "catalog" / "seconds.yml")
+    coupling = catalog.search(kind="coupling").frame()
+    # 3 checkpoints x (2 + 1) prompts x 5 variants x 2 values of K
+    assert len(coupling) == 3 * 3 * 5 * 2
+    assert np.isfinite(coupling[["coupling", "miscoupling", "adjacent"]]).all(axis=None)
+    regularity = catalog.search(kind="trajectory").frame()
+    last = regularity.loc[regularity["is_last"], ["line_shape_score", "expodistance"]]
+    assert np.isfinite(last).all(axis=None)
+    assert np.isfinite(catalog.search(kind="score").frame()["value"]).all()
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(finished: Workplace):
+    study = load_config(finished.configuration())
+    jobs = list(study.jobs())
+    for folder, ending in [("logs", "log"), ("benchmarks", "tsv")]:
+        for rule in ("extract", "reduce"):
+            for model, checkpoint, dataset in jobs:
+                place = finished.results / folder / rule / model / checkpoint
+                assert (place / f"{dataset}.{ending}").is_file()
+
+
+def test_again_there_is_nothing_to_do(copy: Workplace):
+    before = copy.written()
+    run = copy.snakemake()
+    assert run.status == 0
+    assert "Nothing to be done" in run.said
+    assert copy.written() == before
+
+
+def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
+    models = copy.configuration()["models"]
+    models["added"] = {**models["deeper"], "init": True}
+    copy.configure(models=models)
+    checkpoints, datasets = 2, 2
+    expected = {
+        "train": 1,
+        "model": checkpoints,
+        "score": checkpoints,
+        "extract": checkpoints * datasets,
+        "reduce": checkpoints * datasets,
+        **JOINS,
+    }
+    assert copy.snakemake("--dry-run").jobs == expected
+
+    before = copy.written()
+    run = copy.snakemake()
+    assert run.status == 0, run.said
+    assert run.jobs == expected
+    after = copy.written()
+    joined = ("catalog/", "statistics/", "figures/", "report.html", "entries/figures/")
+    own = {
+        path
+        for path in before
+        if not path.startswith(joined) and not path.startswith(("logs/", "benchmarks/"))
+    }
+    own -= {f"entries/{kind}.yml" for kind in ("correlation", "predictors", "variance", "report")}
+    assert {path: after[path] for path in own} == {path: before[path] for path in own}
+    catalog = open_catalog(copy.directory / "catalog" / "seconds.yml")
+    assert len(catalog.search(kind="coupling", model="added")) == checkpoints * datasets
+
+
+def test_a_model_that_is_taken_out_leaves_the_catalog(copy: Workplace):
+    models = copy.configuration()["models"]
+    del models["deeper"]
+    copy.configure(models=models)
+    run = copy.snakemake("--dry-run")
+    assert run.jobs == JOINS
+
+
+def test_other_tables_need_no_new_extraction(copy: Workplace):
+    copy.configure(reduce={"k": [1, 2, 4]})
+    assert copy.snakemake("--dry-run").jobs == {"reduce": 6, **JOINS}
+
+
+def test_a_study_can_be_moved(finished: Workplace, copy: Workplace):
+    moved = open_catalog(copy.directory / "catalog" / "seconds.yml")
+    original = open_catalog(finished.directory / "catalog" / "seconds.yml")
+    name = "svd/small/step2/heldout"
+    assert Path(moved.path(name)).is_relative_to(copy.directory)
+    assert moved[name].read().equals(original[name].read())
+    assert open_store(moved.path(name)).sizes["prompt"] == 2
