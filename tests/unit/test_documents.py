@@ -1,0 +1,60 @@
+"""The documents name what the code has: figures, kinds of entries, columns of the statistics."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from blockcoupling.catalog import KINDS
+from blockcoupling.figures import FIGURES
+from blockcoupling.points import MEASURES
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """Return the first table after a heading, row by row."""
+    text = (ROOT / document).read_text(encoding="utf-8").split(f"{heading}\n", 1)[1]
+    lines = re.search(r"^\|.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE).group().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def quoted(cells: list[str]) -> list[str]:
+    return [name for cell in cells for name in re.findall(r"`(.+?)`", cell)]
+
+
+def test_every_figure_is_listed_in_order():
+    assert quoted([row[0] for row in rows("docs/figures.md", "# Figures")]) == list(FIGURES)
+
+
+def test_figures_read_kinds_that_there_are():
+    listed = rows("docs/figures.md", "# Figures")
+    assert set(quoted([row[2] for row in listed])) <= set(KINDS)
+
+
+def test_every_kind_of_entry_is_listed():
+    listed = rows("catalog/README.md", "## What is in it")
+    assert [[cell.strip("`") for cell in row] for row in listed] == [
+        [name, kind.holds, kind.made_by] for name, kind in KINDS.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "heading"),
+    [
+        ("predictors", "## Points: `predictors.parquet`"),
+        ("correlation", "## Each predictor against each score: `correlation.parquet`"),
+        ("variance", "## Where the spread comes from: `variance.parquet`"),
+    ],
+)
+def test_every_column_of_the_statistics_is_described(analysed, kind, heading):
+    described = {
+        name
+        for row in rows("docs/statistics.md", heading)
+        for name in re.findall(r"`([a-z_0-9]+)`", row[0])
+    }
+    found = set(analysed.one(kind=kind).read().columns)
+    if kind == "predictors":  # described by their pattern
+        described -= {"_se"}
+        found -= {f"{measure}_se" for measure in MEASURES} | {"heldout.loss", "heldout.accuracy"}
+    assert described == found
