@@ -8,7 +8,11 @@ import pytest
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.example import example
 from blockcoupling.points import checkpoint_facts, mean_over_prompts, points, prompt_values
+from blockcoupling.reduce.coupling import miscoupling
+from blockcoupling.reduce.tables import reduce_store
+from blockcoupling.store import merge, write_prompt
 
 
 def test_mean_over_prompts_then_datasets():
@@ -56,6 +60,31 @@ def test_points_are_the_means_of_the_tables_at_the_last_token(study):
     assert row["s1"] == pytest.approx(spectra["s1"].mean())
     assert row["prompts"] == 12
     assert row["log_parameters"] == pytest.approx(np.log10(760_000))
+
+
+def test_tables_of_a_reduced_store_at_the_last_token_of_each_prompt(tmp_path):
+    ds = example(prompts=2, tokens=[4, 6], all_tokens=True, k=3)
+    ids = {str(prompt): "f" for prompt in ds["prompt"].values}
+    for n, length in enumerate((4, 6)):
+        part = ds.isel(prompt=[n], token=slice(length), pair=slice(length))
+        write_prompt(tmp_path / "parts", part, "f")
+    merge(tmp_path / "parts", tmp_path / "svd.zarr", ids)
+    own = {"model": "m", "checkpoint": "c", "dataset": "d"}
+    written = reduce_store(tmp_path / "svd.zarr", tmp_path / "tables", k=[2], identity=own)
+    for path in written:
+        write_entry(tmp_path / "entries" / f"{path.stem}.yml", path.stem, path, own)
+    catalog = join((tmp_path / "entries").iterdir(), tmp_path / "catalog.yml")
+
+    found = prompt_values(catalog, k=2)
+    assert found["prompt"].tolist() == list(ids)
+    m = miscoupling(ds, k=2, variant="frobenius")
+    for n, last in enumerate((3, 5)):  # the pair (t, t) of the last token t
+        matrix = m.isel(prompt=n, pair=last).to_numpy()
+        expected = -matrix[~np.eye(3, dtype=bool)].mean()
+        # The store holds float32.
+        assert found["coupling"][n] == pytest.approx(expected, rel=1e-5)
+        s1 = ds["S"].isel(prompt=n, pair=last, k=0).mean().item()
+        assert found["s1"][n] == pytest.approx(s1, rel=1e-5)
 
 
 def _records(folder, *records: dict) -> Catalog:
