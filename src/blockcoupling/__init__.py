@@ -4,10 +4,13 @@ Names are imported when first used, so that a command that needs no torch does n
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-__version__ = version("blockcoupling")
+try:
+    __version__ = version("blockcoupling")
+except PackageNotFoundError:  # run from its sources, without having been installed
+    __version__ = "0+sources"
 
 _HOME = {
     "measure": "measurement",
@@ -19,17 +22,17 @@ _HOME = {
     "open_store": "store",
     "open_catalog": "catalog",
 }
-__all__ = ["__version__", *_HOME]
+__all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import open_catalog as open_catalog
+    from blockcoupling.measurement import measure as measure
     from blockcoupling.reduce.coupling import coupling as coupling
     from blockcoupling.reduce.coupling import miscoupling as miscoupling
-    from blockcoupling.measurement import measure as measure
-    from blockcoupling.store import open_store as open_store
     from blockcoupling.reduce.trajectory import equidistance as equidistance
     from blockcoupling.reduce.trajectory import expodistance as expodistance
     from blockcoupling.reduce.trajectory import line_shape_score as line_shape_score
+    from blockcoupling.store import open_store as open_store
 
 
 def __getattr__(name: str) -> Any:

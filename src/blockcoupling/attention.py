@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 NAME = "blockcoupling_one_token"
 

@@ -12,10 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
@@ -28,6 +27,10 @@ from blockcoupling.svd import (
     relative_residual,
     truncated_svd,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 Method = Literal["auto", "dense", "krylov"]
 
@@ -322,8 +325,8 @@ def _hutchpp(
     ‖J‖_F² = Σ s_k² + E‖J (I − V Vᵀ) ω‖² for Gaussian ω (Hutch++, Meyer et al. 2021).
     """
     generator = torch.Generator().manual_seed(seed + 1)
-    shape = (operator.prompts, operator.dimension, NORM_PROBES)
-    probes = torch.randn(shape, generator=generator, dtype=torch.float64)
+    # The same for every prompt: what else is in the batch changes no prompt's numbers.
+    probes = torch.randn(operator.dimension, NORM_PROBES, generator=generator, dtype=torch.float64)
     probes = probes.to(operator.device, operator.dtype)
     probes = probes - found.V @ (found.V.mT @ probes)
     squares = operator.matmat(probes).double().square().sum(dim=1)

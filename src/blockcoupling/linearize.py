@@ -16,18 +16,22 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from blockcoupling.attention import Context, UnsupportedAttention, attend_to
 from blockcoupling.blocks import BlockCall
 from blockcoupling.errors import MeasurementError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-Vectors = Float[Tensor, "prompt embed k"]
+    Vectors = Float[Tensor, "prompt embed k"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Operator(ABC):

@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.linearize import DenseOperator, Operator
 
-Basis = Float[Tensor, "prompt embed n"]
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Basis = Float[Tensor, "prompt embed n"]
 
 
 @dataclass(frozen=True)
