@@ -1,14 +1,19 @@
 """What a study tells its jobs."""
 
 import json
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
 from blockcoupling.config import load_config
 from blockcoupling.reduce.coupling import VARIANTS
-from blockcoupling.study import steps
+from blockcoupling.study import Study, steps
 from blockcoupling.study.models import step_of
+from blockcoupling.study.section import Section
+from blockcoupling.templates import TEMPLATES
 
 MODELS = {
     "trained": {
@@ -31,7 +36,7 @@ MODELS = {
 
 
 @pytest.fixture
-def study() -> steps.Section:
+def study() -> Study:
     return load_config({"models": MODELS, "results": "out"})
 
 
@@ -113,3 +118,30 @@ def test_forms_of_tokens(tokens: object) -> None:
 )
 def test_steps_are_read_from_names(name: str, step: int | None) -> None:
     assert step_of(name) == step
+
+
+def sections(kind: type[Section]) -> set[type[Section]]:
+    return {kind}.union(*(sections(each) for each in kind.__subclasses__()))
+
+
+def test_every_key_and_template_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "adding-models.md").read_text()
+    words = set(re.findall(r"\w+", text))
+    for section in sections(Section):
+        assert set(section.model_fields) <= words, section
+    assert all(f"| `{name}` |" in text for name in TEMPLATES)
+
+
+def test_the_documented_studies_are_in_order(tmp_path: Path, monkeypatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "adding-models.md").read_text()
+    (tmp_path / "prompts.jsonl").write_text('{"text": "a"}\n')
+    row = {"question": "Why?", "choices": ["a", "b"], "answer": 1}
+    (tmp_path / "arc_challenge.jsonl").write_text(f"{json.dumps(row)}\n" * 200)
+    for place in ("models/my-model", "run/0", "run/500", "run/final", "run/tokenizer"):
+        directory = tmp_path / place
+        directory.mkdir(parents=True)
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            (directory / name).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        load_config({"models": {"a": {"id": "x/y"}}} | yaml.safe_load(block))
