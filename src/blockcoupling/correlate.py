@@ -8,6 +8,7 @@ when a number means little or cannot be given at all.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -47,6 +48,17 @@ FEWEST = 4
 """With fewer points no p-value and no interval is given."""
 
 Correction = Literal["holm", "fdr_bh"]
+
+COLUMNS = (
+    *("predictor", "score", "metric", "higher_is_better", "subset", "subset_kind", "n", "models"),
+    *("slope", "intercept", "r2", "r2_low", "r2_high"),
+    *("pearson", "pearson_p", "pearson_p_adjusted", "spearman", "spearman_p"),
+    *("spearman_p_adjusted", "comparisons", "correction"),
+    *("partial", "partial_p", "partial_n", "partial_given", "resamples", "seed", "note"),
+)
+"""Of the table that :func:`correlate` returns; docs/statistics.md says what they hold."""
+
+logger = logging.getLogger(__name__)
 
 
 # ------------------------------------------------------------------------------------ statistics
@@ -344,12 +356,11 @@ def correlate(
         seed: of the bootstrap; recorded in every row.
 
     Returns:
-        One row per predictor × score × metric × subset: predictor, score, metric,
-        higher_is_better, subset, subset_kind, what :func:`relate` returns, pearson_p_adjusted,
-        spearman_p_adjusted, comparisons, correction, resamples, seed, note.
+        One row per predictor × score × metric × subset, with :data:`COLUMNS`; no row when none of
+        the points has a score.
 
     Raises:
-        UserError: a checkpoint has two values of one metric, or none of the points has a score.
+        UserError: a checkpoint has two values of one metric.
 
     """
     metrics = ["score", "metric"]
@@ -360,7 +371,7 @@ def correlate(
             f"{row['model']} {row['checkpoint']} has two values of {row['score']} {row['metric']}"
         )
     if table.merge(scores, on=CHECKPOINT).empty:
-        raise UserError("no checkpoint that was measured has a score: nothing to correlate")
+        return pd.DataFrame(columns=list(COLUMNS))
     wide = one_column_each(scores)
     rows: list[dict[str, Any]] = []
     for (score, metric), own in scores.groupby(metrics, sort=True):
@@ -398,13 +409,13 @@ def correlate(
                 rows.append({**about, **related})
     result = pd.DataFrame(rows)
     result = adjust(result, by=[*metrics, "subset"], correction=correction)
-    result["resamples"], result["seed"] = resamples, seed
-    note = result.pop("note")
-    return result.assign(note=note)
+    return result.assign(resamples=resamples, seed=seed)[list(COLUMNS)]
 
 
 def one_column_each(scores: pd.DataFrame) -> pd.DataFrame:
     """Spread scores over columns `score.metric`, one row per (model, checkpoint)."""
+    if scores.empty:
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=CHECKPOINT))
     named = scores.assign(column=scores["score"] + "." + scores["metric"])
     return named.pivot_table(index=CHECKPOINT, columns="column", values="value")
 
@@ -448,6 +459,19 @@ def _adjusted(p: NDArray[np.float64], correction: Correction) -> NDArray[np.floa
 # --------------------------------------------------------------------------- through the catalog
 
 
+def read_scores(catalog: Catalog) -> pd.DataFrame:
+    """Return all scores of a catalog: model, checkpoint, score, metric, value, ….
+
+    Columns: standard_error (missing where unknown), n, higher_is_better, source. A study without
+    scores has no rows.
+    """
+    found = catalog.search(kind="score")
+    if not len(found):
+        names = [*CHECKPOINT, "score", "metric", "value", "standard_error", "n"]
+        return pd.DataFrame(columns=[*names, "higher_is_better", "source"])
+    return found.frame()
+
+
 def write_statistics(
     catalog: Catalog,
     out: str | Path,
@@ -469,11 +493,11 @@ def write_statistics(
         out: the correlation table; the other two tables are written beside it.
         k: how many singular vectors the coupling is of.
         variant: which mis-coupling.
+        checkpoints: as in :func:`correlate`.
         score: the score that the study is about, which figures and report show; the rows about
             it have `headline` set. Unset, all have.
         metric: of that score; unset, every one.
-        checkpoints: as in :func:`correlate`, like the rest.
-        score_above: as there.
+        score_above: as in :func:`correlate`, like the rest.
         correction: as there.
         resamples: as there.
         seed: as there.
@@ -491,7 +515,7 @@ def write_statistics(
 
     values = prompt_values(catalog, k=k, variant=variant)
     table = points(values, checkpoint_facts(catalog))
-    scores = catalog.search(kind="score").frame()
+    scores = read_scores(catalog)
     correlation = correlate(
         table,
         scores,
@@ -501,6 +525,8 @@ def write_statistics(
         resamples=resamples,
         seed=seed,
     )
+    if correlation.empty:
+        logger.warning("no checkpoint has a score: there is nothing to hold measurements against")
     correlation["headline"] = _is_named(correlation, score, metric)
     finals = table.loc[table["final"], CHECKPOINT]
     spread = components(values.merge(finals, on=CHECKPOINT), list(MEASURES))
@@ -522,10 +548,10 @@ def write_statistics(
 
 
 def _is_named(table: pd.DataFrame, score: str | None, metric: str | None) -> pd.Series:
-    named = pd.Series(True, index=table.index)
+    named = pd.Series(True, index=table.index, dtype=bool)
     for column, wanted in (("score", score), ("metric", metric)):
         named &= True if wanted is None else table[column].eq(wanted)
-    if not named.any():
+    if len(table) and not named.any():
         have = (table["score"] + " " + table["metric"]).drop_duplicates()
         asked = " ".join(filter(None, (score, metric)))
         raise UserError(f"no score {asked!r} in the catalog; there are: {', '.join(have)}")

@@ -16,6 +16,7 @@ import pandas as pd
 
 import blockcoupling
 from blockcoupling.atomic import replacing
+from blockcoupling.correlate import read_scores
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
 from blockcoupling.points import CHECKPOINT, FACTS, MEASURES
@@ -102,7 +103,7 @@ def render(
     )
     points = catalog.one(kind="predictors").read()
     correlation = catalog.one(kind="correlation").read()
-    scores = catalog.search(kind="score").frame()
+    scores = read_scores(catalog)
     k, variant = points["k"].iloc[0], points["variant"].iloc[0]
     points = points.sort_values(["parameters", "model", "step"])
     ends = points[points["untrained"] | points["final"]]
@@ -366,7 +367,13 @@ def _prompts(catalog: Catalog) -> Table:
 def _scores(scores: pd.DataFrame) -> Table:
     sources = scores.groupby(["score", "metric", "source", "n"], dropna=False).size()
     rows = [
-        [row["score"], _words(row["metric"]), count(row["n"]), str(row["of"]), _text(row["source"])]
+        [
+            row["score"],
+            _words(row["metric"]),
+            count(row["n"] or None),
+            str(row["of"]),
+            _text(row["source"]),
+        ]
         for row in sources.rename("of").reset_index().to_dict("records")
     ]
     columns = ["score", "metric", "n", "checkpoints", "source"]
@@ -394,13 +401,13 @@ def _provenance(
 ) -> list[tuple[str, str]]:
     same = [name for name in _about(attributes) if attributes[name].nunique() == 1]
     listed = [(_words(name), str(attributes[name].iloc[0])) for name in sorted(same)]
-    first = correlation.iloc[0]
-    listed += [
-        ("bootstrap", f"{first['resamples']} resamples, seed {first['seed']}"),
-        ("correction for multiple comparisons", _CORRECTIONS[first["correction"]]),
-        ("catalog entries made by", ", ".join(map(str, catalog.facets().get("created_by", [])))),
-    ]
-    return listed
+    for row in correlation.head(1).to_dict("records"):
+        listed += [
+            ("bootstrap", f"{row['resamples']} resamples, seed {row['seed']}"),
+            ("correction for multiple comparisons", _CORRECTIONS[row["correction"]]),
+        ]
+    makers = ", ".join(map(str, catalog.facets().get("created_by", [])))
+    return [*listed, ("catalog entries made by", makers)]
 
 
 def _stores(attributes: pd.DataFrame) -> Table | None:

@@ -306,10 +306,11 @@ def test_two_values_of_one_score_are_an_error(suite):
         correlate(table, pd.concat([scores, scores.iloc[:1]]))
 
 
-def test_scores_of_other_models_are_an_error(suite):
+def test_without_scores_there_are_no_rows(suite):
     table, scores = suite
-    with pytest.raises(UserError, match="no checkpoint that was measured has a score"):
-        correlate(table, scores.assign(checkpoint="other"))
+    found = correlate(table, scores.assign(checkpoint="other"))
+    assert found.empty
+    assert list(found.columns) == list(correlate(table, scores, resamples=10).columns)
 
 
 # ------------------------------------------------------------------------- through the catalog
@@ -340,6 +341,17 @@ def test_statistics_of_a_study_with_checkpoints(study, tmp_path):
 def test_only_final_checkpoints_when_asked(study, tmp_path):
     files = write_statistics(study, tmp_path / "c.parquet", checkpoints="final", resamples=10)
     assert set(pd.read_parquet(files["correlation"])["subset"]) == {"final"}
+
+
+def test_the_score_that_a_study_is_about_is_marked(study, tmp_path):
+    options = {"resamples": 10, "checkpoints": "final"}
+    files = write_statistics(
+        study, tmp_path / "c.parquet", score="heldout", metric="loss", **options
+    )
+    found = pd.read_parquet(files["correlation"])
+    assert (found["headline"] == (found["metric"] == "loss")).all()
+    with pytest.raises(UserError, match=r"no score 'arc' .*: heldout accuracy, heldout loss"):
+        write_statistics(study, tmp_path / "c.parquet", score="arc", **options)
 
 
 def test_a_k_that_was_not_reduced_is_named(study):

@@ -1,5 +1,6 @@
 """Figures show the numbers of the tables, legibly, and the same ones make the same file."""
 
+import logging
 from itertools import combinations
 
 import matplotlib as mpl
@@ -94,6 +95,12 @@ def test_files_are_what_their_names_say(drawn, tmp_path):
     assert mpl_image.imread(png).shape[:2] == tuple(size[::-1].astype(int))
     assert pdf.read_bytes().startswith(b"%PDF")
     assert b"<svg" in svg.read_bytes()
+
+
+def test_embedding_fonts_makes_no_noise(drawn, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        save(drawn["emergence"], tmp_path / "e", ("pdf",))
+    assert caplog.records == []
 
 
 def test_unknown_names_and_formats_list_the_known(analysed, tmp_path):

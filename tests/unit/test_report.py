@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.correlate import write_statistics
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, draw, save
 from blockcoupling.report import findings, render, write_report
@@ -172,6 +173,28 @@ def test_a_study_without_usable_figures_is_told(analysed, pictured, tmp_path):
     for chosen in (entries, [*entries, entry]):
         with pytest.raises(UserError, match="the report needs figures as png or svg"):
             render(join(chosen, tmp_path / "catalog.yml"))
+
+
+def test_a_study_without_scores_has_a_report_that_says_so(analysed, tmp_path):
+    root = Path(analysed.path("predictors")).parents[1]
+    entries = [
+        entry
+        for entry in (root / "entries").glob("0*.yml")
+        if "kind: score" not in entry.read_text(encoding="utf-8")
+    ]
+    measured = join(entries, tmp_path / "measured.yml")
+    files = write_statistics(measured, tmp_path / "correlation.parquet", resamples=10)
+    for kind, path in files.items():
+        entries.append(tmp_path / f"{kind}.yml")
+        write_entry(entries[-1], kind, path)
+    for name in ("emergence", "correlation", "predictors"):
+        catalog = join(entries, tmp_path / "catalog.yml")
+        (path,) = save(draw(name, catalog), tmp_path / name, ["png"])
+        entries.append(tmp_path / f"figure-{name}.yml")
+        write_entry(entries[-1], "figure", path, {"figure": name, "format": "png"})
+    page = Reader(render(join(entries, tmp_path / "catalog.yml")))
+    assert "No checkpoint of this study has a score" in page.text
+    assert page.open == []
 
 
 def test_findings_put_the_direction_in_words():

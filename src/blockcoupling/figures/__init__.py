@@ -6,6 +6,7 @@ figure of the paper it corresponds to: docs/figures.md.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -128,6 +129,8 @@ def save(figure: Figure, stem: str | Path, formats: Iterable[str] = ("png", "pdf
     wanted = list(formats)
     if unknown := [each for each in wanted if each not in _FORMATS]:
         raise UserError(f"unknown format {', '.join(unknown)}; formats: {', '.join(_FORMATS)}")
+    # It tells, glyph by glyph, which part of a font it embeds in a PDF.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     paths = [Path(f"{stem}.{each}") for each in wanted]
     for path, each in zip(paths, wanted, strict=True):
         with replacing(path) as fresh:

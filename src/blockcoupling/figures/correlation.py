@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from blockcoupling.correlate import subsets
+from blockcoupling.correlate import read_scores, subsets
+from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import (
     FAINT,
     Look,
@@ -34,7 +35,7 @@ def from_catalog(catalog: Catalog) -> Figure:
     """Draw the figure from the entries of the kinds predictors, correlation and score."""
     return draw(
         catalog.one(kind="predictors").read(),
-        catalog.search(kind="score").frame(),
+        read_scores(catalog),
         catalog.one(kind="correlation").read(),
     )
 
@@ -54,6 +55,8 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
         & correlation["predictor"].eq("coupling")
         & correlation["subset_kind"].eq("checkpoints")
     ]
+    if shown.empty:
+        raise NothingToShow("No checkpoint of this study has a score.")
     metrics = shown[["score", "metric"]].drop_duplicates().to_numpy().tolist()
     names = shown["subset"].drop_duplicates().tolist()
     group, look = _groups(table)

@@ -44,7 +44,9 @@ def ends(catalog: Catalog) -> list[Ends]:
     """Return the untrained and the final checkpoint of each model, the smallest model first."""
     facts = checkpoint_facts(catalog)
     measured = set(catalog.search(kind="coupling").facets().get("model", []))
-    facts = facts[facts["model"].isin(measured)].sort_values(["parameters", "depth", "model"])
+    facts = facts[facts["model"].isin(measured)].sort_values(
+        ["parameters", "depth", "model", "step"]
+    )
     return [
         Ends(
             str(model),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from blockcoupling.correlate import read_scores
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import (
     band,
@@ -37,7 +38,7 @@ def from_catalog(catalog: Catalog) -> Figure:
     table = catalog.one(kind="predictors").read()
     correlation = catalog.one(kind="correlation").read(columns=["score", "metric", "headline"])
     named = correlation.loc[correlation["headline"], ["score", "metric"]].drop_duplicates()
-    scores = catalog.search(kind="score").frame()
+    scores = read_scores(catalog)
     return draw(table, scores.merge(named.head(_MOST_SCORES), on=["score", "metric"]))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled, words
 from blockcoupling.points import FACTS, MEASURES
 
@@ -31,6 +32,8 @@ def draw(correlation: pd.DataFrame) -> Figure:
 
     """
     shown = correlation[correlation["headline"] & correlation["subset_kind"].eq("checkpoints")]
+    if shown.empty:
+        raise NothingToShow("No checkpoint of this study has a score.")
     metrics = list(shown.groupby(["score", "metric"], sort=True))
     names = list(shown["predictor"].drop_duplicates())[::-1]
     labels = {**MEASURES, **FACTS}
