@@ -25,6 +25,8 @@ from blockcoupling.errors import UserError
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+_ONE_STREAM = "coupling is defined along one residual stream. Pass the submodel to be measured."
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -140,7 +142,15 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
             for index, member in enumerate(members):
                 handle = member.register_forward_hook(watch(name, index), with_kwargs=True)
                 hooks.callback(handle.remove)
-        run(model, input_ids, use_cache=False)
+        try:
+            run(model, input_ids, use_cache=False)
+        except ValueError as error:
+            # Some encoder-decoders ask for the decoder's input as well, others go on without it.
+            if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+                raise UserError(
+                    f"{type(model).__name__} is an encoder-decoder: {_ONE_STREAM}"
+                ) from error
+            raise
 
     reasons = {name: _why_not_a_stack(visits[name], len(lists[name])) for name in lists}
     stacks = [name for name, why in reasons.items() if why is None]
@@ -149,8 +159,7 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
     if len(stacks) > 1:
         raise UserError(
             f"{type(model).__name__} has {len(stacks)} stacks of blocks ({', '.join(stacks)}), as "
-            "an encoder-decoder has: coupling is defined along one residual stream. Pass the "
-            "submodel to be measured."
+            f"an encoder-decoder has: {_ONE_STREAM}"
         )
     if not stacks:
         seen = "; ".join(f"{name}: {why}" for name, why in reasons.items() if visits[name].order)
