@@ -304,6 +304,12 @@ def extract(
         bool, typer.Option("--swapped", help="Keep what the variant `swapped` needs.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Keep all singular values.")] = False,
+    batch: Annotated[
+        int | None, typer.Option(help="Prompts measured together; default: what memory holds.")
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Have one block's weights in memory at a time.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random start of the iteration.")] = 0,
     entries: Entries = None,
     facet: Facets = None,
@@ -338,6 +344,8 @@ def extract(
         k_when_smaller=k_when_smaller.value,
         dtype=dtype.value,
         device=device,
+        batch=batch,
+        stream=stream,
     )
     _enter(entries, {"svd": out}, _facets(facet))
 

@@ -9,16 +9,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.instrument import Instrument, Settings
-from blockcoupling.measurement import in_precision, resolve_device
-from blockcoupling.models import load_model, read_record
+from blockcoupling.models import load_model, load_streamed, read_record
 from blockcoupling.progress import Progress
 from blockcoupling.prompts import read_prompts
 from blockcoupling.store import fingerprint, finished, merge, write_prompt
+from blockcoupling.streaming import StreamedModel
 from blockcoupling.tokens import TokenizedPrompt, tokenize
 
 logger = logging.getLogger(__name__)
@@ -34,14 +34,15 @@ def extract(
     k_when_smaller: str = "error",
     dtype: str = "float32",
     device: str = "auto",
-    batch: int = 8,
+    batch: int | None = None,
+    stream: bool = False,
 ) -> None:
     """Measure every prompt that is not measured yet, then join all of them into one store.
 
     Prompts are measured in batches of fixed composition; a prompt's store appears under its name
-    only when it is whole. What the first batch decided (the method per block) is written beside
-    them and holds for every batch, so that a job killed at any instant and run again ends with
-    the same numbers.
+    only when it is whole. What was decided on the way (prompts in a batch, the method per block) is
+    written beside them and holds for every batch, so that a job killed at any instant and run again
+    ends with the same numbers.
 
     Args:
         model: a model record, or the JSON file that holds it.
@@ -52,15 +53,19 @@ def extract(
         k_when_smaller: what to do where k > d: "error", or "d" to take k = d.
         dtype: of the weights and products, "float32" or "float64".
         device: "auto", "cpu", "cuda", …
-        batch: prompts measured together.
+        batch: prompts measured together; None: as many as half of the free memory holds, 1 … 16.
+        stream: have one block's weights in memory at a time.
 
     Raises:
         UserError: for prompts or settings that do not fit the model; nothing has been measured.
         MeasurementError: naming model, block and prompt.
     """
     record = read_record(model) if isinstance(model, Path) else dict(model)
-    loaded, tokenizer = load_model(record, device=resolve_device(device))
-    loaded = in_precision(loaded, getattr(torch, dtype))
+    loaded: StreamedModel | nn.Module
+    if stream:
+        loaded, tokenizer = load_streamed(record, device, dtype)
+    else:
+        loaded, tokenizer = load_model(record, device, dtype)
     wanted = [tokenize(tokenizer, p.text, p.id) for p in read_prompts(prompts)]
     if not wanted:
         raise UserError(f"{prompts} holds no prompt")
@@ -71,13 +76,12 @@ def extract(
         "revision": record.get("revision"),
         "quantization": record.get("quantization"),
         "dtype": dtype,
-        "batch": batch,
     }
-    instrument = Instrument(loaded, settings, identity)
+    instrument = Instrument.of(loaded, settings, identity)
     dimension = instrument.blocks(wanted[0]).dimension
     if settings.k is not None and settings.k > dimension and k_when_smaller == "d":
         instrument.settings = replace(settings, k=dimension)
-    instrument.check(wanted)
+    k = instrument.check(wanted)
 
     expected = {
         p.id: fingerprint(
@@ -88,10 +92,10 @@ def extract(
         )
         for p in wanted
     }
-    plan = _Plan(parts / "plan.json", fingerprint(all=expected))
-    instrument.methods = plan.read()
-    done = finished(parts, expected)
-    _measure(instrument, wanted, parts, expected, done, batch, plan)
+    plan = _Plan(parts / "plan.json", fingerprint(all=expected, batch=batch))
+    if plan.batch is None:
+        plan.write(batch or instrument.prompts_at_once(wanted, k), None)
+    _measure(instrument, wanted, parts, expected, plan)
     merge(parts, out, expected)
 
 
@@ -100,10 +104,11 @@ def _measure(
     wanted: Sequence[TokenizedPrompt],
     parts: Path,
     expected: Mapping[str, str],
-    done: set[str],
-    batch: int,
     plan: _Plan,
 ) -> None:
+    done = finished(parts, expected)
+    instrument.methods = plan.methods
+    batch = plan.batch or 1
     if done:
         logger.info("%d of %d prompts are measured already", len(done), len(wanted))
     with Progress(len(wanted), "measuring", "prompt", done=len(done)) as progress:
@@ -116,7 +121,8 @@ def _measure(
             except MeasurementError as error:
                 name = f"{instrument.identity['model']} at {instrument.identity['checkpoint']}"
                 raise MeasurementError(f"model {name}, {error}") from error
-            plan.write(instrument.methods)
+            if plan.methods is None:
+                plan.write(batch, instrument.methods)
             for prompt, ds in zip(together, measured, strict=True):
                 if prompt.id not in done:
                     write_prompt(parts, ds, expected[prompt.id])
@@ -124,23 +130,26 @@ def _measure(
 
 
 class _Plan:
-    """The methods chosen by the first batch, kept beside the prompts' stores.
+    """What a job has decided, kept beside the prompts' stores for when it is run again.
 
     Args:
         path: the file.
         fingerprint: of the job; a plan of another job is not followed.
+
+    Attributes:
+        batch: prompts measured together, once decided.
+        methods: method per block, once the first batch has chosen.
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self._path, self._fingerprint = path, fingerprint
+        plan = json.loads(path.read_text()) if path.is_file() else {}
+        same = plan.get("fingerprint") == fingerprint
+        self.batch: int | None = plan["batch"] if same else None
+        self.methods: list[str] | None = plan["methods"] if same else None
 
-    def read(self) -> list[str] | None:
-        if not self._path.is_file():
-            return None
-        plan = json.loads(self._path.read_text())
-        return plan["methods"] if plan["fingerprint"] == self._fingerprint else None
-
-    def write(self, methods: list[str] | None) -> None:
-        if self.read() is None:
-            with replacing(self._path) as fresh:
-                fresh.write_text(json.dumps({"fingerprint": self._fingerprint, "methods": methods}))
+    def write(self, batch: int, methods: list[str] | None) -> None:
+        self.batch, self.methods = batch, methods
+        plan = {"fingerprint": self._fingerprint, "batch": batch, "methods": methods}
+        with replacing(self._path) as fresh:
+            fresh.write_text(json.dumps(plan))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,9 +27,10 @@ from blockcoupling.blocks import (
 from blockcoupling.decompose import AtPrompt, Decomposition, Method, decompose
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
+from blockcoupling.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.schema import stamp
 from blockcoupling.states import gram, principal_components
-from blockcoupling.streaming import BlockWeights, in_lockstep
+from blockcoupling.streaming import BlockWeights, StreamedModel, in_lockstep
 from blockcoupling.tokens import TokenizedPrompt, Tokens, token_pairs
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,20 @@ class Instrument:
     _blocks: Blocks | None = None
     _cannot_decode: bool = False
 
+    @classmethod
+    def of(
+        cls, model: nn.Module | StreamedModel, settings: Settings, identity: dict[str, Any]
+    ) -> Instrument:
+        """Set up a model that is in memory, or one that is streamed."""
+        if isinstance(model, StreamedModel):
+            return cls(model.model, settings, identity, weights=model.weights)
+        return cls(model, settings, identity)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is (of a streamed one, what lies outside its blocks)."""
+        return next(p.device for p in self.model.parameters() if not p.is_meta)
+
     def blocks(self, example: TokenizedPrompt) -> Blocks:
         """The model's blocks (found on the first call)."""
         if self._blocks is None:
@@ -94,7 +109,7 @@ class Instrument:
                 around.enter_context(differentiable(self.model))
                 if self.weights is not None:
                     around.enter_context(self.weights.on_entry())
-                self._blocks = find_blocks(self.model, self._on_device(example.input_ids[:, :8]))
+                self._blocks = find_blocks(self.model, example.input_ids[:, :8].to(self.device))
         return self._blocks
 
     def check(self, prompts: Sequence[TokenizedPrompt]) -> int:
@@ -128,6 +143,14 @@ class Instrument:
         if wrong:
             raise UserError("\n".join(wrong))
         return self.settings.k or min(DEFAULT_K, d)
+
+    def prompts_at_once(self, prompts: Sequence[TokenizedPrompt], k: int) -> int:
+        """How many of these prompts to measure together, by what memory is free now."""
+        blocks = self.blocks(prompts[0])
+        longest = max(p.input_ids.shape[1] for p in prompts)
+        pairs = len(token_pairs(self.settings.tokens, longest))
+        each = bytes_per_prompt(blocks.dimension, len(blocks), k, longest, pairs)
+        return prompts_at_once(each, free_bytes(str(self.device)))
 
     def measure(self, prompts: Sequence[TokenizedPrompt]) -> list[xr.Dataset]:
         """Measure a batch of prompts together; one dataset of the schema for each.
@@ -175,14 +198,11 @@ class Instrument:
             for one in recorded
         ]
 
-    def _on_device(self, ids: Tensor) -> Tensor:
-        return ids.to(next(p.device for p in self.model.parameters() if not p.is_meta))
-
     def _states(
         self, blocks: Blocks, prompt: TokenizedPrompt
     ) -> Float[np.ndarray, "token state embed"]:
         """X^0 … X^L of every token of a prompt, taken at the blocks, float64."""
-        calls = record_full(self.model, blocks, self._on_device(prompt.input_ids))
+        calls = record_full(self.model, blocks, prompt.input_ids.to(self.device))
         states = [calls[0].input, *(call.output for call in calls)]
         array = torch.stack([s[0] for s in states], dim=1).double().cpu().numpy()
         if not np.isfinite(array).all():
@@ -197,7 +217,7 @@ class Instrument:
         states = self._states(blocks, prompt)
         points = []
         for a, b in token_pairs(self.settings.tokens, prompt.input_ids.shape[1]):
-            ids = self._on_device(prompt.input_ids[:, : b + 1])
+            ids = prompt.input_ids[:, : b + 1].to(self.device)
             point = self._decoded(blocks, prompt.id, b, ids) if a == b else None
             if point is None:
                 calls = record_full(self.model, blocks, ids)
@@ -256,12 +276,13 @@ class Instrument:
         if self.settings.vectors:
             variables["U"] = ((*block, "embed", "k"), of(found.U))
             variables["V"] = ((*block, "embed", "k"), of(found.V))
-        products = np.broadcast_to(
-            np.array(found.products, np.float32), (1, len(pairs), len(found.products))
-        )
-        free = np.array([how == "krylov" for how in found.methods], np.float32)
-        variables["products"] = (block, np.array(products))
-        variables["matrix_free"] = (block, np.array(np.broadcast_to(free, products.shape)))
+        for name, per_block in {
+            "products": found.products,
+            "matrix_free": [how == "krylov" for how in found.methods],
+            "context_apart": ["one-token" in how for how in found.attention],
+        }.items():
+            values = np.tile(np.array(per_block, np.float32), (1, len(pairs), 1))
+            variables[name] = (block, values)
         tokens, count, k = len(recorded.gram), len(found.methods), found.S.shape[-1]
         coordinates: dict[str, Any] = {
             "prompt": np.array([prompt.id], dtype=object),
@@ -281,9 +302,9 @@ class Instrument:
         }
         if found.S_full is not None:
             coordinates["k_full"] = np.arange(1, found.S_full.shape[-1] + 1)
-        return xr.Dataset(variables, coordinates, self._attributes(sorted(set(found.attention))))
+        return xr.Dataset(variables, coordinates, self._attributes())
 
-    def _attributes(self, attention: Iterable[str]) -> dict[str, Any]:
+    def _attributes(self) -> dict[str, Any]:
         weights = next(p for p in self.model.parameters() if p.is_floating_point())
         return {
             **stamp(),
@@ -291,7 +312,7 @@ class Instrument:
             "revision": None,
             "weight_dtype": str(weights.dtype).removeprefix("torch."),
             "quantization": None,
-            "attention": "+".join(attention),
+            "attention": "eager",
             "method": self.settings.method,
             "tolerance": self.settings.tolerance,
             "seed": self.settings.seed,

@@ -25,7 +25,7 @@ def measure(
     k: int | None = None,
     *,
     dtype: torch.dtype | None = None,
-    batch: int = 8,
+    batch: int | None = None,
     progress: Callable[[], object] = lambda: None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -38,7 +38,7 @@ def measure(
         prompts: the texts.
         k: K_max; by default 50, or d where d < 50.
         dtype: measure on a copy of the model with weights of this type.
-        batch: how many prompts go through a block together.
+        batch: how many prompts go through a block together; None: what free memory holds, 1 … 16.
         progress: called after every prompt.
         settings: further fields of `Settings`.
 
@@ -51,11 +51,12 @@ def measure(
     """
     chosen = Settings(k=k, **settings)
     tokenized = [tokenize(tokenizer, text, f"p{i}") for i, text in enumerate(prompts)]
-    if isinstance(model, StreamedModel):
-        instrument = Instrument(model.model, chosen, weights=model.weights)
-    else:
-        instrument = Instrument(in_precision(model, dtype), chosen)
-    instrument.check(tokenized)
+    if not isinstance(model, StreamedModel):
+        model = in_precision(model, dtype)
+    instrument = Instrument.of(model, chosen, {})
+    kept = instrument.check(tokenized)
+    if batch is None:
+        batch = instrument.prompts_at_once(tokenized, kept)
     parts: list[xr.Dataset] = []
     for start in range(0, len(tokenized), batch):
         for part in instrument.measure(tokenized[start : start + batch]):
@@ -71,14 +72,6 @@ def in_precision(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     own = next(p.dtype for p in model.parameters() if p.is_floating_point())
     wanted = dtype or (own if own in (torch.float32, torch.float64) else torch.float32)
     return model if own == wanted else copy.deepcopy(model).to(wanted)
-
-
-def resolve_device(name: str) -> str:
-    """Turn "auto" into the accelerator's name where there is one, else "cpu"."""
-    if name != "auto":
-        return name
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found.type if found is not None else "cpu"
 
 
 def summary(ds: xr.Dataset, k: int, variant: str = "frobenius") -> pd.DataFrame:
@@ -159,7 +152,7 @@ def measure_to_table_and_picture(
         raise UserError(f"--token {token!r}: give last, all, or a position such as 0 or -1")
     name = f"{model}@{revision}" if revision else model
     record = model_record(spec_from_argument(name))
-    loaded, tokenizer = load_model(record, device=resolve_device(device))
+    loaded, tokenizer = load_model(record, device, dtype)
     with Progress(len(prompts), "measuring", "prompt") as progress:
         ds = measure(
             loaded,
@@ -170,7 +163,6 @@ def measure_to_table_and_picture(
             method=method,
             swapped=variant == "swapped",
             progress=progress.advance,
-            dtype=getattr(torch, dtype),
         )
     if picture is not None:
         draw(ds, k, variant, name, picture)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
@@ -23,6 +23,9 @@ from blockcoupling.local import (
 )
 from blockcoupling.progress import plain_libraries
 from blockcoupling.study.models import step_of
+
+if TYPE_CHECKING:
+    from blockcoupling.streaming import StreamedModel
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LOADING = ("init_seed", "dtype", "quantization", "tokenizer", "trust_remote_code", "allow_pickle")
@@ -162,24 +165,67 @@ def load_model(
         UserError: it cannot be loaded as the record asks.
     """
     import torch
-    from transformers import AutoTokenizer
 
     plain_libraries()
     if not isinstance(record, Mapping):
         record = read_record(record)
-    path = _download(record).path if record["source"] == "hub" else Path(record["path"])
+    path = _directory(record)
     trust = bool(record.get("trust_remote_code"))
     with _explained(record):
         initialised = record.get("init_seed") is not None
         model = (_initialised if initialised else _pretrained)(record, path, trust)
-        beside = Path(record.get("tokenizer") or path)
-        if not has_tokenizer(beside):
-            raise FileNotFoundError(f"there is no tokenizer in {beside}")
-        tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=trust)
+        tokenizer = _tokenizer(record, path, trust)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device=device, dtype=dtype and getattr(torch, dtype))
     return model.eval().requires_grad_(False), tokenizer
+
+
+def load_streamed(
+    record: Mapping[str, Any], device: str = "auto", dtype: str = "float32"
+) -> tuple[StreamedModel, Any]:
+    """Set up the model that a record describes for streaming, a block in memory at a time.
+
+    Args:
+        record: What `model_record` returned.
+        device: Where blocks are brought; "auto" is a GPU where there is one.
+        dtype: Of the weights in memory.
+
+    Returns:
+        (streamed model, tokenizer)
+
+    Raises:
+        UserError: it cannot be streamed: quantized or initialised anew, or converted on loading.
+    """
+    import torch
+
+    from blockcoupling.streaming import stream_model
+
+    if record.get("quantization") or record.get("init_seed") is not None:
+        raise UserError(
+            f"{_title(record)}: weights are streamed from files as they are; a quantized or newly "
+            "initialised model is measured in memory (set extract.stream: false)"
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    path = _directory(record)
+    with _explained(record):
+        streamed = stream_model(path, getattr(torch, dtype), device)
+        return streamed, _tokenizer(record, path, trust=False)
+
+
+def _directory(record: Mapping[str, Any]) -> Path:
+    """Where the files of a model lie, downloaded if need be."""
+    return _download(record).path if record["source"] == "hub" else Path(record["path"])
+
+
+def _tokenizer(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    beside = Path(record.get("tokenizer") or path)
+    if not has_tokenizer(beside):
+        raise FileNotFoundError(f"there is no tokenizer in {beside}")
+    return AutoTokenizer.from_pretrained(beside, trust_remote_code=trust)
 
 
 def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:

@@ -53,6 +53,12 @@ VARIABLES = {
     "matrix_free": Variable(
         _BLOCK, ("float32",), "1: found by block Krylov, 0: from the dense J", optional=True
     ),
+    "context_apart": Variable(
+        _BLOCK,
+        ("float32",),
+        "1: context held constant beside the token, 0: the block's own attention",
+        optional=True,
+    ),
     "svd_residual": Variable(_BLOCK, ("float32",), "max over k of ‖J v_k − s_k u_k‖ / s_1"),
     "gram": Variable(
         ("prompt", "token", "state", "state_other"),

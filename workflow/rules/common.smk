@@ -119,6 +119,8 @@ def extract_options():
         dtype=options.dtype,
         device=options.device,
         vectors=options.vectors,
+        batch=options.batch,
+        stream=options.stream,
         swapped="swapped" in study.reduce.variants,
         seed=study.seed,
     )

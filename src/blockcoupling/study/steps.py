@@ -60,6 +60,10 @@ class Extract(Section):
     tolerance: PositiveFloat = 1.0e-4
     vectors: bool = False
     device: str = "auto"
+    batch: PositiveInt | None = None
+    """Prompts measured together; unset, as many as half of the free memory holds, at most 16."""
+    stream: bool = False
+    """Read a block's weights when they are needed: for models larger than memory."""
 
     def k_for(self, dimension: int) -> int:
         """K_max for a model of this dimension; a `k` that is too large stays as it is."""
