@@ -13,7 +13,7 @@ import yaml
 
 from blockcoupling.errors import UserError
 from blockcoupling.prompts import read_questions
-from blockcoupling.templates import TEMPLATES
+from blockcoupling.questions import TEMPLATES
 
 LOCAL_TASK_VERSION = 1.0
 """Raised whenever what a local task asks, or how, changes."""

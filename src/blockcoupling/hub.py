@@ -18,6 +18,10 @@ ATTEMPTS = 5
 LONGEST_WAIT = 30.0
 """Seconds between two attempts, at most."""
 
+_OFFLINE = (
+    "is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset HF_HUB_OFFLINE, or run "
+    "once where there is a network"
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CONFIG = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
 _SAFETENSORS = ["model.safetensors", "model-*.safetensors"]
@@ -80,10 +84,7 @@ def download_model(
             if (path / "config.json").is_file() and (not weights or weight_files(path, suffix)):
                 return Snapshot(path, path.name)
         if huggingface_hub.is_offline_mode():
-            raise UserError(
-                f"{what} is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset "
-                "HF_HUB_OFFLINE, or run once where there is a network"
-            )
+            raise UserError(f"{what} {_OFFLINE}")
 
     info = _attempt(
         lambda: huggingface_hub.HfApi().model_info(repository, revision=revision), what, page
@@ -151,10 +152,10 @@ def _weights_of(what: str, names: set[str], allow_pickle: bool) -> list[str]:
 
 def _attempt(action: Callable[[], T], what: str, page: str) -> T:
     """Run `action`, again where the network or the hub's servers fail; explain what stays wrong."""
-    from huggingface_hub import errors
+    from huggingface_hub import errors, is_offline_mode
 
     def passing(error: BaseException) -> bool:
-        if isinstance(error, errors.OfflineModeIsEnabled):
+        if is_offline_mode():
             return False
         if isinstance(error, errors.HfHubHTTPError):
             return error.response.status_code in (408, 429) or error.response.status_code >= 500
@@ -203,6 +204,8 @@ def _attempt(action: Callable[[], T], what: str, page: str) -> T:
             f"{page}"
         ) from error
     except Exception as error:
+        if is_offline_mode() and isinstance(error, ConnectionError | FileNotFoundError):
+            raise UserError(f"{what} {_OFFLINE}") from error
         if not passing(error):
             raise
         raise UserError(

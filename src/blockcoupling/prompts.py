@@ -12,9 +12,9 @@ from typing import Any
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
+from blockcoupling.questions import TEMPLATES
 from blockcoupling.study.datasets import BuiltinDataset, Dataset, HubDataset, JsonlDataset
 from blockcoupling.study.section import parse
-from blockcoupling.templates import TEMPLATES
 
 HELDOUT_PROMPT_BYTES = 96
 _SHOWN = 10
@@ -86,7 +86,7 @@ def read_prompts(path: Path | str) -> list[Prompt]:
 
 
 def read_questions(path: Path | str, template: str) -> list[dict[str, Any]]:
-    """The rows of a JSONL file in the local form of a template (see `templates`), with all fields.
+    """The rows of a JSONL file in the local form of a template (see `questions`), with all fields.
 
     Raises:
         UserError: naming the file and every line that is broken or not of the form.

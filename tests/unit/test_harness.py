@@ -11,7 +11,7 @@ from tiny_model import save_tiny_model
 from blockcoupling.errors import UserError
 from blockcoupling.harness import harness_scores
 from blockcoupling.models import load_model, record_of
-from blockcoupling.templates import TEMPLATES
+from blockcoupling.questions import TEMPLATES
 
 WORDS = ["ice", "fire", "a stone", "the sea", "wood", "tin", "silk", "a bird"]
 QUESTIONS = [

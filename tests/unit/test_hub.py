@@ -204,3 +204,17 @@ def test_offline(play, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_cache(played.directory)
     assert hub.download_model("a/b").commit == COMMIT
     assert played.infos == 0
+
+
+def test_a_dataset_offline(play, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    import datasets
+
+    def load(*_: object, **__: object) -> None:
+        raise ConnectionError("OfflineModeIsEnabled")
+
+    play([], [])
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(UserError, match=r"the dataset a/b, revision main is not in the cache"):
+        hub.dataset_rows("a/b", None, "test", "main")
+    assert "attempt" not in capsys.readouterr().err

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from blockcoupling.config import load_config
+from blockcoupling.questions import TEMPLATES
 from blockcoupling.reduce.coupling import VARIANTS
 from blockcoupling.study import Study, steps
 from blockcoupling.study.models import step_of
 from blockcoupling.study.section import Section
-from blockcoupling.templates import TEMPLATES
 
 MODELS = {
     "trained": {

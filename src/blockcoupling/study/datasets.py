@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
+from blockcoupling.questions import TEMPLATES
 from blockcoupling.study.section import Section, UserPath, did_you_mean, one_of
-from blockcoupling.templates import TEMPLATES
 
 
 def _known_template(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from blockcoupling.templates import TEMPLATES
+from blockcoupling.questions import TEMPLATES
 
 # name: (row of the hub's dataset, local row, prompt, continuations)
 CASES = {
