@@ -6,14 +6,18 @@ it may kill it, not how the job runs. Rates are those of one core of an ordinary
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from blockcoupling.local import count_parameters
+from blockcoupling.memory import bytes_per_prompt
 from blockcoupling.study import Study
 from blockcoupling.study.models import LocalModel, TrainedModel
 
 UNKNOWN_SIZE = 1_000_000_000
 """Parameters of a model that does not say how many it has."""
 UNKNOWN_PROMPTS = 200
+USUAL_TOKENS = 512
+"""Tokens of a long prompt."""
 
 FLOPS_PER_CORE = 2e10
 FLOPS_PER_GPU = 1e13
@@ -68,21 +72,30 @@ def record_needs(study: Study, model: str) -> Needs:
 
 
 def extract_needs(study: Study, model: str, dataset: str) -> Needs:
-    """Extraction: the weights twice while they load, then A, U and V of a few prompts."""
+    """Extraction: the weights twice while they load, then twice what a batch of prompts takes."""
     size = parameters(study, model)
     dimension, blocks = _shape(size)
-    k = study.extract.k_for(dimension)
-    results = 8 * 4 * blocks * (blocks * k * k + 2 * dimension * k)  # a batch of 8 prompts
+    options = study.extract
+    pairs = _pairs(options.tokens)
+    batch = options.batch or (8 if pairs == 1 else 1)
+    each = bytes_per_prompt(dimension, blocks, options.k_for(dimension), USUAL_TOKENS, pairs)
+    precision = 2 if options.dtype == "float64" else 1
+    weights = size // blocks if options.stream else size
     # The full SVD of a d × d matrix costs about 20 d³; a row of J as much as a token, twice.
     work = blocks * 20 * dimension**3 + 4 * size * dimension
-    return _on_device(study, size, results, work * _prompts(study, dataset))
+    return _on_device(
+        study,
+        size,
+        precision * (2 * 4 * weights + 2 * batch * each),
+        precision * work * pairs * _prompts(study, dataset),
+    )
 
 
 def score_needs(study: Study, model: str) -> Needs:
     """Scoring: the weights twice while they load, and a pass over a few hundred thousand tokens."""
     size = parameters(study, model)
     questions = sum(task.limit or 10_000 for task in study.score.harness.values())
-    return _on_device(study, size, 0, 2.0 * size * (50_000 + 800 * questions))
+    return _on_device(study, size, 2 * 4 * size, 2.0 * size * (50_000 + 800 * questions))
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
@@ -92,16 +105,26 @@ def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     return Needs(mem_mb=1000 + _mb(10 * one_prompt), minutes=10 + _prompts(study, dataset) // 20)
 
 
-def _on_device(study: Study, size: int, working_bytes: float, flops: float) -> Needs:
+def _on_device(study: Study, size: int, memory: float, flops: float) -> Needs:
     threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
     gpus = int(study.extract.device.startswith("cuda"))
     rate = FLOPS_PER_GPU if gpus else FLOPS_PER_CORE * threads
-    memory = IMPORTS_MB + _mb(2 * 4 * size + working_bytes)
-    return Needs(mem_mb=memory, minutes=_minutes(flops / rate), threads=threads, gpus=gpus)
+    return Needs(
+        mem_mb=IMPORTS_MB + _mb(memory), minutes=_minutes(flops / rate), threads=threads, gpus=gpus
+    )
 
 
 def _prompts(study: Study, dataset: str) -> int:
     return study.datasets[dataset].prompts or UNKNOWN_PROMPTS
+
+
+def _pairs(tokens: Any) -> int:
+    """How many Jacobians a long prompt has, for `extract.tokens`."""
+    if isinstance(tokens, dict):
+        return USUAL_TOKENS // int(tokens["every"]) + 1
+    if isinstance(tokens, list):
+        return len(tokens)
+    return 1 if tokens == "last" else USUAL_TOKENS
 
 
 def _shape(size: int) -> tuple[int, int]:

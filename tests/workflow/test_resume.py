@@ -22,7 +22,7 @@ def ready(workplace: Workplace) -> Workplace:
     workplace.configure(
         models={"small": {"train": shape, "checkpoints": [2]}},
         datasets={"mine": {"path": "mine.jsonl"}},
-        extract={"k": 32},
+        extract={"k": 32, "batch": 4},
     )
     assert workplace.snakemake("models", "prompt_sets").status == 0
     return workplace

@@ -5,6 +5,8 @@ rule train:
         "<logs>/train/{model}.log",
     benchmark:
         "<benchmarks>/train/{model}.tsv"
+    # The longest training first, so that it is not waited for at the end.
+    priority: lambda wildcards: needs.parameters(study, wildcards.model)
     conda:
         ENVIRONMENT
     threads: cores(needs.train_needs, "model")

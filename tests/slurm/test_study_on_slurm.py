@@ -1,0 +1,97 @@
+"""`snakemake --profile slurm` on a real Slurm gives what `snakemake` gives."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from cluster import CONFIGURATION, NODES, Cluster, NoCluster, refuse_foreign_slurm
+
+from blockcoupling.catalog import open_catalog
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
+
+REPOSITORY = Path(__file__).parents[2]
+NEEDED = ("Snakefile", "workflow", "profiles", "slurm", "environment.yml")
+STUDY = REPOSITORY / "tests" / "workflow" / "study.yaml"
+
+
+def fresh_copy(directory: Path) -> Path:
+    """What of the repository a run needs, with the study of seconds as its configuration."""
+    for name in NEEDED:
+        source = REPOSITORY / name
+        if source.is_symlink() or source.is_file():
+            shutil.copy(source, directory / name, follow_symlinks=False)
+        else:
+            shutil.copytree(source, directory / name)
+    (directory / "config").mkdir()
+    shutil.copy(STUDY, directory / "config" / "config.yaml")
+    return directory
+
+
+def type_in(directory: Path, *command: str) -> str:
+    """Type a command in a directory, with the environment active; what it says."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def tables(directory: Path, kind: str) -> pd.DataFrame:
+    return open_catalog(directory / "catalog" / "seconds.yml").search(kind=kind).frame()
+
+
+def test_a_study_on_slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory):
+    remote = fresh_copy(tmp_path_factory.mktemp("slurm"))
+    said = type_in(remote, "snakemake", "--profile", "slurm")
+
+    # Slurm's own record knows every job that Snakemake says it submitted.
+    submitted = re.findall(r"SLURM jobid (\d+) \(log: \S*/rule_(\w+)/", said)
+    rules = Counter(rule for _, rule in submitted)
+    assert rules["extract"] == rules["reduce"] == 6
+    assert rules["train"] == 2
+    assert {"model", "prompts", "score", "correlate", "figure", "report"} <= set(rules)
+    completed = cluster.completed_jobs()
+    assert {int(number) for number, _ in submitted} == set(completed)
+    assert {record["JobState"] for record in completed.values()} == {"COMPLETED"}
+    assert {record["NodeList"] for record in completed.values()} == set(NODES)
+    # Each asked for memory and time of its own, not for a whole node until further notice.
+    assert all(re.search(r"mem=\d{4}M", record["Tres"]) for record in completed.values())
+    assert all(int(record["TimeLimit"]) <= 60 for record in completed.values())
+
+    assert "Nothing to be done" in type_in(remote, "snakemake", "--profile", "slurm")
+
+    local = fresh_copy(tmp_path_factory.mktemp("local"))
+    type_in(local, "snakemake")
+    for kind in ("coupling", "locality", "trajectory", "spectra", "singular_values"):
+        # The same machine and the same number of threads: the same numbers, to the last bit.
+        pd.testing.assert_frame_equal(tables(remote, kind), tables(local, kind), check_exact=True)
+    scores = [tables(place, "score")["value"] for place in (remote, local)]
+    pd.testing.assert_series_equal(*scores, check_exact=True)
+
+
+def test_a_foreign_slurm_is_left_alone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+    ours = CONFIGURATION.read_text()
+    refuse_foreign_slurm()
+    try:
+        CONFIGURATION.write_text("ClusterName=somebody-elses\n")
+        with pytest.raises(NoCluster, match="not ours"):
+            refuse_foreign_slurm()
+    finally:
+        CONFIGURATION.write_text(ours)
+    monkeypatch.setenv("SLURM_CONF", "/shared/slurm.conf")
+    with pytest.raises(NoCluster, match="SLURM_CONF"):
+        refuse_foreign_slurm()
