@@ -4,6 +4,8 @@ A record is a plain mapping (JSON): facts of the model, and everything needed to
 torch and transformers are imported when a function needs them.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterator, Mapping
