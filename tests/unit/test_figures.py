@@ -161,7 +161,7 @@ def test_a_model_without_untrained_checkpoint_leaves_its_panel_empty():
     both = {"a": (Matrix("init", np.ones((3, 3))), square), "b": (None, square)}
     figure = matrices.draw(both, 10, "frobenius")
     assert len(panels(figure)) == 3
-    assert "b\nno untrained checkpoint" in [text.get_text() for text in figure.findobj(Text)]
+    assert "b:\nno untrained\ncheckpoint" in [text.get_text() for text in figure.findobj(Text)]
     trained_only = matrices.draw({"b": (None, square)}, 10, "frobenius")
     assert len(panels(trained_only)) == 1
 

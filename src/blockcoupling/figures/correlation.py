@@ -73,7 +73,7 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
             _panel(own, points[chosen[name]], line, group, look)
             if row == len(metrics) - 1:
                 own.set_xlabel(f"coupling −⟨m⟩ (K = {table['k'].iloc[0]})")
-        axes[row, 0].set_ylabel(words(f"{score} {metric}"))
+        axes[row, 0].set_ylabel(words(f"{score}\n{metric}"))
     legend_below(figure, keys(look, line=False))
     return figure
 

@@ -30,7 +30,8 @@ _MEASURES = {
     "expodistance": "expodistance",
     "equidistance": "equidistance",
 }
-_MOST_SCORES = 2
+_MOST_SCORES = 3
+_COLUMNS = 3
 
 
 def from_catalog(catalog: Catalog) -> Figure:
@@ -57,11 +58,12 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         raise NothingToShow("No model of this study has several training checkpoints.")
     look = looks(table["model"].unique())
     metrics = list(scores.groupby(["score", "metric"], sort=True))
-    columns = 3
-    rows = -(-(len(_MEASURES) + len(metrics)) // columns)
-    figure, axes = panels(rows, columns, size=(2.45, 2.0))
+    # Equidistance where there is room for it: six panels fill two rows.
+    measures = dict(list(_MEASURES.items())[: max(3, 2 * _COLUMNS - len(metrics))])
+    used = len(measures) + len(metrics)
+    figure, axes = panels(-(-used // _COLUMNS), _COLUMNS, size=(2.45, 2.0))
     free = iter(axes.flat)
-    for measure, label in _MEASURES.items():
+    for measure, label in measures.items():
         own = next(free)
         for model, line in table.groupby("model", sort=False):
             band(
@@ -77,11 +79,10 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         line = table[["model", "checkpoint", "step"]].merge(values, on=["model", "checkpoint"])
         for model, part in line.groupby("model", sort=False):
             band(own, part["step"], part["value"], part["standard_error"], look[str(model)])
-        own.set_ylabel(words(f"{score} {metric}"))
-    used = len(_MEASURES) + len(metrics)
+        own.set_ylabel(words(f"{score}\n{metric}"))
     for n, own in enumerate(axes.flat[:used]):
         step_axis(own, table["step"])
-        if n + columns >= used:
+        if n + _COLUMNS >= used:
             own.set_xlabel("training step")
     for own in free:
         own.set_axis_off()

@@ -83,7 +83,9 @@ def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -
             for n, (half, state) in enumerate(states):
                 own, matrix = axes[row * len(states) + n, column], matrices[model][half]
                 if matrix is None:
-                    own.text(0.5, 0.5, f"{model}\nno {state} checkpoint", ha="center")
+                    own.text(
+                        0.5, 0.5, f"{model}:\nno {state}\ncheckpoint", ha="center", va="center"
+                    )
                     continue
                 image = _panel(own, matrix, low, high)
                 own.set_title(f"{model}, {matrix.checkpoint}\nmean {_off_mean(matrix.values):.2f}")
