@@ -189,7 +189,7 @@ def test_emergence_draws_means_bands_and_scores(analysed, drawn):
         assert heights.min() == pytest.approx(mean - error)
         assert heights.max() == pytest.approx(mean + error)
     labels = [axes.get_ylabel() for axes in panels(drawn["emergence"])]
-    assert labels[-2:] == ["heldout accuracy", "heldout loss"]
+    assert labels[-2:] == ["heldout\naccuracy", "heldout\nloss"]
     loss = panels(drawn["emergence"])[-1].get_lines()[2]
     np.testing.assert_allclose(loss.get_ydata(), own["heldout.loss"])
 
