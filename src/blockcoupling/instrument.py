@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from blockcoupling.tokens import TokenizedPrompt, Tokens, token_pairs
 logger = logging.getLogger(__name__)
 
 DEFAULT_K = 50
+Context = Literal["auto", "decode", "full"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Settings:
     vectors: bool = False
     swapped: bool = False
     full: bool = False
-    context: Literal["auto", "decode", "full"] = "auto"
+    context: Context = "auto"
     seed: int = 0
 
 
@@ -102,14 +103,17 @@ class Instrument:
         """Where the model is (of a streamed one, what lies outside its blocks)."""
         return next(p.device for p in self.model.parameters() if not p.is_meta)
 
-    def blocks(self, example: TokenizedPrompt) -> Blocks:
-        """The model's blocks (found on the first call)."""
+    def blocks(self, example: TokenizedPrompt | None) -> Blocks:
+        """The model's blocks, found on the first call by passing a few of the example's tokens."""
         if self._blocks is None:
+            ids = torch.zeros(1, 1, dtype=torch.long)
+            if example is not None and example.input_ids.shape[1]:
+                ids = example.input_ids[:, :8]
             with ExitStack() as around:
                 around.enter_context(differentiable(self.model))
                 if self.weights is not None:
                     around.enter_context(self.weights.on_entry())
-                self._blocks = find_blocks(self.model, example.input_ids[:, :8].to(self.device))
+                self._blocks = find_blocks(self.model, ids.to(self.device))
         return self._blocks
 
     def check(self, prompts: Sequence[TokenizedPrompt]) -> int:
@@ -120,29 +124,61 @@ class Instrument:
         """
         if not prompts:
             raise UserError("there is no prompt to measure")
-        d = self.blocks(prompts[0]).dimension
-        wrong = []
-        if self.settings.k is not None and not 1 <= self.settings.k <= d:
-            wrong.append(
-                f"k = {self.settings.k}: this model's residual stream is d = {d} wide, so a "
-                f"Jacobian has 1 … {d} singular triples. Choose k ≤ {d}."
-            )
-        limit = getattr(getattr(self.model, "config", None), "max_position_embeddings", None)
+        wrong = self._wrong_settings()
+        fit = []
         for prompt in prompts:
-            length = prompt.input_ids.shape[1]
-            if isinstance(limit, int) and 0 < limit < length:
-                wrong.append(
-                    f"prompt {prompt.id!r} has {length} tokens, the model's context holds {limit}. "
-                    "Shorten or remove it."
-                )
+            if problem := self._unfit(prompt):
+                wrong.append(f"prompt {prompt.id!r} {problem}")
             else:
-                try:
-                    token_pairs(self.settings.tokens, length)
-                except UserError as error:
-                    wrong.append(f"prompt {prompt.id!r}: {error}")
+                fit.append(prompt)
+        try:
+            d = self.blocks(fit[0] if fit else None).dimension
+            if self.settings.k is not None and not 1 <= self.settings.k <= d:
+                wrong.append(
+                    f"k = {self.settings.k}: this model's residual stream is d = {d} wide, so a "
+                    f"Jacobian has 1 … {d} singular triples. Choose k from 1 to {d}."
+                )
+        except UserError as error:
+            wrong.append(str(error))
         if wrong:
             raise UserError("\n".join(wrong))
         return self.settings.k or min(DEFAULT_K, d)
+
+    def _wrong_settings(self) -> list[str]:
+        settings = self.settings
+        wrong = [
+            f"{name} = {value!r}: choose {', '.join(allowed)}"
+            for name, value, allowed in (
+                ("method", settings.method, get_args(Method)),
+                ("context", settings.context, get_args(Context)),
+            )
+            if value not in allowed
+        ]
+        if not settings.tolerance > 0:
+            wrong.append(f"tolerance = {settings.tolerance}: choose one above 0, such as 1e-4")
+        return wrong
+
+    def _unfit(self, prompt: TokenizedPrompt) -> str | None:
+        """Why a prompt cannot be measured with these settings on this model; None if it can."""
+        length = prompt.input_ids.shape[1]
+        if length == 0:
+            return "is empty: it has no token to measure. Remove it."
+        config: Any = getattr(self.model, "config", None)
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        limit = getattr(text, "max_position_embeddings", None)
+        if isinstance(limit, int) and 0 < limit < length:
+            return f"has {length} tokens, the model's context holds {limit}. Shorten or remove it."
+        vocabulary, largest = getattr(text, "vocab_size", None), int(prompt.input_ids.max())
+        if isinstance(vocabulary, int) and largest >= vocabulary:
+            return (
+                f"has the token id {largest}, the model knows 0 … {vocabulary - 1}. Is it the "
+                "model's own tokenizer?"
+            )
+        try:
+            token_pairs(self.settings.tokens, length)
+        except UserError as error:
+            return f"cannot be measured: {error}"
+        return None
 
     def prompts_at_once(self, prompts: Sequence[TokenizedPrompt], k: int) -> int:
         """How many of these prompts to measure together, by what memory is free now."""
