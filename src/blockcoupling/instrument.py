@@ -216,7 +216,7 @@ class Instrument:
                     operators,
                     len(blocks),
                     k,
-                    method=self.settings.method if self.methods is None else self.methods,
+                    method=self._method(),
                     tolerance=self.settings.tolerance,
                     swapped=self.settings.swapped,
                     full=self.settings.full,
@@ -233,6 +233,12 @@ class Instrument:
             self._dataset(one, found, [points.index(point) for point in one.points])
             for one in recorded
         ]
+
+    def _method(self) -> Method | Sequence[str]:
+        """What the user asked for, or, where the choice is ours, what was chosen before."""
+        if self.settings.method == "auto" and self.methods is not None:
+            return self.methods
+        return self.settings.method
 
     def _states(
         self, blocks: Blocks, prompt: TokenizedPrompt
@@ -396,12 +402,13 @@ def _operator(points: Sequence[_Point], block: int) -> Operator:
 def _same_trajectory(point: _Point, states: Float[np.ndarray, "token state embed"]) -> None:
     """Check that decoding a token gave the hidden states of the whole prompt's pass.
 
-    Rounding grows through the blocks: 1e4 eps of the state's norm (1e-3 in float32) allows for
-    it, and a token seen at another position or past another context is off by far more.
+    Rounding grows through the blocks: 1e4 eps of the state's norm (1e-3) allows for it, and a token
+    seen at another position or past another context is off by far more. That of float32 in float64
+    too, since most models take their softmax in float32 all the same.
     """
     decoded = point.calls[-1].output[0, -1].double().cpu().numpy()
     whole = states[point.token_out, -1]
-    eps = torch.finfo(point.calls[-1].output.dtype).eps
+    eps = torch.finfo(torch.float32).eps
     error = float(np.linalg.norm(decoded - whole) / np.linalg.norm(whole))
     if not error <= 1e4 * eps:
         raise MeasurementError(

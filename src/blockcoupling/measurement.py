@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,9 +148,17 @@ def measure_to_table_and_picture(
     from blockcoupling.errors import UserError
     from blockcoupling.models import load_model, model_record, spec_from_argument
     from blockcoupling.progress import Progress
+    from blockcoupling.reduce.coupling import VARIANTS
 
-    if token not in ("last", "all") and not token.lstrip("-").isdigit():
-        raise UserError(f"--token {token!r}: give last, all, or a position such as 0 or -1")
+    wrong = []
+    if not re.fullmatch("last|all|-?[0-9]+", token):
+        wrong.append(f"token {token!r}: give last, all, or a position such as 0 or -1")
+    if variant not in VARIANTS:
+        wrong.append(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    if dtype not in ("float32", "float64"):
+        wrong.append(f"dtype {dtype!r}: give float32 or float64")
+    if wrong:
+        raise UserError("\n".join(wrong))
     name = f"{model}@{revision}" if revision else model
     record = model_record(spec_from_argument(name))
     loaded, tokenizer = load_model(record, device, dtype)
