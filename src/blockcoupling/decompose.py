@@ -55,7 +55,8 @@ class Decomposition:
         residual: (prompt, block) max over k of ‖J v_k − s_k u_k‖ / s_1, independently computed.
         methods: "dense" or "krylov" for every block.
         attention: how every block attended (see `linearize.Operator`).
-        products: matrix-vector products per prompt, both sweeps, for every block.
+        products: matrix-vector products per prompt that gave these numbers, both sweeps, for every
+            block; what choosing between the methods took is not among them.
     """
 
     S: Float[Tensor, "prompt block k"]
@@ -194,6 +195,7 @@ def decompose(
                 how = "dense"
             elif method == "auto":
                 how = chooser.choose(operator, blocks, k)
+            operator.products = 0
             if how == "krylov":
                 try:
                     found = _krylov(operator, k, tolerance, seed, chosen_here, chooser)
@@ -201,6 +203,7 @@ def decompose(
                     if not chosen_here:
                         raise MeasurementError(f"block {block + 1}: {error}") from error
                     how = "dense"
+                    operator.products = 0
             if how == "dense":
                 jacobian = operator.dense()
                 found, spectrum = _dense(jacobian, k, tolerance, full, seed)
@@ -241,11 +244,13 @@ def decompose(
     # The products of the two sweeps differ by rounding: allow the residual that much more.
     limit = tolerance + 1e3 * torch.finfo(U.dtype).eps
     for block in range(blocks):
-        worst = float(residual[:, block].max())
+        prompt = int(residual[:, block].argmax())
+        worst = float(residual[prompt, block])
         if not worst <= limit:
-            raise MeasurementError(
+            raise AtPrompt(
                 f"block {block + 1}: the singular triples have residual {worst:.1e} s_1, more "
-                f"than the {tolerance:.1e} asked for"
+                f"than the {tolerance:.1e} asked for",
+                prompt,
             )
     return Decomposition(
         S=S.cpu(),

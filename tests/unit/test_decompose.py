@@ -19,6 +19,7 @@ from blockcoupling.decompose import (
 )
 from blockcoupling.errors import MeasurementError
 from blockcoupling.linearize import DenseOperator, Operator
+from blockcoupling.svd import NotConverged
 
 PROMPTS, BLOCKS, D, K = 2, 4, 200, 5
 TOLERANCE = 1e-7
@@ -213,8 +214,10 @@ def test_residual_is_computed_anew(
 
     monkeypatch.setattr(module, "full_svd", spoiling(module.full_svd))
     monkeypatch.setattr(module, "truncated_svd", spoiling(module.truncated_svd))
-    with pytest.raises(MeasurementError, match=r"block 1: .*residual .*e-03 s_1, more than the 1"):
+    message = r"block 1: .*residual .*e-03 s_1, more than the 1"
+    with pytest.raises(AtPrompt, match=message) as caught:
         decompose(operators(jacobians), BLOCKS, K, method=method)
+    assert caught.value.prompt == 0
 
 
 def test_residual_is_that_of_the_vectors(jacobians: Tensor) -> None:
@@ -248,6 +251,28 @@ def test_products_of_both_sweeps_are_counted(jacobians: Tensor) -> None:
     assert len(dense.products) == len(free.products) == BLOCKS
     second_sweep = BLOCKS * K + NORM_PROBES
     assert all(count >= 2 * K + second_sweep for count in free.products)
+    assert dense.products == [0] * BLOCKS  # these operators have the matrix already
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_what_choosing_took_is_not_counted(
+    jacobians: Tensor, gives_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is run again follows the choice made before, and counts the same."""
+
+    def fail(operator: Operator, *args: object, **kwargs: object) -> None:
+        operator.adjoint(torch.ones(PROMPTS, D, 3, dtype=torch.float64))
+        raise NotConverged(1.0, TOLERANCE, 3)
+
+    monkeypatch.setattr(module, "SMALL_DIMENSION", 8)
+    if gives_up:
+        monkeypatch.setattr(module, "truncated_svd", fail)
+    chooser = MethodChooser(triples=0.5, slowdown=0.0)
+    first = decompose(operators(jacobians), BLOCKS, 2, chooser=chooser)
+    again = decompose(operators(jacobians), BLOCKS, 2, method=first.methods)
+    assert first.methods[0] == ("dense" if gives_up else "krylov")
+    assert first.products == again.products
+    assert torch.equal(first.A, again.A)
 
 
 def test_progress_counts_blocks_in_both_sweeps(jacobians: Tensor) -> None:
