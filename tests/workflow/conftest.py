@@ -1,7 +1,6 @@
 """Studies of seconds for the tests of the workflow: one configured, one finished, copies of it."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 
 @pytest.fixture
-def copy(finished: Workplace, tmp_path: Path) -> Iterator[Workplace]:
+def copy(finished: Workplace, tmp_path: Path) -> Workplace:
     """A copy of the finished study, to go on from."""
     shutil.copytree(finished.directory, tmp_path / "copy", symlinks=True)
-    yield Workplace(tmp_path / "copy")
-    shutil.rmtree(tmp_path / "copy")
+    return Workplace(tmp_path / "copy")

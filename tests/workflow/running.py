@@ -39,16 +39,23 @@ class Workplace:
     def results(self) -> Path:
         return self.directory / "results" / "seconds"
 
-    def configure(self, **changes: Any) -> None:
+    def configure(self, file: str = "study.yaml", **changes: Any) -> None:
         """Write the study of seconds, with sections replaced (or, given None, removed)."""
         study = yaml.safe_load(STUDY.read_text()) | changes
         kept = {key: value for key, value in study.items() if value is not None}
-        (self.directory / "study.yaml").write_text(yaml.safe_dump(kept))
+        (self.directory / file).write_text(yaml.safe_dump(kept))
+
+    def planned(self, **changes: Any) -> dict[str, int]:
+        """The jobs that a changed study would have run here; nothing is run."""
+        self.configure("changed.yaml", **changes)
+        run = self.snakemake("--dry-run", study="changed.yaml")
+        assert run.status == 0, run.said
+        return run.jobs
 
     def configuration(self) -> dict[str, Any]:
         return yaml.safe_load((self.directory / "study.yaml").read_text())
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *words: str, study: str = "study.yaml") -> list[str]:
         snakemake = [
             sys.executable,
             "-m",
@@ -56,11 +63,11 @@ class Workplace:
             "--snakefile",
             str(REPOSITORY / "Snakefile"),
         ]
-        return [*snakemake, *words, "--configfile", "study.yaml"]
+        return [*snakemake, *words, "--configfile", study]
 
-    def snakemake(self, *words: str) -> Run:
+    def snakemake(self, *words: str, study: str = "study.yaml") -> Run:
         ended = subprocess.run(
-            self.command(*words),
+            self.command(*words, study=study),
             cwd=self.directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -96,17 +96,24 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
     assert len(catalog.search(kind="coupling", model="added")) == checkpoints * datasets
 
 
-def test_a_model_that_is_taken_out_leaves_the_catalog(copy: Workplace):
-    models = copy.configuration()["models"]
+def test_a_model_that_is_taken_out_changes_the_joins_only(finished: Workplace):
+    models = finished.configuration()["models"]
     del models["deeper"]
-    copy.configure(models=models)
-    run = copy.snakemake("--dry-run")
-    assert run.jobs == JOINS
+    assert finished.planned(models=models) == JOINS
 
 
-def test_other_tables_need_no_new_extraction(copy: Workplace):
-    copy.configure(reduce={"k": [1, 2, 4]})
-    assert copy.snakemake("--dry-run").jobs == {"reduce": 6, **JOINS}
+def test_other_tables_need_no_new_extraction(finished: Workplace):
+    assert finished.planned(reduce={"k": [1, 2, 4]}) == {"reduce": 6, **JOINS}
+
+
+def test_another_dataset_needs_no_new_training_or_score(finished: Workplace):
+    datasets = finished.configuration()["datasets"] | {"more": {"name": "handwritten"}}
+    assert finished.planned(datasets=datasets) == {
+        "prompts": 1,
+        "extract": 3,
+        "reduce": 3,
+        **JOINS,
+    }
 
 
 def test_a_study_can_be_moved(finished: Workplace, copy: Workplace):
