@@ -3,11 +3,10 @@
 Light on purpose (no torch, no transformers): every job of a workflow reads the configuration.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from blockcoupling.errors import UserError
@@ -18,6 +17,8 @@ from blockcoupling.study.datasets import Dataset, HubDataset
 from blockcoupling.study.models import LocalModel, Model, TrainedModel
 from blockcoupling.study.section import mistakes, sentence
 from blockcoupling.study.steps import Extract, HarnessTask
+from blockcoupling.suite import with_suite
+from blockcoupling.yaml_file import read_yaml
 
 __all__ = ["Study", "load_config"]
 
@@ -35,9 +36,9 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Study:
     if isinstance(source, Mapping):
         origin, data = "the configuration", dict(source)
     else:
-        origin, data = str(source), _read(Path(source))
+        origin, data = str(source), read_yaml(Path(source), "configuration")
     study = None
-    problems: list[str] = []
+    data, problems = with_suite(data)
     try:
         study = Study.model_validate(data)
         problems += study.inconsistencies()
@@ -47,38 +48,6 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Study:
     if study is None or problems:
         raise UserError(mistakes(origin, problems))
     return study
-
-
-# ----------------------------------------------------------------------------------------- reading
-
-
-class _Loader(yaml.SafeLoader):
-    """A YAML loader that refuses a key given twice, where PyYAML keeps the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path} holds no configuration: it should be a mapping with models: ...")
-    return data
 
 
 # ------------------------------------------------------------------ what the file system can tell

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -78,6 +79,29 @@ def test_specs_say_where_each_checkpoint_is(study) -> None:
     assert study.model_spec("pinned", "main")["revision"] == "abc"
 
 
+def test_tokens_are_those_that_a_checkpoint_has_seen(study) -> None:
+    assert study.model_spec("pinned", "main")["tokens"] == 300_000_000_000
+    model = {"id": "x/y", "checkpoints": ["step0", "step10", "main"], "init": True, "tokens": 50}
+
+    def tokens(**more: int) -> list[int | None]:
+        seen = load_config({"models": {"m": model | more}})
+        return [seen.model_spec("m", name)["tokens"] for name in seen.checkpoints("m")]
+
+    assert tokens() == [None, None, None, 50]
+    assert tokens(tokens_per_step=4) == [None, 0, 40, 50]
+
+
+def test_weights_that_are_not_in_files_are_not_streamed() -> None:
+    models = {
+        "plain": {"id": "x/y", "init": True},
+        "rounded": {"id": "x/y", "quantization": "nf4", "init": True},
+    }
+    for stream in (True, False):
+        study = load_config({"models": models, "extract": {"stream": stream}})
+        streamed = {(m, c) for m in models for c in study.checkpoints(m) if study.streams(m, c)}
+        assert streamed == ({("plain", "main")} if stream else set())
+
+
 def test_specs_are_json(study) -> None:
     specs = [study.model_spec(m, c) for m in study.models for c in study.checkpoints(m)]
     specs += [study.score_spec(m, c) for m in study.models for c in study.checkpoints(m)]
@@ -142,6 +166,8 @@ def test_the_documented_studies_are_in_order(tmp_path: Path, monkeypatch) -> Non
         directory.mkdir(parents=True)
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             (directory / name).write_text("{}")
+    (tmp_path / "config").mkdir()
+    shutil.copy(Path(__file__).parents[2] / "config" / "models.yaml", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
     for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         load_config({"models": {"a": {"id": "x/y"}}} | yaml.safe_load(block))

@@ -46,6 +46,8 @@ class ModelSection(Section):
     """Only where the count should differ from the one taken from the weights."""
     tokens: PositiveInt | None = None
     """Training tokens."""
+    tokens_per_step: PositiveInt | None = None
+    """Training tokens a step: what each checkpoint with a step in its name has seen."""
     base: bool | None = None
     """True for a base model, false for a fine-tuned one."""
     facts: dict[str, Any] = Field(default={})
@@ -71,6 +73,15 @@ class ModelSection(Section):
         places = self.trained_checkpoints()
         return places[list(places)[-1] if checkpoint == INIT else checkpoint]
 
+    def _tokens(self, checkpoint: str) -> int | None:
+        """Tokens that a checkpoint has seen; of an earlier one than the last, only by its step."""
+        step = step_of(checkpoint)
+        if checkpoint == INIT:
+            return None
+        if self.tokens_per_step is not None and step is not None:
+            return self.tokens_per_step * step
+        return self.tokens if checkpoint == self.names()[-1] else None
+
     def names(self) -> list[str]:
         """Names of all checkpoints, in order of training."""
         return [INIT] * self.init + list(self.trained_checkpoints())
@@ -88,6 +99,7 @@ class ModelSection(Section):
             # What training left in the weights is quantized; noise is taken as it is.
             "quantization": None if fresh else self.quantization,
             **self.model_dump(mode="json", include=facts),
+            "tokens": self._tokens(checkpoint),
             **self.where(checkpoint),
         }
 

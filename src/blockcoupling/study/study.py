@@ -26,6 +26,8 @@ class Study(Section):
         default_factory=lambda data: Path("catalog") / f"{data.get('study', 'study')}.yml"
     )
     seed: NonNegativeInt = 0
+    suite: UserPath | None = None
+    """A file of models, from which `models` have been taken by their names."""
     models: dict[Name, Model] = Field(min_length=1)
     datasets: dict[Name, Dataset] = Field(
         default={
@@ -73,6 +75,15 @@ class Study(Section):
             for checkpoint in self.checkpoints(model):
                 for dataset in self.datasets:
                     yield model, checkpoint, dataset
+
+    def streams(self, model: str, checkpoint: str) -> bool:
+        """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
+
+        Weights that are not in files as they are measured (drawn anew, quantized) cannot be.
+        """
+        spec = self.models[model].spec(model, checkpoint)
+        in_files = spec["init_seed"] is None and spec["quantization"] is None
+        return self.extract.stream and in_files
 
     def train_spec(self, model: str) -> dict[str, Any]:
         """Everything `train` needs, as plain JSON; changes with the model's own section only."""
