@@ -244,6 +244,27 @@ def check(
 
 
 @app.command(rich_help_panel=STEPS)
+def plan(
+    config: Annotated[Path, typer.Option(help="The configuration of a study (YAML).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what the jobs of a study are expected to need: memory, GPUs, time, disk.
+
+    A line is one step of one model: how many jobs, what the largest of them needs, and how long
+    all of them take one after another. Estimates from the sizes of the models, right within a
+    factor of a few; the workflow asks for as much memory, and for three times the time. Nothing is
+    downloaded and nothing runs.
+
+    Example:  `blockcoupling plan --config config/studies/paper.yaml`
+    """
+    from blockcoupling.config import load_config
+    from blockcoupling.plan import as_table, plan_of
+
+    planned = plan_of(load_config(config))
+    typer.echo(json.dumps(planned, indent=2) if as_json else as_table(planned))
+
+
+@app.command(rich_help_panel=STEPS)
 def train(spec: Spec, out: Out) -> None:
     """Train a small model from scratch; each checkpoint becomes a directory OUT/stepN.
 

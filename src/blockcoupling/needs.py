@@ -4,35 +4,65 @@ Rough on purpose, and on the safe side: an estimate decides where a scheduler pu
 it may kill it, not how the job runs. Rates are those of one core of an ordinary server.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from blockcoupling.local import count_parameters
-from blockcoupling.memory import bytes_per_prompt
+from blockcoupling.local import checkpoint_facts, count_parameters
+from blockcoupling.memory import BYTES, bytes_per_prompt, prompts_at_once
 from blockcoupling.study import Study
-from blockcoupling.study.models import LocalModel, TrainedModel
+from blockcoupling.study.models import INIT, LocalModel, TrainedModel
 
 UNKNOWN_SIZE = 1_000_000_000
 """Parameters of a model that does not say how many it has."""
 UNKNOWN_PROMPTS = 200
 USUAL_TOKENS = 512
 """Tokens of a long prompt."""
+LARGEST_VOCABULARY = 256_000
+"""Of a model that does not say how many kinds of tokens it has."""
+GPU_MEMORY = 80 * 10**9
+"""Bytes that batches are made for where no size of batch is given."""
 
-FLOPS_PER_CORE = 2e10
+FLOPS_PER_CORE = 4e10
 FLOPS_PER_GPU = 1e13
+READ = 5e8
+"""Bytes a second that weights are read from files at."""
+DOWNLOAD = 1e7
+"""Bytes a second."""
+LOADED = 4
+"""Bytes of a parameter in float32, the precision in which models are measured."""
+STORED = 2
+"""Bytes of a parameter in most models' files."""
+PRODUCTS_PER_TRIPLE = 27
+"""Products of J with a vector that an iteration takes for a singular triple."""
+SAFETY = 3
+"""How many times the expected duration a job may take."""
 IMPORTS_MB = 1200
 """What Python, PyTorch, transformers and Snakemake's own process take."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one job asks for."""
+    """What one job asks for.
+
+    Attributes:
+        mem_mb: Memory of the machine.
+        minutes: When it may be stopped: three times what is expected, at least ten.
+        expected: Minutes that it is expected to take, without waiting in a queue.
+        threads: Cores.
+        gpus: GPUs.
+        gpu_mb: Memory that it takes on its GPU.
+        disk_mb: What it leaves on disk.
+    """
 
     mem_mb: int
     minutes: int
+    expected: float
     threads: int = 1
     gpus: int = 0
+    gpu_mb: int = 0
+    disk_mb: int = 0
 
 
 def parameters(study: Study, model: str) -> int:
@@ -47,7 +77,7 @@ def parameters(study: Study, model: str) -> int:
     if isinstance(section, LocalModel):
         directory = list(section.trained_checkpoints().values())[-1]
         return count_parameters(directory) or UNKNOWN_SIZE
-    return UNKNOWN_SIZE
+    return _fact(section.facts, "parameters") or UNKNOWN_SIZE
 
 
 def train_needs(study: Study, model: str) -> Needs:
@@ -57,61 +87,118 @@ def train_needs(study: Study, model: str) -> Needs:
     size, shape = parameters(study, model), section.train
     tokens = shape.steps * shape.batch * shape.context
     activations = 40 * shape.batch * shape.context * shape.hidden_size * shape.blocks
-    return Needs(
-        mem_mb=IMPORTS_MB + _mb(16 * size + activations),
-        minutes=_minutes(6 * size * tokens / FLOPS_PER_CORE),
-    )
+    return _needs(16 * size + activations, 6 * size * tokens / FLOPS_PER_CORE)
 
 
-def record_needs(study: Study, model: str) -> Needs:
-    """Looking a checkpoint up, and downloading it at 10 MB/s where it lies elsewhere."""
-    download = (
-        0.0 if isinstance(study.models[model], TrainedModel) else 4 * parameters(study, model)
-    )
-    return Needs(mem_mb=IMPORTS_MB, minutes=_minutes(download / 1e7))
+def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
+    """Looking a checkpoint up, and downloading its weights where they lie elsewhere."""
+    here = isinstance(study.models[model], TrainedModel | LocalModel) or checkpoint == INIT
+    size = 0 if here else STORED * parameters(study, model)
+    return _needs(0, size / DOWNLOAD, disk_mb=_mb(size))
 
 
-def extract_needs(study: Study, model: str, dataset: str) -> Needs:
-    """Extraction: the weights twice while they load, then twice what a batch of prompts takes."""
+def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
+    """Extraction: the weights, and twice what a batch of prompts takes; products and SVDs.
+
+    Args:
+        study: The study.
+        model: Which of its models.
+        dataset: Which of its sets of prompts.
+        checkpoint: Which; by default the last. It matters where weights are streamed: those drawn
+            anew are held in memory whole.
+    """
     size = parameters(study, model)
-    dimension, blocks = _shape(size)
+    dimension, blocks = _shape(study, model)
     options = study.extract
-    pairs = _pairs(options.tokens)
-    batch = options.batch or (8 if pairs == 1 else 1)
-    each = bytes_per_prompt(dimension, blocks, options.k_for(dimension), USUAL_TOKENS, pairs)
+    k, pairs, prompts = options.k_for(dimension), _pairs(options.tokens), _prompts(study, dataset)
+    stream = study.streams(model, checkpoint or study.checkpoints(model)[-1])
     precision = 2 if options.dtype == "float64" else 1
-    weights = size // blocks if options.stream else size
-    # The full SVD of a d × d matrix costs about 20 d³; a row of J as much as a token, twice.
-    work = blocks * 20 * dimension**3 + 4 * size * dimension
-    return _on_device(
+
+    outside = min(size, _vocabulary(study, model) * dimension)
+    held = min(size, outside + ceil(size / blocks)) if stream else size
+    each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs)
+    if options.batch is not None:
+        batch = options.batch
+    elif _on_gpu(study):
+        batch = prompts_at_once(precision * each, 2 * (GPU_MEMORY - precision * LOADED * held))
+    else:
+        batch = 8 if pairs == 1 else 1
+    batch = min(batch, prompts)
+    measured = precision * (LOADED * held + batch * each)
+
+    # A product with J costs the block's parameters four times: there and back. All of J is d of
+    # them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide model.
+    iterated = (PRODUCTS_PER_TRIPLE + blocks) * k
+    dense = dimension <= iterated or options.method == "dense"
+    work = 4.0 * size * (dimension if dense else iterated)
+    work += 20.0 * blocks * dimension**3 if dense else 0.0
+    work += 2.0 * size * USUAL_TOKENS
+    # Streamed weights are read for the states and for each of two sweeps, batch by batch.
+    reads = 3 * ceil(prompts / batch) if stream else 1
+    # A, twice where `swapped` is asked for, and U and V; as parts and in the store.
+    stored = (1 + ("swapped" in study.reduce.variants)) * (blocks * k) ** 2
+    stored += 2 * blocks * dimension * k * options.vectors
+    needs = _on_device(
         study,
         size,
-        precision * (2 * 4 * weights + 2 * batch * each),
-        precision * work * pairs * _prompts(study, dataset),
+        measured,
+        precision * work * pairs * prompts,
+        reading=reads * STORED * size / READ,
+        # Weights pass through the machine's memory, and so do their files.
+        loading=(LOADED + STORED) * held,
     )
+    return replace(needs, disk_mb=_mb(2 * BYTES * stored * pairs * prompts))
 
 
 def score_needs(study: Study, model: str) -> Needs:
-    """Scoring: the weights twice while they load, and a pass over a few hundred thousand tokens."""
-    size = parameters(study, model)
+    """Scoring: the weights, and a pass over a few hundred thousand tokens; or copying a number."""
     questions = sum(task.limit or 10_000 for task in study.score.harness.values())
-    return _on_device(study, size, 2 * 4 * size, 2.0 * size * (50_000 + 800 * questions))
+    if not (study.score.heldout or questions):
+        return _needs(0, 0)
+    size = parameters(study, model)
+    return _on_device(
+        study,
+        size,
+        # A window of text has as many scores as the vocabulary for every token.
+        LOADED * (size + 4 * USUAL_TOKENS * _vocabulary(study, model)),
+        2.0 * size * (50_000 * study.score.heldout + 800 * questions),
+        reading=STORED * size / READ,
+        loading=(LOADED + STORED) * size,
+    )
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     """Reducing: a few times one prompt's A, several hundred prompts a minute."""
-    dimension, blocks = _shape(parameters(study, model))
+    dimension, blocks = _shape(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
-    return Needs(mem_mb=1000 + _mb(10 * one_prompt), minutes=10 + _prompts(study, dataset) // 20)
+    prompts = _prompts(study, dataset)
+    # The five variants at every K read A about fifty times, at a gigabyte a second.
+    return _needs(10 * one_prompt, 20 + prompts * (0.1 + 50 * one_prompt / 1e9))
 
 
-def _on_device(study: Study, size: int, memory: float, flops: float) -> Needs:
-    threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
-    gpus = int(study.extract.device.startswith("cuda"))
-    rate = FLOPS_PER_GPU if gpus else FLOPS_PER_CORE * threads
+def _needs(memory: float, seconds: float, **others: int) -> Needs:
     return Needs(
-        mem_mb=IMPORTS_MB + _mb(memory), minutes=_minutes(flops / rate), threads=threads, gpus=gpus
+        mem_mb=IMPORTS_MB + _mb(memory),
+        minutes=max(10, ceil(SAFETY * seconds / 60)),
+        expected=seconds / 60,
+        **others,
     )
+
+
+def _on_device(
+    study: Study, size: int, measured: float, flops: float, reading: float, loading: float
+) -> Needs:
+    """Needs of a job on the study's device: memory in bytes, `reading` in seconds."""
+    threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
+    if _on_gpu(study):
+        seconds = reading + flops / FLOPS_PER_GPU
+        return _needs(loading, seconds, threads=threads, gpus=1, gpu_mb=_mb(measured))
+    seconds = reading + flops / (FLOPS_PER_CORE * threads)
+    return _needs(max(measured, loading), seconds, threads=threads)
+
+
+def _on_gpu(study: Study) -> bool:
+    return study.extract.device.startswith("cuda")
 
 
 def _prompts(study: Study, dataset: str) -> int:
@@ -127,16 +214,38 @@ def _pairs(tokens: Any) -> int:
     return 1 if tokens == "last" else USUAL_TOKENS
 
 
-def _shape(size: int) -> tuple[int, int]:
-    """Dimension and number of blocks that a model of this size usually has."""
-    dimension = 2.1 * size ** (1 / 3)
-    return ceil(dimension), max(2, ceil(size / (12 * dimension**2)))
+def _shape(study: Study, model: str) -> tuple[int, int]:
+    """Dimension and number of blocks: told, read, or what a model of this size usually has."""
+    section, size = study.models[model], parameters(study, model)
+    if isinstance(section, TrainedModel):
+        return section.train.hidden_size, section.train.blocks
+    facts = section.facts
+    if isinstance(section, LocalModel):
+        facts = {"config": checkpoint_facts(list(section.trained_checkpoints().values())[-1])}
+    dimension = _fact(facts, "dimension") or ceil(2.1 * size ** (1 / 3))
+    blocks = _fact(facts, "blocks") or ceil(size / (12 * dimension**2))
+    return dimension, max(2, blocks)
+
+
+def _vocabulary(study: Study, model: str) -> int:
+    section = study.models[model]
+    if isinstance(section, TrainedModel):
+        return 257  # bytes, and a mark
+    if isinstance(section, LocalModel):
+        directory = list(section.trained_checkpoints().values())[-1]
+        return checkpoint_facts(directory)["vocabulary"] or LARGEST_VOCABULARY
+    return LARGEST_VOCABULARY
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> int | None:
+    """A number that a model's facts tell: its own configuration's, else a table's."""
+    for source in ("config", "table"):
+        told = facts.get(source)
+        value = told.get(name) if isinstance(told, Mapping) else None
+        if isinstance(value, int | float) and value > 0:
+            return int(value)
+    return None
 
 
 def _mb(count: float) -> int:
     return ceil(count / 2**20)
-
-
-def _minutes(seconds: float) -> int:
-    """Three times the estimate, and at least ten minutes."""
-    return max(10, ceil(3 * seconds / 60))

@@ -1,5 +1,6 @@
 """The command line: what it says, how it fails, and that its examples are right."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -27,8 +28,8 @@ def test_version():
 
 
 def test_all_verbs_are_there():
-    steps = "train model prompts extract reduce score entry catalog correlate figure report check"
-    assert set(VERBS) == {*steps.split(), "measure"}
+    steps = "train model prompts extract reduce score entry catalog correlate figure report"
+    assert set(VERBS) == {*steps.split(), "check", "plan", "measure"}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -86,6 +87,15 @@ def test_starting_is_light():
     code = f"import sys, blockcoupling.cli; print(sorted({heavy!r} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_a_plan_is_a_table_or_json(tmp_path):
+    config = tmp_path / "study.yaml"
+    config.write_text("models: {tiny: {train: {steps: 4}}}\n")
+    words = ["plan", "--config", str(config)]
+    table, told = run(*words), json.loads(run(*words, "--json").stdout)
+    assert f"{told['totals']['jobs']} jobs" in table.stdout
+    assert {line["model"] for line in told["steps"]} == {"tiny"}
 
 
 @pytest.mark.parametrize("how", ["inline", "file"])

@@ -104,7 +104,7 @@ def flags(**options):
     return shlex.join(words)
 
 
-def extract_options():
+def extract_options(wildcards):
     options = study.extract
     return flags(
         k=options.k,
@@ -120,7 +120,7 @@ def extract_options():
         device=options.device,
         vectors=options.vectors,
         batch=options.batch,
-        stream=options.stream,
+        stream=study.streams(wildcards.model, wildcards.checkpoint),
         swapped="swapped" in study.reduce.variants,
         seed=study.seed,
     )

@@ -11,15 +11,15 @@ rule extract:
         "<benchmarks>/extract/{model}/{checkpoint}/{dataset}.tsv"
     conda:
         ENVIRONMENT
-    threads: cores(needs.extract_needs, "model", "dataset")
+    threads: cores(needs.extract_needs, "model", "dataset", "checkpoint")
     resources:
-        **need(needs.extract_needs, "model", "dataset"),
+        **need(needs.extract_needs, "model", "dataset", "checkpoint"),
     params:
         # Finished prompts, in a directory that no rule owns: Snakemake would clear it.
         parts=f"{study.results}/parts/{{model}}/{{checkpoint}}/{{dataset}}",
         store=subpath(output.store, parent=True),
         entries=subpath(output.entry, parent=True),
-        options=extract_options(),
+        options=extract_options,
     message:
         "Measure {wildcards.model}, {wildcards.checkpoint}, on {wildcards.dataset}"
     shell:

@@ -33,7 +33,7 @@ rule model:
     conda:
         ENVIRONMENT
     resources:
-        **need(needs.record_needs, "model"),
+        **need(needs.record_needs, "model", "checkpoint"),
     params:
         spec=lambda wildcards: as_json(
             study.model_spec(wildcards.model, wildcards.checkpoint)
