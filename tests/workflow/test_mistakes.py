@@ -90,3 +90,15 @@ def test_why_a_job_failed_is_on_the_screen(workplace: Workplace):
     assert run.status != 0
     assert "error: prompt" in run.said
     assert "Traceback" not in run.said
+
+
+def test_a_model_that_the_hub_does_not_give_is_explained(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    workplace.configure(models={"mine": {"id": "nobody/no-such-model"}})
+    run = workplace.snakemake("models")
+    assert run.status != 0
+    assert "error: the model nobody/no-such-model" in run.said
+    assert "unset HF_HUB_OFFLINE" in run.said
+    assert "Traceback" not in run.said
