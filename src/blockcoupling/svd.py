@@ -115,6 +115,7 @@ def truncated_svd(
     d, prompts = operator.dimension, operator.prompts
     if not 1 <= k <= d:
         raise ValueError(f"k = {k}: a {d} × {d} Jacobian has 1 … {d} singular triples")
+    cheap = isinstance(operator, DenseOperator)
     block = min(d, block or default_block(operator))
     max_basis = min(d, max(max_basis or max(8 * k, 512), k + 3 * block))
     max_products = max_products or 8 * d + 8 * k
@@ -130,7 +131,7 @@ def truncated_svd(
     # Jᵀ left = right · small, kept in float64: the small matrix decides when to stop.
     small = torch.zeros(prompts, 0, 0, dtype=torch.float64)
     new_left, _ = _extend(empty, noise(block), noise)
-    spent, next_check = 0, 2 * k
+    spent, next_check = 0, 3 * k
     drawn, not_before = block, 0
     while True:
         pulled = operator.adjoint(new_left)
@@ -165,7 +166,7 @@ def truncated_svd(
                 drawn, not_before = 2 * drawn, 2 * spent
                 block = outside.shape[-1]
                 max_basis = min(d, max(max_basis, k + 3 * block))
-            next_check = n + _patience(worst, tolerance, n, block)
+            next_check = n + _patience(worst, tolerance, n, block, cheap)
         if n + outside.shape[-1] > max_basis:
             keep = min(n - new_right.shape[-1], k + max(block, k // 2))
             u, s, v = _ritz(small, keep, operator.dtype)
@@ -190,14 +191,15 @@ def default_block(operator: Operator) -> int:
     return max(4, min(8, 64 // operator.prompts))
 
 
-def _patience(residual: float, tolerance: float, n: int, block: int) -> int:
+def _patience(residual: float, tolerance: float, n: int, block: int, cheap: bool) -> int:
     """How much further the basis should grow before looking again.
 
     Residuals fall about geometrically with the number of blocks; a factor of 4 a step is faster
-    than most. Looking costs a decomposition of the small matrix, which grows with its size.
+    than most. Looking costs a decomposition of the small matrix, which grows with its size, and
+    going too far costs products, which are cheap where the Jacobian exists.
     """
     steps = int(math.log(max(residual / tolerance, 1.0), 4))
-    return block * max(1, min(steps, n // (4 * block)))
+    return block * max(1, min(steps, n // ((2 if cheap else 4) * block)))
 
 
 def _widest_cluster(s: Float[Tensor, "prompt k"], spread: float) -> int:
