@@ -23,6 +23,19 @@ from blockcoupling.tokens import TokenizedPrompt, tokenize
 
 logger = logging.getLogger(__name__)
 
+# What of a model's record decides its numbers; a corrected fact measures nothing anew.
+_WEIGHTS = (
+    "source",
+    "id",
+    "path",
+    "revision",
+    "step",
+    "init_seed",
+    "dtype",
+    "quantization",
+    "tokenizer",
+)
+
 
 def extract(
     model: Path | Mapping[str, Any],
@@ -87,7 +100,7 @@ def extract(
         p.id: fingerprint(
             settings=asdict(instrument.settings),
             identity=identity,
-            record=record,
+            weights={key: record.get(key) for key in _WEIGHTS},
             input_ids=p.input_ids[0].tolist(),
         )
         for p in wanted
