@@ -249,9 +249,8 @@ class Instrument:
         array = torch.stack([s[0] for s in states], dim=1).double().cpu().numpy()
         if not np.isfinite(array).all():
             state = int(np.argwhere(~np.isfinite(array))[0][1])
-            raise MeasurementError(
-                f"prompt {prompt.id!r}: the hidden state after block {state} is not finite"
-            )
+            where = f"after block {state}" if state else "before the first block"
+            raise MeasurementError(f"prompt {prompt.id!r}: the hidden state {where} is not finite")
         return array
 
     def _record(self, blocks: Blocks, prompt: TokenizedPrompt) -> _Recorded:

@@ -41,7 +41,7 @@ def measure(
         dtype: measure on a copy of the model with weights of this type.
         batch: how many prompts go through a block together; None: what free memory holds, 1 … 16.
         progress: called after every prompt.
-        settings: further fields of `Settings`.
+        settings: further fields of `instrument.Settings`: tokens, method, tolerance, vectors, …
 
     Returns:
         The dataset of docs/schema.md, prompts named p0, p1, …

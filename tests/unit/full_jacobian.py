@@ -22,7 +22,9 @@ def full_jacobian(
         place = torch.zeros(hidden.shape[1], 1, dtype=hidden.dtype)
         place[token_in] = 1
         hidden = hidden.detach() + place * change
-        return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": hidden}
 
     def leave(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         seen["output"] = output[0] if isinstance(output, tuple) else output

@@ -375,6 +375,13 @@ def test_a_nan_weight_is_named_by_prompt_and_block() -> None:
         bc.measure(model, numbers, PROMPTS, k=2)
 
 
+def test_a_nan_embedding_comes_before_the_first_block() -> None:
+    model = small_model("llama", torch.float32)
+    model.model.embed_tokens.weight.data[:, 3] = torch.nan
+    with pytest.raises(MeasurementError, match="before the first block is not finite"):
+        bc.measure(model, numbers, PROMPTS, k=2)
+
+
 def test_a_block_that_does_nothing_is_named() -> None:
     model = small_model("llama", torch.float32)
     model.model.layers[2].mlp.down_proj.weight.data.zero_()
