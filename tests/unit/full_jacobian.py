@@ -40,8 +40,7 @@ def full_jacobian(
             handle.remove()
     output = seen["output"][0, token_out]
     rows = [
-        torch.autograd.grad(component, seen["change"], retain_graph=True)[0]
-        for component in output
+        torch.autograd.grad(component, seen["change"], retain_graph=True)[0] for component in output
     ]
     jacobian = torch.stack(rows)
     if token_in == token_out:
