@@ -151,7 +151,7 @@ def truncated_svd(
             residual = (leftover @ tail).norm(dim=1).amax(dim=-1) / s[:, 0].clamp_min(1e-300)
             worst = float(residual.max())
             converged = worst <= tolerance and n >= k and spent >= not_before
-            doubtful = converged and _widest_cluster(s, 4 * tolerance) >= drawn
+            doubtful = converged and _widest_cluster(s, tolerance) >= drawn
             if complete or (converged and not doubtful):
                 break
             if spent >= max_products:
@@ -202,15 +202,17 @@ def _patience(residual: float, tolerance: float, n: int, block: int, cheap: bool
     return block * max(1, min(steps, n // ((2 if cheap else 4) * block)))
 
 
-def _widest_cluster(s: Float[Tensor, "prompt k"], spread: float) -> int:
-    """How many singular values lie within spread · s_1 of each other above a smaller one.
+def _widest_cluster(s: Float[Tensor, "prompt k"], tolerance: float) -> int:
+    """How many singular values lie together, above a smaller one.
 
     From b random vectors, products with JᵀJ reach b vectors of a multiple singular value and no
-    more. A cluster at the end of the list needs no more: any others in it are as good.
+    more; so too of several that the residual cannot tell apart, which 4 · tolerance · s_1 makes
+    certain to be seen. A cluster at the end of the list needs no more: others in it are as good.
     """
     below = s[:, :, None] - s[:, None, :]
-    together = (below >= 0) & (below <= spread * s[:, :1, None])
-    return int((together.sum(dim=2) * ~together[:, :, -1]).max())
+    together = (below >= 0) & (below <= 4 * tolerance * s[:, :1, None])
+    above_another = below[:, :, -1] > tolerance * s[:, :1]
+    return int((together.sum(dim=2) * above_another).max())
 
 
 def _extend(

@@ -212,6 +212,23 @@ def test_law_any_size_any_block(shape: tuple[int, int, int, int]) -> None:
     check(truncated_svd(DenseOperator(jacobian), k, 1e-9, block=block), jacobian, 1e-9)
 
 
+clusters = st.lists(st.tuples(st.integers(1, 20), st.floats(0, 1)), min_size=1, max_size=6)
+
+
+@given(clusters, st.integers(1, 30), st.integers(1, 8), st.sampled_from([0.0, 1e-6, 1e-4, 1e-3]))
+@settings(max_examples=60, deadline=None)
+def test_law_no_copy_of_a_singular_value_is_missed(
+    several: list[tuple[int, float]], k: int, block: int, spread: float
+) -> None:
+    """Values many times over, exactly or nearly, in any number, whatever the block."""
+    values = torch.cat([torch.full((count,), value) for count, value in several]).double()
+    values = values + spread * torch.rand(len(values), generator=torch.Generator().manual_seed(0))
+    spectrum = torch.cat([values, torch.full((20,), 0.01)]).sort(descending=True).values
+    jacobian = matrix(spectrum)[None]
+    found = truncated_svd(DenseOperator(jacobian), min(k, len(spectrum)), 1e-4, block=block)
+    check(found, jacobian, 1e-4)
+
+
 @given(shapes, st.floats(1e-3, 1e3))
 @settings(max_examples=25, deadline=None)
 def test_law_scaling_scales_singular_values_alone(
