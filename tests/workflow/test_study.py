@@ -56,6 +56,14 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished: Workplace):
                 assert (place / f"{dataset}.{ending}").is_file()
 
 
+def test_snakemake_makes_its_own_report_too(finished: Workplace):
+    run = finished.snakemake("--report", "snakemake.html")
+    assert run.status == 0, run.said
+    assert "ERROR" not in run.said  # of a caption that is no reStructuredText
+    page = (finished.directory / "snakemake.html").read_text()
+    assert all(name in page for name in FIGURES)
+
+
 def test_again_there_is_nothing_to_do(copy: Workplace):
     before = copy.written()
     run = copy.snakemake()
