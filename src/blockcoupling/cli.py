@@ -93,6 +93,14 @@ class Method(StrEnum):
     krylov = "krylov"
 
 
+class Pass(StrEnum):
+    """How a block is called again: `full` only where a model cannot decode, with `auto`."""
+
+    auto = "auto"
+    decode = "decode"
+    full = "full"
+
+
 class Precision(StrEnum):
     """Precision of weights and products."""
 
@@ -318,6 +326,9 @@ def extract(
     ] = "last",
     method: Annotated[Method, typer.Option(help="Of the SVD.")] = Method.auto,
     tolerance: Annotated[float, typer.Option(help="Largest residual of a singular triple.")] = 1e-4,
+    context: Annotated[
+        Pass, typer.Option(help="One token's decode step, or the whole prompt's pass.")
+    ] = Pass.auto,
     dtype: Annotated[Precision, typer.Option(help="Of weights and products.")] = Precision.float32,
     device: Device = "auto",
     vectors: Annotated[bool, typer.Option("--vectors", help="Keep U and V too.")] = False,
@@ -351,6 +362,7 @@ def extract(
         tokens=wanted,
         method=method.value,
         tolerance=tolerance,
+        context=context.value,
         vectors=vectors,
         swapped=swapped,
         full=full,

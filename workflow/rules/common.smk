@@ -115,6 +115,7 @@ def extract_options(wildcards):
             else as_json(options.tokens)
         ),
         method=options.method,
+        context=options.context,
         tolerance=options.tolerance,
         dtype=options.dtype,
         device=options.device,

@@ -58,6 +58,8 @@ class Extract(Section):
     dtype: Literal["float32", "float64"] = "float32"
     method: Literal["auto", "dense", "krylov"] = "auto"
     tolerance: PositiveFloat = 1.0e-4
+    context: Literal["auto", "decode", "full"] = "auto"
+    """One token's decode step, the whole prompt's pass, or the second only where the first fails."""
     vectors: bool = False
     device: str = "auto"
     batch: PositiveInt | None = None
