@@ -23,7 +23,7 @@ demo: $(ENV)    ## train three small models, measure them, write a report
 	snakemake
 
 test: $(ENV)    ## all tests this machine can run
-	pytest
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile
 
 test-slurm: $(ENV)  ## start a two-node Slurm on this machine and run a study on it
 	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v munged >/dev/null && exit; \
