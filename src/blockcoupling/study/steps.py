@@ -59,7 +59,7 @@ class Extract(Section):
     method: Literal["auto", "dense", "krylov"] = "auto"
     tolerance: PositiveFloat = 1.0e-4
     context: Literal["auto", "decode", "full"] = "auto"
-    """One token's decode step, the whole prompt's pass, or the second only where the first fails."""
+    """One token's decode step, or the whole prompt's pass where a model cannot decode."""
     vectors: bool = False
     device: str = "auto"
     batch: PositiveInt | None = None
