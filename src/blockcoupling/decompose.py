@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -288,8 +288,11 @@ def _dense(
 ) -> tuple[SingularTriples, Tensor | None]:
     d = jacobian.shape[-1]
     if full:
-        spectrum = torch.linalg.svdvals(jacobian).cpu()
-        return full_svd(jacobian, k), spectrum
+        whole = full_svd(jacobian, d)
+        # Copies: views would keep all d vectors of every block.
+        u, v = whole.U[..., :k].clone(), whole.V[..., :k].clone()
+        kept = replace(whole, U=u, S=whole.S[:, :k], V=v)
+        return kept, whole.S.cpu()
     if d <= SMALL_DIMENSION or 8 * k > d:
         return full_svd(jacobian, k), None
     operator = DenseOperator(jacobian)

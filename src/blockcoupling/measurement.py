@@ -83,11 +83,11 @@ def summary(ds: xr.Dataset, k: int, variant: str = "frobenius") -> pd.DataFrame:
         k: how many singular vectors are compared.
         variant: of the mis-coupling.
     """
-    from blockcoupling.reduce.coupling import miscoupling
+    from blockcoupling.reduce.coupling import mean_between_blocks, mean_by_distance, miscoupling
     from blockcoupling.reduce.trajectory import expodistance, line_shape_score
 
     m = miscoupling(ds, k=k, variant=variant)
-    distance = abs(m["block"] - m["block_other"])
+    between, adjacent = mean_between_blocks(m), mean_by_distance(m).sel(distance=1)
     rows = []
     lss, ed = line_shape_score(ds), expodistance(ds)
     for p, prompt in enumerate(ds["prompt"].values):
@@ -95,15 +95,14 @@ def summary(ds: xr.Dataset, k: int, variant: str = "frobenius") -> pd.DataFrame:
             t1, t2 = (int(ds[name].values[p, q]) for name in ("token_in", "token_out"))
             if t1 < 0:
                 continue
-            matrix = m.isel(prompt=p, pair=q)
             rows.append(
                 {
                     "prompt": str(prompt),
                     "tokens": int(ds["tokens"].values[p]),
                     "token_in": t1,
                     "token_out": t2,
-                    "coupling": -float(matrix.where(distance > 0).mean()),
-                    "adjacent": -float(matrix.where(distance == 1).mean()),
+                    "coupling": -float(between[p, q]),
+                    "adjacent": -float(adjacent[p, q]),
                     "s_1 (median block)": float(ds["S"][p, q, :, 0].median()),
                     "line_shape_score": float(lss[p, t2]),
                     "expodistance": float(ed[p, t2]),
@@ -146,7 +145,7 @@ def measure_to_table_and_picture(
         UserError: if the model, a prompt or an option cannot be used.
     """
     from blockcoupling.errors import UserError
-    from blockcoupling.models import load_model, model_record, spec_from_argument
+    from blockcoupling.models import load_model, record_of
     from blockcoupling.progress import Progress
     from blockcoupling.reduce.coupling import VARIANTS
 
@@ -160,7 +159,7 @@ def measure_to_table_and_picture(
     if wrong:
         raise UserError("\n".join(wrong))
     name = f"{model}@{revision}" if revision else model
-    record = model_record(spec_from_argument(name))
+    record = record_of(name)
     loaded, tokenizer = load_model(record, device, dtype)
     with Progress(len(prompts), "measuring", "prompt") as progress:
         ds = measure(
