@@ -108,6 +108,12 @@ class Precision(StrEnum):
     float64 = "float64"
 
 
+class Preset(StrEnum):
+    """Settings that belong together; docs/definitions.md says which."""
+
+    released = "released"
+
+
 class WhenSmaller(StrEnum):
     """What to do where K is larger than the dimension of a model."""
 
@@ -200,7 +206,13 @@ def measure(
     model: Annotated[str, typer.Argument(help="A directory, or a hub id, also with @REVISION.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Text to measure at.")],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors are compared.")] = 10,
-    variant: Annotated[Variant, typer.Option(help="Which mis-coupling.")] = Variant.frobenius,
+    variant: Annotated[
+        Variant | None, typer.Option(help="Which mis-coupling; default: frobenius.")
+    ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="As the authors' released code does it; variant: absolute."),
+    ] = None,
     token: Annotated[
         str, typer.Option(help="`last`, `all`, or a position: 0, 1, … or -1.")
     ] = "last",
@@ -220,7 +232,8 @@ def measure(
         model,
         prompts,
         k=k,
-        variant=variant.value,
+        variant=None if variant is None else variant.value,
+        preset=None if preset is None else preset.value,
         token=token,
         picture=out,
         dtype=dtype.value,
@@ -336,6 +349,12 @@ def extract(
         bool, typer.Option("--swapped", help="Keep what the variant `swapped` needs.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Keep all singular values.")] = False,
+    final_norm: Annotated[
+        bool, typer.Option("--final-norm", help="Measure the last block after the final norm.")
+    ] = False,
+    preset: Annotated[
+        Preset | None, typer.Option(help="Method and what is kept as the released code has it.")
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Prompts measured together; default: what memory holds.")
     ] = None,
@@ -355,6 +374,7 @@ def extract(
     """
     from blockcoupling.extract import extract as run
     from blockcoupling.instrument import Settings
+    from blockcoupling.presets import with_preset
 
     wanted: Any = tokens if tokens in ("last", "all") else _json(tokens, "--tokens")
     settings = Settings(
@@ -366,14 +386,16 @@ def extract(
         vectors=vectors,
         swapped=swapped,
         full=full,
+        final_norm=final_norm,
         seed=seed,
     )
+    chosen = with_preset(None if preset is None else preset.value, vars(settings), vars(Settings()))
     run(
         model,
         prompts,
         parts,
         out,
-        settings,
+        Settings(**chosen),
         k_when_smaller=k_when_smaller.value,
         dtype=dtype.value,
         device=device,

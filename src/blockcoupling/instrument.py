@@ -26,6 +26,7 @@ from blockcoupling.blocks import (
 )
 from blockcoupling.decompose import AtPrompt, Decomposition, Method, decompose
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.final_norm import after_norm, find_final_norm
 from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
 from blockcoupling.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.schema import stamp
@@ -54,6 +55,7 @@ class Settings:
         full: keep all singular values.
         context: "decode" (one token's decode step, cost independent of the prompt's length),
             "full" (the whole prompt's pass), or "auto": "full" only where a model cannot decode.
+        final_norm: measure the last block after the model's final norm, as the released code does.
         seed: of the iteration's random start.
     """
 
@@ -65,6 +67,7 @@ class Settings:
     swapped: bool = False
     full: bool = False
     context: Context = "auto"
+    final_norm: bool = False
     seed: int = 0
 
 
@@ -87,6 +90,7 @@ class Instrument:
     methods: list[str] | None = None
     weights: BlockWeights | None = None
     _blocks: Blocks | None = None
+    _final_norm: nn.Module | None = None
     _cannot_decode: bool = False
 
     @classmethod
@@ -113,7 +117,10 @@ class Instrument:
                 around.enter_context(differentiable(self.model))
                 if self.weights is not None:
                     around.enter_context(self.weights.on_entry())
-                self._blocks = find_blocks(self.model, ids.to(self.device))
+                blocks = find_blocks(self.model, ids.to(self.device))
+                if self.settings.final_norm:
+                    self._final_norm = find_final_norm(self.model, blocks, ids.to(self.device))
+                self._blocks = blocks
         return self._blocks
 
     def check(self, prompts: Sequence[TokenizedPrompt]) -> int:
@@ -265,6 +272,8 @@ class Instrument:
                 point = _Point(prompt.id, a, b, calls, decoded=False)
             else:
                 _same_trajectory(point, states)
+            if self._final_norm is not None:
+                point.calls[-1] = after_norm(point.calls[-1], self._final_norm)
             points.append(point)
         return _Recorded(prompt, points, gram(states), *principal_components(states))
 
@@ -356,6 +365,7 @@ class Instrument:
             "attention": "eager",
             "method": self.settings.method,
             "tolerance": self.settings.tolerance,
+            "final_norm": self.settings.final_norm,
             "seed": self.settings.seed,
             "torch_version": version("torch"),
             "transformers_version": version("transformers"),

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import nn
 
 from blockcoupling.instrument import Instrument, Settings
+from blockcoupling.presets import with_preset
 from blockcoupling.schema import combine, validate
 from blockcoupling.streaming import StreamedModel
 from blockcoupling.tokens import tokenize
@@ -27,6 +28,7 @@ def measure(
     *,
     dtype: torch.dtype | None = None,
     batch: int | None = None,
+    preset: str | None = None,
     progress: Callable[[], object] = lambda: None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -40,6 +42,8 @@ def measure(
         k: K_max; by default 50, or d where d < 50.
         dtype: measure on a copy of the model with weights of this type.
         batch: how many prompts go through a block together; None: what free memory holds, 1 … 16.
+        preset: settings that belong together, by name: "released" is what the authors' code does
+            (docs/definitions.md).
         progress: called after every prompt.
         settings: further fields of `instrument.Settings`: tokens, method, tolerance, vectors, …
 
@@ -50,7 +54,8 @@ def measure(
         UserError: for prompts or settings that cannot be measured on this model.
         MeasurementError: where a number cannot be trusted; names block and prompt.
     """
-    chosen = Settings(k=k, **settings)
+    asked = vars(Settings(k=k, **settings))
+    chosen = Settings(**with_preset(preset, asked, vars(Settings())))
     tokenized = [tokenize(tokenizer, text, f"p{i}") for i, text in enumerate(prompts)]
     if not isinstance(model, StreamedModel):
         model = in_precision(model, dtype)
@@ -116,7 +121,8 @@ def measure_to_table_and_picture(
     prompts: Sequence[str],
     *,
     k: int = 10,
-    variant: str = "frobenius",
+    variant: str | None = None,
+    preset: str | None = None,
     token: str = "last",
     picture: Path | None = None,
     dtype: str = "float32",
@@ -130,7 +136,8 @@ def measure_to_table_and_picture(
         model: a directory, or a hub id (with `@revision`).
         prompts: the texts.
         k: how many singular vectors are compared.
-        variant: of the mis-coupling.
+        variant: of the mis-coupling; None: frobenius, or the first of the preset's.
+        preset: of `presets.PRESETS`, such as "released"; None: the defaults.
         token: "last", "all", or a position.
         picture: where to write the matrix; none if None.
         dtype: "float32" or "float64".
@@ -146,9 +153,12 @@ def measure_to_table_and_picture(
     """
     from blockcoupling.errors import UserError
     from blockcoupling.models import load_model, record_of
+    from blockcoupling.presets import PRESETS
     from blockcoupling.progress import Progress
     from blockcoupling.reduce.coupling import VARIANTS
 
+    if variant is None:
+        variant = "frobenius" if preset is None else PRESETS[preset].variants[0]
     wrong = []
     if not re.fullmatch("last|all|-?[0-9]+", token):
         wrong.append(f"token {token!r}: give last, all, or a position such as 0 or -1")
@@ -170,6 +180,7 @@ def measure_to_table_and_picture(
             tokens=token if token in ("last", "all") else [int(token)],
             method=method,
             swapped=variant == "swapped",
+            preset=preset,
             progress=progress.advance,
         )
     if picture is not None:

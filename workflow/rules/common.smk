@@ -120,6 +120,8 @@ def extract_options(wildcards):
         dtype=options.dtype,
         device=options.device,
         vectors=options.vectors,
+        full=options.full,
+        final_norm=options.final_norm,
         batch=options.batch,
         stream=study.streams(wildcards.model, wildcards.checkpoint),
         swapped="swapped" in study.reduce.variants,

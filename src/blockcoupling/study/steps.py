@@ -11,6 +11,8 @@ from pydantic import (
     model_validator,
 )
 
+from blockcoupling.errors import UserError
+from blockcoupling.presets import PresetName, with_preset
 from blockcoupling.study.datasets import Template
 from blockcoupling.study.section import Name, Section, UserPath
 
@@ -60,12 +62,32 @@ class Extract(Section):
     tolerance: PositiveFloat = 1.0e-4
     context: Literal["auto", "decode", "full"] = "auto"
     """One token's decode step, or the whole prompt's pass where a model cannot decode."""
+    full: bool = False
+    """Also keep all singular values, of blocks whose Jacobian is computed whole."""
+    final_norm: bool = False
+    """Measure the last block after the model's final norm, as the released code does."""
+    preset: PresetName | None = None
+    """`released`: all of this as the released code has it."""
     vectors: bool = False
     device: str = "auto"
     batch: PositiveInt | None = None
     """Prompts measured together; unset, as many as half of the free memory holds, at most 16."""
     stream: bool = False
     """Read a block's weights when they are needed: for models larger than memory."""
+
+    @model_validator(mode="after")
+    def _as_preset(self) -> "Extract":
+        if self.preset is not None:
+            default = {name: field.default for name, field in type(self).model_fields.items()}
+            given = {name: getattr(self, name) for name in default}
+            try:
+                settled = with_preset(self.preset, given, default)
+            except UserError as error:
+                raise ValueError(" ".join(str(error).splitlines())) from None
+            for name in default:
+                if settled[name] != given[name]:
+                    setattr(self, name, settled[name])
+        return self
 
     def k_for(self, dimension: int) -> int:
         """K_max for a model of this dimension; a `k` that is too large stays as it is."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from blockcoupling.presets import PRESETS
 from blockcoupling.study.datasets import BuiltinDataset, Dataset
 from blockcoupling.study.models import Model, TrainedModel
 from blockcoupling.study.section import Name, Section, UserPath, did_you_mean
@@ -50,6 +51,7 @@ class Study(Section):
         if self.correlate.k is None:
             below = [k for k in self.reduce.k if k <= HEADLINE_K]
             self.correlate.k = max(below, default=self.reduce.k[0])
+        self._follow_preset()
         if self.correlate.seed is None:
             self.correlate.seed = self.seed
         for dataset in self.datasets.values():
@@ -58,6 +60,15 @@ class Study(Section):
         if self.score.metric is None:
             self.score.metric = self._default_metric()
         return self
+
+    def _follow_preset(self) -> None:
+        """A preset is about certain variants: those are tabulated, unless others are named."""
+        if self.extract.preset is not None:
+            variants = PRESETS[self.extract.preset].variants
+            if "variants" not in self.reduce.model_fields_set:
+                self.reduce.variants = list(variants)
+            if "variant" not in self.correlate.model_fields_set:
+                self.correlate.variant = next(v for v in self.reduce.variants if v in variants)
 
     def _default_metric(self) -> str:
         if self.score.name in self.score.harness:
