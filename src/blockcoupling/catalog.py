@@ -58,6 +58,7 @@ KINDS: Mapping[str, Kind] = {
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
     "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
+    "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),
     "report": Kind("the report of a study", "blockcoupling report"),
 }

@@ -526,6 +526,25 @@ def correlate(
 
 
 @app.command(rich_help_panel=STEPS)
+def costs(
+    benchmarks: Annotated[Path, typer.Option(help="Directory of Snakemake's benchmark files.")],
+    catalog: CatalogFile,
+    out: Out,
+    entries: Entries = None,
+) -> None:
+    """Tabulate what the jobs of a study took: time, processor, memory.
+
+    Example:  `blockcoupling costs --benchmarks results/ladder/benchmarks --catalog
+    results/ladder/catalog/measurements.yml --out costs.parquet`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.costs import write_costs
+
+    write_costs(benchmarks, open_catalog(catalog), out)
+    _enter(entries, {"costs": out})
+
+
+@app.command(rich_help_panel=STEPS)
 def figure(
     name: Annotated[str, typer.Argument(help="Which one; docs/figures.md lists them.")],
     catalog: CatalogFile,

@@ -17,12 +17,14 @@ import pandas as pd
 import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.correlate import read_scores
+from blockcoupling.costs import by_rule
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
 from blockcoupling.points import CHECKPOINT, FACTS, MEASURES
 from blockcoupling.wording import (
     MISSING,
     count,
+    duration,
     interval,
     number,
     p_value,
@@ -72,7 +74,7 @@ def write_report(
 
     Args:
         catalog: has entries of the kinds model, prompts, score, predictors, correlation, variance,
-            figure (png or svg), and svd.
+            figure (png or svg), and svd; costs are shown where there are any.
         out: the HTML file.
         title: its heading.
         catalog_path: what the loading example opens.
@@ -133,6 +135,7 @@ def render(
         compared=_compared(main),
         correlation=_correlation(shown),
         variance=_variance(catalog.one(kind="variance").read()),
+        costs=_costs(catalog),
         models=_models(catalog),
         prompts=_prompts(catalog),
         provenance=_provenance(attributes, catalog, correlation),
@@ -316,6 +319,49 @@ def _variance(table: pd.DataFrame) -> Table:
         "or datasets their share is a rough guess."
     )
     return Table(caption, ["measure", *columns], rows, ["measure"])
+
+
+def _costs(catalog: Catalog) -> list[Table]:
+    """What the jobs took: of each step, then of each step and model. None where it is not known."""
+    if not len(catalog.search(kind="costs")):
+        return []
+    table = catalog.one(kind="costs").read()
+    if table.empty:
+        return []
+    caption = (
+        "What the jobs of each step took, one after another; CPU time is that of all threads, "
+        "memory the most that a job had resident at once. A job that was killed and run again "
+        "counts its last run."
+    )
+    models = table[table["model"].notna()]
+    return [
+        Table(caption, ["step", *_COSTS], _cost_rows(by_rule(table)), ["step"]),
+        Table(
+            "The same for each model.",
+            ["step", "model", *_COSTS],
+            _cost_rows(by_rule(models, "model")),
+            ["step", "model"],
+            "By step and model",
+        ),
+    ]
+
+
+_COSTS = ["jobs", "total time", "CPU time", "longest job", "seconds a prompt", "peak memory/MB"]
+
+
+def _cost_rows(summed: pd.DataFrame) -> list[list[str]]:
+    return [
+        [
+            *(str(row[name]) for name in ("rule", "model") if name in row),
+            str(row["jobs"]),
+            duration(row["seconds"]),
+            duration(row["cpu_seconds"]),
+            duration(row["longest"]),
+            significant(row["seconds_per_prompt"]),
+            number(row["max_rss_mb"], 0),
+        ]
+        for row in summed.to_dict("records")
+    ]
 
 
 def _models(catalog: Catalog) -> Table:

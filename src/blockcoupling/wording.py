@@ -52,6 +52,19 @@ def count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def duration(seconds: float | None) -> str:
+    """Write a time with the two units that matter: 3.2 s, 4 min 05 s, 2 h 30 min."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def p_value(p: float | None) -> str:
     """Write a p-value with two digits, as a power of ten when it is small."""
     if p is None or not math.isfinite(p):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blockcoupling.catalog import KINDS
+from blockcoupling.costs import COLUMNS, RULES
 from blockcoupling.figures import FIGURES
 from blockcoupling.points import MEASURES
 
@@ -58,3 +59,9 @@ def test_every_column_of_the_statistics_is_described(analysed, kind, heading):
         described -= {"_se"}
         found -= {f"{measure}_se" for measure in MEASURES} | {"heldout.loss", "heldout.accuracy"}
     assert described == found
+
+
+def test_every_column_of_the_costs_is_described():
+    listed = rows("docs/schema.md", "## What the jobs took: `costs.parquet`")
+    assert quoted([row[0] for row in listed]) == list(COLUMNS)
+    assert listed[0][1].removeprefix("the step: ").split(", ") == list(RULES)

@@ -15,7 +15,7 @@ from blockcoupling.store import open_store
 pytestmark = pytest.mark.workflow
 
 JOINS = {
-    **dict.fromkeys(["catalog_measurements", "correlate", "catalog_statistics"], 1),
+    **dict.fromkeys(["catalog_measurements", "correlate", "costs", "catalog_statistics"], 1),
     "figure": len(FIGURES),
     **dict.fromkeys(["catalog_figures", "report", "catalog", "all"], 1),
 }
@@ -54,6 +54,21 @@ def test_every_job_leaves_a_log_and_a_benchmark(finished: Workplace):
             for model, checkpoint, dataset in jobs:
                 place = finished.results / folder / rule / model / checkpoint
                 assert (place / f"{dataset}.{ending}").is_file()
+
+
+def test_what_every_job_took_is_told(finished: Workplace):
+    catalog = open_catalog(finished.directory / "catalog" / "seconds.yml")
+    costs = catalog.one(kind="costs").read()
+    assert costs["rule"].value_counts().to_dict() == {
+        **{"train": 2, "model": 3, "score": 3, "prompts": 2},
+        **{"extract": 6, "reduce": 6},
+    }
+    assert (costs["seconds"] > 0).all()
+    extractions = costs[costs["rule"] == "extract"]
+    assert (extractions["max_rss_mb"] > 50).all()  # Python with torch
+    assert (extractions["seconds_per_prompt"] * extractions["prompts"]).sum() == pytest.approx(
+        extractions["seconds"].sum()
+    )
 
 
 def test_snakemake_makes_its_own_report_too(finished: Workplace):
@@ -98,7 +113,10 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
         for path in before
         if not path.startswith(joined) and not path.startswith(("logs/", "benchmarks/"))
     }
-    own -= {f"entries/{kind}.yml" for kind in ("correlation", "predictors", "variance", "report")}
+    own -= {
+        f"entries/{kind}.yml"
+        for kind in ("correlation", "predictors", "variance", "costs", "report")
+    }
     assert {path: after[path] for path in own} == {path: before[path] for path in own}
     catalog = open_catalog(copy.directory / "catalog" / "seconds.yml")
     assert len(catalog.search(kind="coupling", model="added")) == checkpoints * datasets

@@ -35,6 +35,7 @@ use rule catalog_measurements as catalog_statistics with:
     input:
         measured_entries(),
         statistics_entries(),
+        "<entries>/costs.yml",
     output:
         "<results>/catalog/statistics.yml",
     log:
@@ -49,6 +50,7 @@ use rule catalog_measurements as catalog_figures with:
     input:
         measured_entries(),
         statistics_entries(),
+        "<entries>/costs.yml",
         figure_entries(),
     output:
         "<results>/catalog/figures.yml",
@@ -64,6 +66,7 @@ use rule catalog_measurements as catalog with:
     input:
         measured_entries(),
         statistics_entries(),
+        "<entries>/costs.yml",
         figure_entries(),
         "<entries>/report.yml",
     output:
