@@ -75,19 +75,28 @@ def harness_scores(
                 )
             except (OSError, ValueError) as error:
                 raise UserError(f"score.harness.{score} cannot be evaluated: {error}") from error
-            asked = local[score].asked if score in local else f"task {name}"
+            asked = local[score].asked if score in local else _asked_of_hub(name, task)
+            shown = f"{task['few_shot']}-shot"
+            if task["few_shot"]:
+                shown += f" (examples drawn with seed {task.get('seed') or 0})"
             source = (
                 f"lm_eval {version('lm_eval')}, {asked}, task version "
-                f"{found['versions'].get(name)}, {task['few_shot']}-shot"
+                f"{found['versions'].get(name)}, {shown}"
             )
             rows += [{"score": score, "source": source, **row} for row in _rows(name, found)]
     return rows
 
 
+def _asked_of_hub(name: str, task: Mapping[str, Any]) -> str:
+    limit = task.get("limit")
+    return f"task {name}" + (f", its first {limit} questions (of each part)" if limit else "")
+
+
 def _rows(name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the harness found for a task, a row a metric."""
     results = found["results"][name]
-    count = found["n-samples"][name]["effective"] if name in found.get("n-samples", {}) else 0
+    # Of a group (mmlu, say) the questions of all its tasks.
+    count = sum(each["effective"] for each in found["n-samples"].values())
     rows = []
     for key, value in results.items():
         metric, _, kind = key.partition(",")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lm_eval.tasks import TaskManager
 from tiny_model import save_tiny_model
 
@@ -81,6 +82,54 @@ def test_the_source_tells_how_it_was_asked(tiny, file: Path) -> None:
         "0-shot",
     ):
         assert part in source
+
+
+def test_shown_examples_are_told_with_their_seed(tiny, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    short = [
+        {**q, "question": "?", "choices": ["a", "b"], "answer": n % 2}
+        for n, q in enumerate(QUESTIONS)
+    ]
+    file.write_text("".join(json.dumps(q) + "\n" for q in short))
+    task = {"path": str(file), "template": "arc_challenge", "few_shot": 2, "seed": 5}
+    rows = harness_scores(*tiny, {"mine": task})
+    assert rows[0]["source"].endswith("2-shot (examples drawn with seed 5)")
+
+
+def test_a_group_of_the_harness_counts_the_questions_of_its_parts(
+    tiny, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts in files here stand for those of mmlu, which are on the hub."""
+    parts = tmp_path / "tasks"
+    parts.mkdir()
+    for name in ("one", "other"):
+        described = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(file)}},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{question}}",
+            "doc_to_choice": "choices",
+            "doc_to_target": "answer",
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }
+        (parts / f"{name}.yaml").write_text(yaml.safe_dump(described))
+    group = {
+        "group": "both",
+        "task": ["one", "other"],
+        "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}],
+        "metadata": {"version": 7},
+    }
+    (parts / "both.yaml").write_text(yaml.safe_dump(group))
+    monkeypatch.setattr(
+        "lm_eval.tasks.TaskManager",
+        lambda **_: TaskManager(include_path=str(parts), include_defaults=False),
+    )
+    task = {"task": "both", "path": None, "few_shot": 0, "limit": 4}
+    (row,) = harness_scores(*tiny, {"mine": task})
+    assert (row["metric"], row["n"], row["higher_is_better"]) == ("acc", 8, True)
+    assert "task both, its first 4 questions (of each part), task version 7" in row["source"]
 
 
 def test_questions_that_cannot_be_scored(tiny, file: Path) -> None:
