@@ -98,7 +98,7 @@ class Context:
             for h in held
         ]
         longest = max(lengths)
-        prompts, heads, _, _ = keys.shape
+        prompts, heads = len(held), keys.shape[1]
         if longest and any(held[i].keys.shape[1] != heads for i, n in enumerate(lengths) if n):
             raise UnsupportedAttention("the cache holds another number of heads")
         self.keys = keys.new_zeros(prompts, heads, longest, keys.shape[-1])
@@ -137,16 +137,18 @@ def attend_to(context: Context, block: nn.Module) -> Iterator[None]:
 
 def one_token_attention(
     module: nn.Module,
-    query: Float[Tensor, "prompt head 1 key_dim"],
-    key: Float[Tensor, "prompt kv_head 1 key_dim"],
-    value: Float[Tensor, "prompt kv_head 1 value_dim"],
+    query: Float[Tensor, "row head 1 key_dim"],
+    key: Float[Tensor, "row kv_head 1 key_dim"],
+    value: Float[Tensor, "row kv_head 1 value_dim"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "prompt 1 head value_dim"], None]:
+) -> tuple[Float[Tensor, "row 1 head value_dim"], None]:
     """Softmax attention of one token over its context and itself.
+
+    A row is a prompt's token, or one of several copies of it, which follow each other.
 
     With a the weight that the token gives itself, the output is (1 − a) · (attention over the
     context alone) + a · v, where a = sigmoid(q·k − logsumexp of the context's scores): the context
@@ -165,17 +167,30 @@ def one_token_attention(
         raise UnsupportedAttention(f"attention arguments {unknown}")
     assert context.values is not None
     assert context.bias is not None
-    prompts, heads, _, _ = query.shape
-    kv_heads, length = context.keys.shape[1:3]
-    group = heads // kv_heads
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    q = (query * scale).reshape(prompts * kv_heads, group, -1)
-    k = key.reshape(prompts * kv_heads, 1, -1)
-    v = value.reshape(prompts * kv_heads, 1, -1)
+    heads = query.shape[1]
+    prompts, kv_heads, length = context.keys.shape[:3]
+    copies, group = query.shape[0] // prompts, heads // kv_heads
+
+    def by_context(x: Tensor, each: int) -> Tensor:
+        """(prompt · copy, head, 1, n) → (prompt · kv_head, copy, each, n)."""
+        x = x.reshape(prompts, copies, kv_heads, each, -1).transpose(1, 2)
+        return x.reshape(prompts * kv_heads, copies, each, -1)
+
+    def times(x: Tensor, constant: Tensor) -> Tensor:
+        # Copies of a prompt meet the same context, as rows of one product.
+        rows = x.reshape(prompts * kv_heads, copies * group, -1)
+        return _ContextProduct.apply(rows, constant).view(*x.shape[:-1], -1)
 
     def cap(scores: Tensor) -> Tensor:
         return scores if softcap is None else softcap * torch.tanh(scores / softcap)
 
+    def as_output(x: Tensor) -> Tensor:
+        x = x.reshape(prompts, kv_heads, copies, group, -1).transpose(1, 2)
+        return x.reshape(prompts * copies, 1, heads, -1)
+
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    q = by_context(query * scale, group)
+    k, v = by_context(key, 1), by_context(value, 1)
     own = cap((q * k).sum(-1, keepdim=True))
     mask = None if attention_mask is None else attention_mask[..., -(length + 1) :]
     if mask is not None:
@@ -183,25 +198,21 @@ def one_token_attention(
             raise UnsupportedAttention("a mask of another length than the context")
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
-        mask = mask.expand(prompts, heads, 1, length + 1).reshape(-1, group, length + 1)
+        mask = mask.expand(prompts, heads, 1, length + 1).reshape(-1, 1, group, length + 1)
         own = own + mask[..., -1:]
     if length == 0:
-        return _as_output(v.expand(-1, group, -1), prompts, heads), None
+        return as_output(v.expand(-1, -1, group, -1)), None
     flat_keys = context.keys.reshape(prompts * kv_heads, length, -1)
     flat_values = context.values.reshape(prompts * kv_heads, length, -1)
-    scores = cap(_ContextProduct.apply(q, flat_keys.transpose(1, 2)))
-    bias = context.bias.repeat_interleave(kv_heads, 0)[:, None]
+    scores = cap(times(q, flat_keys.transpose(1, 2)))
+    bias = context.bias.repeat_interleave(kv_heads, 0)[:, None, None]
     if mask is not None:
         bias = bias + mask[..., :-1]
     # -inf rows (a prompt of one token beside longer ones) have no softmax: a large finite number.
     scores = scores + bias.clamp_min(torch.finfo(scores.dtype).min / 4)
     itself = torch.sigmoid(own - scores.logsumexp(-1, keepdim=True))
-    over_context = _ContextProduct.apply(scores.softmax(-1), flat_values)
-    return _as_output(over_context + itself * (v - over_context), prompts, heads), None
-
-
-def _as_output(output: Tensor, prompts: int, heads: int) -> Tensor:
-    return output.reshape(prompts, 1, heads, -1)
+    over_context = times(scores.softmax(-1), flat_values)
+    return as_output(over_context + itself * (v - over_context)), None
 
 
 AttentionInterface.register(NAME, one_token_attention)

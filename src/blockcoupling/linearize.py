@@ -24,6 +24,7 @@ from torch import Tensor
 from blockcoupling.attention import Context, UnsupportedAttention, attend_to
 from blockcoupling.blocks import BlockCall
 from blockcoupling.errors import MeasurementError
+from blockcoupling.linear_maps import ConstantWeights
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+# Up to so many vectors at a time get a graph of their own, with one row for each.
+NARROW = 32
 
 
 class Operator(ABC):
@@ -96,6 +100,8 @@ class BlockJacobian(Operator):
         point: where it is linearized, (prompt, d).
         residual: subtract the identity (same-token Jacobians of a block with a skip connection).
         rows: how many cotangents to send through the graph at a time, all prompts counted.
+        repeats: whether the function also takes every prompt several times in a row,
+            (prompt · copies, d).
     """
 
     def __init__(
@@ -104,40 +110,29 @@ class BlockJacobian(Operator):
         point: Float[Tensor, "prompt embed"],
         residual: bool,
         rows: int,
+        repeats: bool = False,
     ) -> None:
         self.prompts, self.dimension = point.shape
         self.dtype, self.device = point.dtype, point.device
-        self._residual = residual
+        self._function, self._point, self._residual = function, point.detach(), residual
         self._rows = max(1, rows // self.prompts)
-        with torch.enable_grad():
-            self._x = point.detach().clone().requires_grad_(True)
-            self._y = function(self._x)
-        if not self._y.requires_grad:
-            raise MeasurementError(
-                "the block's output has no gradient with respect to its input (a kernel without "
-                "autograd, as quantized layers have; load the model with dequantized weights)"
-            )
-        self._transposed: tuple[Tensor, Tensor] | None = None
+        self._repeats = repeats
+        self._graph = self._record(1)
+        self._narrow: tuple[int, _Graph] | None = None
 
     @property
     def output(self) -> Float[Tensor, "prompt embed"]:
         """The block's output at the point, (prompt, d)."""
-        return self._y.detach()
+        return self._graph.y.detach()
 
     def adjoint(self, u: Vectors) -> Vectors:
         """Jᵀ u by backward passes."""
-        pulled = self._pull(self._y, self._x, u)
+        pulled = self._pull(u, _Graph.vjp)
         return pulled - u if self._residual else pulled
 
     def matmat(self, v: Vectors) -> Vectors:
         """J v, the derivative of the linear map u ↦ Jᵀ u."""
-        if self._transposed is None:
-            with torch.enable_grad():
-                u = torch.zeros_like(self._y, requires_grad=True)
-                (pulled,) = torch.autograd.grad(self._y, self._x, u, create_graph=True)
-            self._transposed = (pulled, u)
-        pulled, u = self._transposed
-        pushed = self._pull(pulled, u, v)
+        pushed = self._pull(v, _Graph.jvp)
         return pushed - v if self._residual else pushed
 
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
@@ -149,29 +144,72 @@ class BlockJacobian(Operator):
             unit = torch.zeros(rows, self.prompts, d, dtype=self.dtype, device=self.device)
             index = torch.arange(rows, device=self.device)
             unit[index, :, start + index] = 1
-            pulled = self._vjp(self._y, self._x, unit)
-            jacobian[:, start : start + rows] = pulled.transpose(0, 1)
+            jacobian[:, start : start + rows] = self._graph.vjp(unit).transpose(0, 1)
         if self._residual:
             jacobian.diagonal(dim1=1, dim2=2).sub_(1)
         self.products += d
         return jacobian
 
-    def _pull(self, output: Tensor, leaf: Tensor, vectors: Vectors) -> Vectors:
+    def _record(self, copies: int) -> _Graph:
+        with torch.enable_grad(), ConstantWeights():
+            x = self._point.repeat_interleave(copies, 0).requires_grad_(True)
+            y = self._function(x)
+        if not y.requires_grad:
+            raise MeasurementError(
+                "the block's output has no gradient with respect to its input (a kernel without "
+                "autograd, as quantized layers have; load the model with dequantized weights)"
+            )
+        return _Graph(x, y)
+
+    def _pull(self, vectors: Vectors, product: Callable[[_Graph, Tensor], Tensor]) -> Vectors:
         k = vectors.shape[-1]
         self.products += k
+        if self._repeats and 1 < k <= NARROW:
+            # A graph of as many copies of the token as there are vectors: no mapping, whose rules
+            # take as long as the products of a few vectors themselves.
+            if self._narrow is None or self._narrow[0] != k:
+                self._narrow = k, self._record(k)
+            rows = vectors.mT.reshape(1, -1, self.dimension)
+            pulled = product(self._narrow[1], rows)
+            return pulled.view(self.prompts, k, self.dimension).mT
         cotangents = vectors.permute(2, 0, 1).contiguous()
-        parts = [self._vjp(output, leaf, part) for part in cotangents.split(self._rows)]
+        parts = [product(self._graph, part) for part in cotangents.split(self._rows)]
         return torch.cat(parts).permute(1, 2, 0)
 
+
+class _Graph:
+    """What autograd recorded of y = f(x), x and y (row, d); products with its Jacobian.
+
+    Attributes:
+        y: the output, with its graph.
+    """
+
+    def __init__(self, x: Float[Tensor, "row embed"], y: Float[Tensor, "row embed"]) -> None:
+        self._x, self.y = x, y
+        self._transposed: tuple[Tensor, Tensor] | None = None
+
+    def vjp(self, u: Float[Tensor, "k row embed"]) -> Float[Tensor, "k row embed"]:
+        """∂(y·u)/∂x for each of k cotangents."""
+        return self._pull(self.y, self._x, u)
+
+    def jvp(self, v: Float[Tensor, "k row embed"]) -> Float[Tensor, "k row embed"]:
+        """The directional derivatives of y along each of k tangents, by a second backward pass."""
+        if self._transposed is None:
+            with torch.enable_grad(), ConstantWeights():
+                u = torch.zeros_like(self.y, requires_grad=True)
+                (pulled,) = torch.autograd.grad(self.y, self._x, u, create_graph=True)
+            self._transposed = (pulled, u)
+        return self._pull(*self._transposed, v)
+
     @staticmethod
-    def _vjp(
-        output: Float[Tensor, "prompt embed"],
-        leaf: Float[Tensor, "prompt embed"],
-        cotangents: Float[Tensor, "k prompt embed"],
-    ) -> Float[Tensor, "k prompt embed"]:
+    def _pull(
+        output: Tensor, leaf: Tensor, cotangents: Float[Tensor, "k row embed"]
+    ) -> Float[Tensor, "k row embed"]:
         def one(cotangent: Tensor) -> Tensor:
             return torch.autograd.grad(output, leaf, cotangent, retain_graph=True)[0]
 
+        if len(cotangents) == 1:
+            return one(cotangents[0])[None]
         return torch.vmap(one)(cotangents)
 
 
@@ -297,6 +335,7 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
             call.input[:, 0],
             residual=True,
             rows=rows_at_once(call.input.shape[-1], 1),
+            repeats=len(calls) == 1,  # arguments of one prompt serve any number of copies
         )
     except (UnsupportedAttention, RuntimeError, TypeError, ValueError, IndexError) as error:
         # A block with an attention of its own trips, in its own way, over a cache that gives back

@@ -5,8 +5,9 @@ import torch
 from architectures import FAMILIES, prompt, small_model
 from full_jacobian import full_jacobian
 
+from blockcoupling import linear_maps
 from blockcoupling.blocks import find_blocks, record_decode, record_full
-from blockcoupling.linearize import DenseOperator, between_tokens, same_token
+from blockcoupling.linearize import NARROW, DenseOperator, between_tokens, same_token
 
 # Models with float64 weights still take their softmax, and some their norms, in float32: two ways
 # through the same block then differ by a few of its roundings (6e-8).
@@ -73,6 +74,20 @@ def test_prompts_side_by_side_change_nothing(family: str) -> None:
             assert relative(pulled[p], alone.T @ vectors[p]) < EXACT
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_few_vectors_at_a_time(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of a few vectors (a row of a batch each) and of many agree with the matrix."""
+    monkeypatch.setattr(linear_maps, "SMALLEST", 0)  # as for the matrices of larger models
+    model, ids = small_model(family), prompt(6)
+    for call in record_decode(model, find_blocks(model, ids), ids):
+        operator = same_token([call])
+        (jacobian,) = operator.dense()
+        for k in (1, 3, 8, 3, NARROW + 1):
+            vectors = torch.randn(1, operator.dimension, k, dtype=torch.float64)
+            assert relative(operator.matmat(vectors)[0], jacobian @ vectors[0]) < EXACT
+            assert relative(operator.adjoint(vectors)[0], jacobian.T @ vectors[0]) < EXACT
+
+
 def test_context_is_held_apart_where_attention_goes_through_the_interface() -> None:
     """Which families take the fast path is a fact about speed worth noticing when it changes."""
     ids = prompt(6)
@@ -105,7 +120,7 @@ def test_earlier_token_from_a_later_one_is_refused() -> None:
 def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     # All of it in float64, for once: differences of rounded values would hide the derivative.
     softmax = torch.nn.functional.softmax
-    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim))
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, **_: softmax(x, dim))
     model, ids = small_model("gpt_neox"), prompt(7)
     calls = record_decode(model, find_blocks(model, ids), ids)
     call = calls[1]
