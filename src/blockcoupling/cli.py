@@ -306,8 +306,12 @@ def model(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None) -
     "source": "local", "path": "checkpoints/tiny/step20"}'`
     """
     from blockcoupling.models import model_record, write_record
+    from blockcoupling.suite import contradictions
 
-    write_record(model_record(_spec(spec)), out)
+    record = model_record(_spec(spec))
+    for contradiction in contradictions(record):
+        logging.getLogger(__name__).warning(contradiction)
+    write_record(record, out)
     _enter(entries, {"model": out}, _facets(facet))
 
 

@@ -102,6 +102,25 @@ def differences(facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     return found
 
 
+def contradictions(record: Mapping[str, Any]) -> list[str]:
+    """Where a model, looked up, is not what the facts in its section say it is.
+
+    Args:
+        record: a model's record (`models.model_record`); its own parameters, blocks and dimension
+            are held against `facts.config`.
+
+    Returns:
+        One sentence each; parameters are allowed what `differences` allows.
+    """
+    told = (record.get("facts") or {}).get("config") or {}
+    known = {name: told.get(name) for name in ("parameters", "blocks", "dimension")}
+    return [
+        f"facts.config of {record['name']} says {name} = {said}, and the model has {true}: "
+        "correct the fact, or look whether it is the model that was meant"
+        for name, (said, true) in differences({"table": known, "config": record}).items()
+    ]
+
+
 def _says_where(section: Any) -> bool:
     return isinstance(section, Mapping) and any(key in section for key in PLACES)
 

@@ -28,7 +28,7 @@ def test_version():
 
 
 def test_all_verbs_are_there():
-    steps = "train model prompts extract reduce score entry catalog correlate figure report"
+    steps = "train model prompts extract reduce score entry catalog correlate costs figure report"
     assert set(VERBS) == {*steps.split(), "check", "plan", "measure"}
 
 

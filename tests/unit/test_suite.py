@@ -9,7 +9,7 @@ import yaml
 
 from blockcoupling.config import load_config
 from blockcoupling.errors import UserError
-from blockcoupling.suite import differences, read_suite
+from blockcoupling.suite import contradictions, differences, read_suite
 
 ROOT = Path(__file__).parents[2]
 LISTED = read_suite(ROOT / "config" / "models.yaml").models
@@ -229,6 +229,14 @@ def test_differences_are_told_where_both_say_something():
 def test_rounded_parameters_are_no_difference(true, differs):
     facts = {"table": {"parameters": 7e9}, "config": {"parameters": true}}
     assert bool(differences(facts)) == differs
+
+
+def test_a_model_that_is_not_what_its_facts_say_is_told():
+    record = {"name": "m", "parameters": 1_004_000, "blocks": 3, "dimension": 32}
+    facts = {"parameters": 1_000_000, "blocks": 4, "dimension": 32, "position": "RoPE"}
+    (told,) = contradictions(record | {"facts": {"config": facts}})
+    assert "facts.config of m says blocks = 4, and the model has 3" in told
+    assert contradictions(record | {"facts": {}}) == []
 
 
 def test_blocks_and_dimensions_of_the_table_are_the_models_own():
