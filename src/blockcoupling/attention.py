@@ -11,6 +11,7 @@ what the model's own attention does is checked on every block it is used for (se
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,11 @@ class Context:
         return keys, values
 
 
-_current: list[Context] = []
+class _Current(threading.local):
+    context: Context | None = None
+
+
+_current = _Current()  # blocks may be recorded in several threads
 
 
 @contextmanager
@@ -124,7 +129,7 @@ def attend_to(context: Context, block: nn.Module) -> Iterator[None]:
         if hasattr(getattr(module, "config", None), "_attn_implementation")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
-    _current.append(context)
+    _current.context = context
     try:
         for config in configs.values():
             config._attn_implementation = NAME
@@ -132,7 +137,7 @@ def attend_to(context: Context, block: nn.Module) -> Iterator[None]:
     finally:
         for key, config in configs.items():
             config._attn_implementation = before[key]
-        _current.pop()
+        _current.context = None
 
 
 def one_token_attention(
@@ -157,7 +162,8 @@ def one_token_attention(
     Raises:
         UnsupportedAttention: for arguments that would change the result in ways not covered here.
     """
-    context = _current[-1]
+    context = _current.context
+    assert context is not None
     context.uses += 1
     if query.shape[2] != 1 or key.shape[2] != 1 or context.keys is None:
         raise UnsupportedAttention("not one token at a time with a cache")

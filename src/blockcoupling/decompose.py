@@ -1,6 +1,6 @@
 """All blocks of a few prompts: singular triples of every Jacobian, and every pair's A_ij.
 
-Two sweeps over the blocks, so that one block's Jacobian at a time is in memory: the first finds the
+Two sweeps over the blocks, so that few Jacobians at a time are in memory: the first finds the
 triples (U_i, S_i, V_i), the second applies every J_i to all V_j for A_ij = U_jᵀ J_i V_j with the
 full J_i. The second sweep's product J_i V_i is independent of the iteration that found V_i, and
 gives the residual that is reported.
@@ -8,21 +8,21 @@ gives the residual that is reported.
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.linearize import DenseOperator, Operator
+from blockcoupling.method import NORM_PROBES, SMALL_DIMENSION, Method, MethodChooser
+from blockcoupling.side_by_side import side_by_side
+from blockcoupling.spill import Spill
 from blockcoupling.svd import (
     NotConverged,
     SingularTriples,
-    default_block,
     full_svd,
     relative_residual,
     truncated_svd,
@@ -31,13 +31,9 @@ from blockcoupling.svd import (
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-
-Method = Literal["auto", "dense", "krylov"]
-
-# Below this width a whole Jacobian costs less than the first steps of an iteration.
-SMALL_DIMENSION = 256
-# Random probes for the part of ‖J‖_F that the found triples leave out (matrix-free path).
-NORM_PROBES = 16
+# Blocks beside each other, and the largest Jacobians (entries, all prompts) that may be so.
+MOST_WORKERS = 4
+LARGEST_BESIDE = 2**21
 
 
 @dataclass(frozen=True)
@@ -73,80 +69,28 @@ class Decomposition:
     products: list[int]
 
 
-@dataclass
-class MethodChooser:
-    """Picks dense or matrix-free for a block by what either has been measured to cost.
+@dataclass(frozen=True)
+class _Found:
+    """What the first sweep finds of one block."""
 
-    A dense Jacobian takes d products in large batches; the iteration takes fewer, in small batches,
-    plus K for every block of the second sweep. How many fewer is known from the blocks and prompts
-    before; for the first one, 27 K is assumed (what trained models of width 576 to 2048 took).
-
-    Attributes:
-        triples: products the iteration took per wanted triple, as last seen.
-        slowdown: time of a product in a small batch over one in a large batch, as measured.
-    """
-
-    triples: float = 27.0
-    slowdown: float | None = None
-
-    def choose(self, operator: Operator, blocks: int, k: int) -> str:
-        """Return "dense" or "krylov" for one block."""
-        d = operator.dimension
-        if d <= SMALL_DIMENSION:
-            return "dense"
-        iterated, at_once = self.triples * k, blocks * k + NORM_PROBES
-        if iterated + at_once >= d:
-            return "dense"
-        if self.slowdown is None:
-            self.slowdown = self._measure(operator)
-        return "krylov" if iterated * self.slowdown + at_once < d else "dense"
-
-    @staticmethod
-    def _measure(operator: Operator) -> float:
-        def seconds(columns: int) -> float:
-            u = torch.ones(
-                operator.prompts,
-                operator.dimension,
-                columns,
-                dtype=operator.dtype,
-                device=operator.device,
-            )
-            best = float("inf")
-            for _ in range(2):
-                start = time.perf_counter()
-                operator.adjoint(u)
-                if operator.device.type != "cpu":
-                    torch.accelerator.synchronize(operator.device)
-                best = min(best, time.perf_counter() - start)
-            return best / columns
-
-        return max(1.0, seconds(default_block(operator)) / seconds(128))
+    triples: SingularTriples
+    method: str
+    attention: str
+    products: int
+    norm: Float[Tensor, " prompt"] | None  # the matrix-free path has it from the second sweep
+    spectrum: Float[Tensor, "prompt embed"] | None
 
 
-class _Spill:
-    """Jacobians on disk between the sweeps: their number does not add to the memory in use."""
+@dataclass(frozen=True)
+class _Applied:
+    """What the second sweep finds of one block i: J_i on the singular vectors of every block j."""
 
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="blockcoupling-jacobians-")  # noqa: SIM115
-        self._places: dict[int, tuple[int, torch.Size, torch.dtype, torch.device]] = {}
-
-    def put(self, block: int, jacobian: Tensor) -> None:
-        place = self._file.seek(0, 2)
-        jacobian.cpu().numpy().tofile(self._file)
-        self._places[block] = (place, jacobian.shape, jacobian.dtype, jacobian.device)
-
-    def get(self, block: int) -> Tensor:
-        place, shape, dtype, device = self._places[block]
-        jacobian = torch.empty(shape, dtype=dtype)
-        self._file.seek(place)
-        self._file.readinto(jacobian.numpy().data)
-        return jacobian.to(device)
-
-    def __contains__(self, block: int) -> bool:
-        return block in self._places
-
-    def close(self) -> None:
-        self._file.close()
+    A: Float[Tensor, "prompt block_other k k_other"]
+    A_swapped: Float[Tensor, "prompt block_other k k_other"] | None
+    residual: Float[Tensor, " prompt"]
+    norm: Float[Tensor, " prompt"] | None
+    norm_error: Float[Tensor, " prompt"] | None
+    products: int
 
 
 def decompose(
@@ -160,20 +104,25 @@ def decompose(
     full: bool = False,
     seed: int = 0,
     chooser: MethodChooser | None = None,
+    workers: int | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Decomposition:
     """Decompose the Jacobians of all blocks for a batch of prompts.
 
     Args:
-        operators: block index (0 …) → operator for all prompts; called once or twice a block.
+        operators: block index (0 …) → operator for all prompts; called once or twice a block, and
+            from several threads at a time where `workers` allows it.
         blocks: L.
         k: triples to keep.
-        method: "dense", "krylov" or "auto", or one of the first two for every block.
+        method: "dense", "krylov" or "auto" (the first block decides for all), or one of the first
+            two for every block.
         tolerance: of the iteration, see `svd.truncated_svd`; the dense path uses it too.
         swapped: also keep V_jᵀ J_i U_j.
         full: keep all singular values (implies the dense path).
         seed: of the iteration's random start.
         chooser: what "auto" has learned so far, kept between calls.
+        workers: blocks beside each other; None: on a CPU up to four, where Jacobians are small or
+            need not exist.
         progress: called once for every block and sweep.
 
     Raises:
@@ -181,69 +130,152 @@ def decompose(
             triples did not reach the tolerance.
     """
     chooser = chooser or MethodChooser()
-    # A choice made elsewhere may turn out too dear here; only a request for "krylov" is final.
-    chosen_here = method != "krylov"
-    spill = _Spill()
-    triples: list[SingularTriples] = []
-    methods, attention, products, norms, spectra = [], [], [], [], []
+    spill = Spill()
     try:
-        for block in range(blocks):
-            operator = operators(block)
-            _refuse_trivial(operator, block)
-            how = method if isinstance(method, str) else method[block]
-            if full:
-                how = "dense"
-            elif method == "auto":
-                how = chooser.choose(operator, blocks, k)
-            operator.products = 0
-            if how == "krylov":
-                try:
-                    found = _krylov(operator, k, tolerance, seed, chosen_here, chooser)
-                except NotConverged as error:
-                    if not chosen_here:
-                        raise MeasurementError(f"block {block + 1}: {error}") from error
-                    how = "dense"
-                    operator.products = 0
-            if how == "dense":
-                jacobian = operator.dense()
-                found, spectrum = _dense(jacobian, k, tolerance, full, seed)
-                spectra.append(spectrum)
-                norms.append(jacobian.flatten(1).double().norm(dim=1).cpu())
-                spill.put(block, jacobian)
-                del jacobian
-            triples.append(found)
-            methods.append(how)
-            attention.append(operator.attention)
-            products.append(operator.products)
-            if how == "krylov":
-                norms.append(torch.zeros(operator.prompts, dtype=torch.float64))
-            del operator  # its graph holds the block's weights
+        first = _FirstSweep(operators, k, tolerance, full, seed, method == "krylov", spill)
+        operator = operators(0)
+        methods = _methods(method, full, operator, chooser, blocks, k)
+        found = [first.of(0, methods[0], operator)]
+        chooser.learn(found[0].triples.products / k, found[0].method)
+        methods = _methods(method, full, operator, chooser, blocks, k)
+        if workers is None:
+            workers = _workers(operator, methods)
+        del operator  # its graph holds the block's weights
+        progress()
+
+        def sweep(block: int) -> _Found:
+            return first.of(block, methods[block], operators(block))
+
+        for one in side_by_side(sweep, range(1, blocks), workers):
+            chooser.learn(one.triples.products / k, one.method)
+            found.append(one)
             progress()
 
-        U = torch.stack([t.U for t in triples], 1)
-        S = torch.stack([t.S for t in triples], 1)
-        V = torch.stack([t.V for t in triples], 1)
-        prompts, _, d, _ = U.shape
-        A = torch.empty(prompts, blocks, blocks, k, k, dtype=U.dtype)
-        A_swapped = torch.empty_like(A) if swapped else None
-        residual = torch.empty(prompts, blocks, dtype=U.dtype)
-        norm_error = torch.zeros(prompts, blocks, dtype=torch.float64)
-        for block in range(blocks):
-            dense = block in spill
-            operator = DenseOperator(spill.get(block)) if dense else operators(block)
-            residual[:, block] = _couple(operator, block, V, U, S, A).cpu()
-            if A_swapped is not None:
-                _couple(operator, block, U, V, S, A_swapped)
-            if not dense:
-                norms[block], norm_error[:, block] = _hutchpp(operator, triples[block], seed)
-                products[block] += operator.products
-            del operator
+        home = found[0].triples.U.device  # where blocks are on several devices, the first one's
+        U = torch.stack([f.triples.U.to(home) for f in found], 1)
+        S = torch.stack([f.triples.S.to(home) for f in found], 1)
+        V = torch.stack([f.triples.V.to(home) for f in found], 1)
+        second = _SecondSweep(operators, found, U, S, V, swapped, seed, spill)
+        applied = []
+        for each in side_by_side(second.of, range(blocks), workers):
+            applied.append(each)
             progress()
     finally:
         spill.close()
+    residual = torch.stack([a.residual for a in applied], 1)
+    _demand_small(residual, tolerance)
+    norms = [a.norm if f.norm is None else f.norm for f, a in zip(found, applied, strict=True)]
+    exact = torch.zeros(U.shape[0], dtype=torch.float64)
+    errors = [exact if a.norm_error is None else a.norm_error for a in applied]
+    return Decomposition(
+        S=S.cpu(),
+        U=U.cpu(),
+        V=V.cpu(),
+        A=torch.stack([a.A for a in applied], 1),
+        A_swapped=_stack([a.A_swapped for a in applied]),
+        S_full=_stack([f.spectrum for f in found]),
+        norm=torch.stack([n for n in norms if n is not None], 1),
+        norm_error=torch.stack(errors, 1),
+        residual=residual,
+        methods=[f.method for f in found],
+        attention=[f.attention for f in found],
+        products=[f.products + a.products for f, a in zip(found, applied, strict=True)],
+    )
+
+
+def _methods(
+    method: Method | Sequence[str],
+    full: bool,
+    operator: Operator,
+    chooser: MethodChooser,
+    blocks: int,
+    k: int,
+) -> list[str]:
+    """Dense or krylov, for every block."""
+    if full:
+        return ["dense"] * blocks
+    if method == "auto":
+        return [chooser.choose(operator, blocks, k)] * blocks
+    return [method] * blocks if isinstance(method, str) else list(method)
+
+
+def _workers(operator: Operator, methods: Sequence[str]) -> int:
+    """How many blocks to work on beside each other: large products use all threads by themselves.
+
+    Matrix-free, few vectors wait for memory and for Python; several blocks do so together.
+    """
+    entries = operator.prompts * operator.dimension**2
+    if operator.device.type != "cpu" or ("dense" in methods and entries > LARGEST_BESIDE):
+        return 1
+    return min(MOST_WORKERS, torch.get_num_threads())
+
+
+@dataclass(frozen=True)
+class _FirstSweep:
+    operators: Callable[[int], Operator]
+    k: int
+    tolerance: float
+    full: bool
+    seed: int
+    asked_for_krylov: bool
+    spill: Spill
+
+    def of(self, block: int, method: str, operator: Operator) -> _Found:
+        _refuse_trivial(operator, block)
+        operator.products = 0
+        if method == "krylov":
+            # Where the choice is ours, an iteration dearer than the whole matrix is given up.
+            limit = None if self.asked_for_krylov else operator.dimension
+            try:
+                triples = truncated_svd(
+                    operator, self.k, self.tolerance, max_products=limit, seed=self.seed
+                )
+            except NotConverged as error:
+                if self.asked_for_krylov:
+                    raise MeasurementError(f"block {block + 1}: {error}") from error
+                operator.products = 0
+            else:
+                attention, products = operator.attention, operator.products
+                return _Found(triples, "krylov", attention, products, None, None)
+        jacobian = operator.dense()
+        triples, spectrum = _dense(jacobian, self.k, self.tolerance, self.full, self.seed)
+        norm = jacobian.flatten(1).double().norm(dim=1).cpu()
+        self.spill.put(block, jacobian)
+        return _Found(triples, "dense", operator.attention, operator.products, norm, spectrum)
+
+
+@dataclass(frozen=True)
+class _SecondSweep:
+    operators: Callable[[int], Operator]
+    found: Sequence[_Found]
+    U: Float[Tensor, "prompt block embed k"]
+    S: Float[Tensor, "prompt block k"]
+    V: Float[Tensor, "prompt block embed k"]
+    swapped: bool
+    seed: int
+    spill: Spill
+
+    def of(self, block: int) -> _Applied:
+        dense = block in self.spill
+        operator = DenseOperator(self.spill.get(block)) if dense else self.operators(block)
+        right, left, s = (x.to(operator.device) for x in (self.V, self.U, self.S))
+        A, residual = _couple(operator, block, right, left, s)
+        swapped = _couple(operator, block, left, right, s)[0] if self.swapped else None
+        if dense:
+            return _Applied(A, swapped, residual, None, None, 0)
+        norm, error = _hutchpp(operator, self.found[block].triples, self.seed)
+        return _Applied(A, swapped, residual, norm, error, operator.products)
+
+
+def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.stack(present, 1) if present else None
+
+
+def _demand_small(residual: Float[Tensor, "prompt block"], tolerance: float) -> None:
     # The products of the two sweeps differ by rounding: allow the residual that much more.
-    limit = tolerance + 1e3 * torch.finfo(U.dtype).eps
-    for block in range(blocks):
+    limit = tolerance + 1e3 * torch.finfo(residual.dtype).eps
+    for block in range(residual.shape[1]):
         prompt = int(residual[:, block].argmax())
         worst = float(residual[prompt, block])
         if not worst <= limit:
@@ -252,35 +284,6 @@ def decompose(
                 f"than the {tolerance:.1e} asked for",
                 prompt,
             )
-    return Decomposition(
-        S=S.cpu(),
-        U=U.cpu(),
-        V=V.cpu(),
-        A=A,
-        A_swapped=A_swapped,
-        S_full=torch.stack([s for s in spectra if s is not None], 1) if full else None,
-        norm=torch.stack(norms, 1),
-        norm_error=norm_error,
-        residual=residual,
-        methods=methods,
-        attention=attention,
-        products=products,
-    )
-
-
-def _krylov(
-    operator: Operator,
-    k: int,
-    tolerance: float,
-    seed: int,
-    chosen_here: bool,
-    chooser: MethodChooser,
-) -> SingularTriples:
-    # Where the choice is ours, an iteration dearer than the whole matrix is given up for it.
-    limit = operator.dimension if chosen_here else None
-    found = truncated_svd(operator, k, tolerance, max_products=limit, seed=seed)
-    chooser.triples = max(0.5 * chooser.triples, found.products / k)
-    return found
 
 
 def _dense(
@@ -309,20 +312,21 @@ def _couple(
     right: Float[Tensor, "prompt block embed k"],
     left: Float[Tensor, "prompt block embed k"],
     s: Float[Tensor, "prompt block k"],
-    out: Float[Tensor, "prompt block block_other k k_other"],
-) -> Float[Tensor, " prompt"]:
-    """Fill out[:, block] with left_jᵀ J right_j for all j; return the residual at j = block."""
+) -> tuple[Float[Tensor, "prompt block_other k k_other"], Float[Tensor, " prompt"]]:
+    """left_jᵀ J right_j for all j, and the residual at j = block; on the CPU."""
     prompts, blocks, d, k = right.shape
     together = max(1, d // (4 * k))
-    residual = torch.zeros(prompts, dtype=right.dtype, device=right.device)
+    out = torch.empty(prompts, blocks, k, k, dtype=right.dtype)
+    residual = torch.zeros(prompts, dtype=right.dtype)
     for start in range(0, blocks, together):
         chosen = slice(start, min(start + together, blocks))
         columns = right[:, chosen].permute(0, 2, 1, 3).reshape(prompts, d, -1)
         pushed = operator.matmat(columns).reshape(prompts, d, -1, k).permute(0, 2, 1, 3)
-        out[:, block, chosen] = (left[:, chosen].mT @ pushed).to(out)
+        out[:, chosen] = (left[:, chosen].mT @ pushed).to(out)
         if start <= block < start + together:
-            residual = relative_residual(pushed[:, block - start], left[:, block], s[:, block])
-    return residual
+            own = relative_residual(pushed[:, block - start], left[:, block], s[:, block])
+            residual = own.cpu()
+    return out, residual
 
 
 def _hutchpp(

@@ -24,11 +24,12 @@ from blockcoupling.blocks import (
     record_decode,
     record_full,
 )
-from blockcoupling.decompose import AtPrompt, Decomposition, Method, decompose
+from blockcoupling.decompose import AtPrompt, Decomposition, decompose
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.final_norm import after_norm, find_final_norm
 from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
 from blockcoupling.memory import bytes_per_prompt, free_bytes, prompts_at_once
+from blockcoupling.method import Method
 from blockcoupling.schema import stamp
 from blockcoupling.states import gram, principal_components
 from blockcoupling.streaming import BlockWeights, StreamedModel, in_lockstep
@@ -228,6 +229,7 @@ class Instrument:
                     swapped=self.settings.swapped,
                     full=self.settings.full,
                     seed=self.settings.seed,
+                    workers=None if self.weights is None else 1,
                 )
             except AtPrompt as error:
                 name = points[error.prompt].prompt

@@ -13,6 +13,7 @@ are needed.
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_recording = threading.Lock()
 # Up to so many vectors at a time get a graph of their own, with one row for each.
 NARROW = 32
 
@@ -151,7 +153,8 @@ class BlockJacobian(Operator):
         return jacobian
 
     def _record(self, copies: int) -> _Graph:
-        with torch.enable_grad(), ConstantWeights():
+        # How a block attends is a setting of its model, which all blocks share.
+        with _recording, torch.enable_grad(), ConstantWeights():
             x = self._point.repeat_interleave(copies, 0).requires_grad_(True)
             y = self._function(x)
         if not y.requires_grad:

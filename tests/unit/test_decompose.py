@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import prompt, small_model
 from torch import Tensor
 
 from blockcoupling import decompose as module
-from blockcoupling.decompose import (
-    NORM_PROBES,
-    AtPrompt,
-    Decomposition,
-    MethodChooser,
-    decompose,
-)
+from blockcoupling import method as choosing
+from blockcoupling import spill
+from blockcoupling.blocks import differentiable, find_blocks, record_decode
+from blockcoupling.decompose import AtPrompt, Decomposition, decompose
 from blockcoupling.errors import MeasurementError
-from blockcoupling.linearize import DenseOperator, Operator
+from blockcoupling.linearize import DenseOperator, Operator, same_token
+from blockcoupling.method import NORM_PROBES, MethodChooser
 from blockcoupling.svd import NotConverged
 
 PROMPTS, BLOCKS, D, K = 2, 4, 200, 5
@@ -264,7 +263,7 @@ def test_what_choosing_took_is_not_counted(
         operator.adjoint(torch.ones(PROMPTS, D, 3, dtype=torch.float64))
         raise NotConverged(1.0, TOLERANCE, 3)
 
-    monkeypatch.setattr(module, "SMALL_DIMENSION", 8)
+    monkeypatch.setattr(choosing, "SMALL_DIMENSION", 8)
     if gives_up:
         monkeypatch.setattr(module, "truncated_svd", fail)
     chooser = MethodChooser(triples=0.5, slowdown=0.0)
@@ -291,7 +290,7 @@ def open_files() -> set[str] | None:
 def test_jacobians_between_the_sweeps_leave_nothing_behind(
     jacobians: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(spill.tempfile, "tempdir", str(tmp_path))
     before = open_files()
     if fails:
         with pytest.raises(MeasurementError):
@@ -369,7 +368,7 @@ def test_chooser_measures_what_products_cost() -> None:
 def test_auto_gives_the_same_numbers_whatever_it_picks(
     jacobians: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SMALL_DIMENSION", 8)
+    monkeypatch.setattr(choosing, "SMALL_DIMENSION", 8)
     found: dict[str, Decomposition] = {}
     for slowdown in (0.0, 1e9):
         # Half a product per triple: so cheap that only the price of a product counts.
@@ -378,3 +377,42 @@ def test_auto_gives_the_same_numbers_whatever_it_picks(
         found[run.methods[0]] = run
     assert set(found) == {"dense", "krylov"}
     assert_close(found["krylov"].A, found["dense"].A.numpy(), TOLERANCE / GAP)
+
+
+@pytest.mark.parametrize("method", ["dense", "krylov"])
+def test_blocks_beside_each_other_change_nothing(jacobians: Tensor, method: str) -> None:
+    one, three = (
+        decompose(operators(jacobians), BLOCKS, K, method=method, swapped=True, workers=workers)
+        for workers in (1, 3)
+    )
+    for name in ("S", "U", "V", "A", "A_swapped", "norm", "norm_error", "residual"):
+        # Another number of threads in a product may round its sums in another order.
+        assert_close(getattr(three, name), getattr(one, name).numpy(), 1e-13)
+    assert (one.products, one.methods) == (three.products, three.methods)
+
+
+def test_a_model_in_several_threads() -> None:
+    """Blocks of one model, recorded beside each other: they share what says how to attend."""
+    model, ids = small_model("llama"), prompt(9)
+    blocks = find_blocks(model, ids)
+    with differentiable(model):
+        calls = record_decode(model, blocks, ids)
+        one, four = (
+            decompose(
+                lambda block: same_token([calls[block]]),
+                len(blocks),
+                4,
+                method="krylov",
+                workers=workers,
+            )
+            for workers in (1, 4)
+        )
+    assert four.attention == ["one-token"] * len(blocks)
+    assert_close(four.A, one.A.numpy(), 1e-12)
+
+
+def test_a_fault_in_one_of_several_threads_is_told(jacobians: Tensor) -> None:
+    spoilt_block = jacobians.clone()
+    spoilt_block[2] = 0
+    with pytest.raises(AtPrompt, match="block 3: the residual Jacobian is exactly 0"):
+        decompose(operators(spoilt_block), BLOCKS, K, method="krylov", workers=3)

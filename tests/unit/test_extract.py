@@ -202,10 +202,10 @@ def test_a_choice_of_methods_holds_for_the_whole_job(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made by the clock, once: a rerun follows it, whatever the clock says then."""
-    from blockcoupling import decompose
-    from blockcoupling.decompose import MethodChooser
+    from blockcoupling import method
+    from blockcoupling.method import MethodChooser
 
-    monkeypatch.setattr(decompose, "SMALL_DIMENSION", 2)
+    monkeypatch.setattr(method, "SMALL_DIMENSION", 2)
     says = ["krylov", "dense"]
     monkeypatch.setattr(MethodChooser, "choose", lambda *args: says[0])
     settings = Settings(k=1, tolerance=0.3)  # reached before the iteration is given up
