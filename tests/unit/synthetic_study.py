@@ -207,5 +207,7 @@ def _measurements(
 
     store = study.root / "svd" / place / "svd.zarr"
     if facets["dataset"] == DATASETS[0] and facets["checkpoint"] in ("step0", "step600"):
-        example(prompts=1, blocks=3).assign_attrs(model_id=place, seed=0).to_zarr(store, **ZARR)
+        rounded = {"quantization": "nf4"} if facets["model"] == "neox-128" else {}
+        small = example(prompts=1, blocks=3).assign_attrs(model_id=place, seed=0, **rounded)
+        small.to_zarr(store, **ZARR)
         study.enter("svd", store / "zarr.json", **facets)

@@ -136,7 +136,7 @@ def test_provenance_names_versions_and_seeds(page):
     for said in ("torch version", "transformers version", "schema version"):
         assert said in text
     assert "200 resamples, seed 0" in text
-    assert ["neox-64", "neox-64/step600/heldout"] in page.rows  # what was measured, by its id
+    assert ["neox-64", "neox-64/step600/heldout", "none"] in page.rows  # what was measured, by its id
 
 
 def test_the_loading_snippet_runs_as_printed(file, pictured, tmp_path, monkeypatch):
@@ -151,6 +151,13 @@ def test_the_loading_snippet_runs_as_printed(file, pictured, tmp_path, monkeypat
     assert len(names["points"]) == 18
     assert set(names["coupling"]["model"]) == {"neox-128"}
     assert names["matrices"]["miscoupling_mean"].dims == ("variant", "K", "block", "block_other")
+
+
+def test_how_models_were_measured_is_told_where_it_differs(page):
+    (head,) = [n for n, row in enumerate(page.rows) if row[:2] == ["model", "model id"]]
+    assert page.rows[head] == ["model", "model id", "quantization"]
+    quantization = {row[0]: row[-1] for row in page.rows[head + 1 : head + 4]}
+    assert quantization == {"neox-64": "none", "neox-96": "none", "neox-128": "nf4"}
 
 
 def test_markup_in_names_is_text(pictured):
