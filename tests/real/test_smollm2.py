@@ -98,6 +98,36 @@ def test_float32_and_truncation_cost_nothing_that_counts(
         assert float(difference.max()) < 1e-4  # 1e-3 is promised, 1e-6 was seen
 
 
+def test_the_released_codes_last_block_has_passed_the_final_norm(
+    loaded: tuple[Any, Any], dense: xr.Dataset
+) -> None:
+    """Against Jacobians between the entries of `hidden_states`, as the released code takes them."""
+    model, tokenizer = loaded
+    ds = bc.measure(*loaded, [PROMPT], k=10, preset="released")
+    embedded = model.get_input_embeddings()(tokenizer(PROMPT, return_tensors="pt")["input_ids"])
+    states = model(
+        inputs_embeds=embedded.requires_grad_(True), output_hidden_states=True, use_cache=False
+    ).hidden_states
+    d = embedded.shape[-1]
+    for block in (15, 30):
+        cotangents = torch.eye(d).reshape(d, 1, 1, d)
+        pulled = torch.autograd.grad(
+            states[block][:, -1:],
+            states[block - 1],
+            cotangents,
+            retain_graph=True,
+            is_grads_batched=True,
+        )[0]
+        spectrum = torch.linalg.svdvals(pulled[:, 0, -1] - torch.eye(d)).numpy()
+        found = ds["S_full"].sel(block=block)[0, 0]
+        # Both in float32, whose rounding of sums over d = 576 is some 1e-6 s_1.
+        np.testing.assert_allclose(found, spectrum, rtol=0, atol=1e-5 * spectrum[0])
+    first = dense["S"].isel(prompt=0, pair=0, k=0)
+    np.testing.assert_allclose(ds["S_full"][0, 0, :-1, 0], first[:-1], rtol=1e-5)
+    assert float(ds["S_full"][0, 0, -1, 0]) == pytest.approx(1.32, abs=0.01)
+    assert float(first[-1]) == pytest.approx(5.89, abs=0.01)
+
+
 def test_new_weights_are_not_coupled(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     torch.manual_seed(0)
