@@ -1,15 +1,17 @@
-"""Products of a few vectors with a large constant matrix, and blocks that use them.
+"""Products of a few vectors with a large constant matrix, on all threads.
 
-BLAS libraries are made for square matrices. With a few dozen vectors or fewer, they spend most of
-their time rearranging the matrix: cutting it into panels and multiplying those as a batch takes
-half the time on a CPU (docs/benchmarks.md). A block's weights are constants here, so its linear
-layers can be replaced, while its graph is recorded, by a function that does so; it also has a
-batching rule of its own, by which mapped cotangents become rows of one product.
+BLAS libraries share out a product between threads by its rows: with a few dozen vectors or fewer,
+a second thread gains next to nothing. Cut into panels that are multiplied as a batch, the matrix is
+shared out instead, and two threads take half the time (docs/benchmarks.md). A block's weights are
+constants here, so its linear layers can be replaced, while its graph is recorded, by a function
+that does so; it also has a batching rule of its own, by which mapped cotangents become rows of one
+product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# Measured for float32 on x86-64 with 1 to 768 vectors and matrices from 768 × 768: 2 to 16 panels
-# differ little; smaller matrices fit into the caches and gain nothing.
+# Measured for float32 on x86-64 with 1 to 768 vectors and matrices from 768 × 768: on two threads,
+# 2 to 16 panels differ little; smaller matrices fit into the caches and gain nothing.
 PANELS = 4
 SMALLEST = 2**16
 
@@ -97,6 +99,15 @@ def _is_constant(weight: Tensor, x: Tensor) -> bool:
 
 
 _REPLACED: dict[Any, Callable[..., Tensor]] = {functional.linear: _linear, torch.addmm: _addmm}
+
+
+def shared_out(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which products with a block's weights are those of this module.
+
+    Where a thread works alone, or on an accelerator, the library's own are as good.
+    """
+    several = device.type == "cpu" and torch.get_num_threads() > 1
+    return ConstantWeights() if several else nullcontext()
 
 
 class ConstantWeights(TorchFunctionMode):

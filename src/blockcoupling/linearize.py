@@ -25,7 +25,7 @@ from torch import Tensor
 from blockcoupling.attention import Context, UnsupportedAttention, attend_to
 from blockcoupling.blocks import BlockCall
 from blockcoupling.errors import MeasurementError
-from blockcoupling.linear_maps import ConstantWeights
+from blockcoupling.linear_maps import shared_out
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -121,6 +121,7 @@ class BlockJacobian(Operator):
         self._repeats = repeats
         self._graph = self._record(1)
         self._narrow: tuple[int, _Graph] | None = None
+        self._last = 0
 
     @property
     def output(self) -> Float[Tensor, "prompt embed"]:
@@ -154,7 +155,7 @@ class BlockJacobian(Operator):
 
     def _record(self, copies: int) -> _Graph:
         # How a block attends is a setting of its model, which all blocks share.
-        with _recording, torch.enable_grad(), ConstantWeights():
+        with _recording, torch.enable_grad(), shared_out(self.device):
             x = self._point.repeat_interleave(copies, 0).requires_grad_(True)
             y = self._function(x)
         if not y.requires_grad:
@@ -167,17 +168,26 @@ class BlockJacobian(Operator):
     def _pull(self, vectors: Vectors, product: Callable[[_Graph, Tensor], Tensor]) -> Vectors:
         k = vectors.shape[-1]
         self.products += k
-        if self._repeats and 1 < k <= NARROW:
-            # A graph of as many copies of the token as there are vectors: no mapping, whose rules
-            # take as long as the products of a few vectors themselves.
-            if self._narrow is None or self._narrow[0] != k:
-                self._narrow = k, self._record(k)
-            rows = vectors.mT.reshape(1, -1, self.dimension)
-            pulled = product(self._narrow[1], rows)
-            return pulled.view(self.prompts, k, self.dimension).mT
+        if (graph := self._of_copies(k)) is not None:
+            rows = vectors.mT.contiguous().view(1, -1, self.dimension)
+            return product(graph, rows).view(self.prompts, k, self.dimension).mT
         cotangents = vectors.permute(2, 0, 1).contiguous()
         parts = [product(self._graph, part) for part in cotangents.split(self._rows)]
         return torch.cat(parts).permute(1, 2, 0)
+
+
+    def _of_copies(self, k: int) -> _Graph | None:
+        """A graph of as many copies of the token as there are vectors; None where there is none.
+
+        It needs no mapping over cotangents, whose rules take as long as the products of a few
+        vectors themselves. Recording it takes a few products, too: the second time of a k pays it.
+        """
+        again, self._last = k == self._last, k
+        if not (self._repeats and again and 1 < k <= NARROW):
+            return None
+        if self._narrow is None or self._narrow[0] != k:
+            self._narrow = k, self._record(k)
+        return self._narrow[1]
 
 
 class _Graph:
@@ -198,7 +208,7 @@ class _Graph:
     def jvp(self, v: Float[Tensor, "k row embed"]) -> Float[Tensor, "k row embed"]:
         """The directional derivatives of y along each of k tangents, by a second backward pass."""
         if self._transposed is None:
-            with torch.enable_grad(), ConstantWeights():
+            with torch.enable_grad():
                 u = torch.zeros_like(self.y, requires_grad=True)
                 (pulled,) = torch.autograd.grad(self.y, self._x, u, create_graph=True)
             self._transposed = (pulled, u)
