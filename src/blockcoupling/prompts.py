@@ -34,7 +34,8 @@ def load_prompts(spec: Mapping[str, Any]) -> list[Prompt]:
 
     Args:
         spec: `Study.dataset_spec(name)`: `source` (builtin, jsonl, hub) and that source's keys,
-            `prompts` (how many to sample; None for all) and `seed` (of the sample).
+            `prompts` (how many to sample; None for all), `seed` (of the sample) and `max_bytes`
+            (of a text; longer ones are left out before sampling).
 
     Returns:
         Prompts in the order of their source. An id is the row's own, or begins the SHA-256 of the
@@ -56,10 +57,16 @@ def load_prompts(spec: Mapping[str, Any]) -> list[Prompt]:
         case HubDataset():
             prompts, facts = _hub(section)
             name = section.id
+    limit = "" if section.max_bytes is None else f" of at most {section.max_bytes} bytes"
+    if section.max_bytes is not None:
+        prompts = [p for p in prompts if len(p.text.encode()) <= section.max_bytes]
+        facts |= {"max_bytes": section.max_bytes}
+        if not prompts:
+            raise UserError(f"{name} has no prompts{limit}; raise `max_bytes`")
     wanted = section.prompts
     if wanted is not None and wanted > len(prompts):
         raise UserError(
-            f"{name} has {len(prompts)} prompts, {wanted} are asked for; lower `prompts`"
+            f"{name} has {len(prompts)} prompts{limit}, {wanted} are asked for; lower `prompts`"
         )
     if wanted is not None and wanted < len(prompts):
         seed = section.seed or 0

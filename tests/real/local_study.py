@@ -35,7 +35,7 @@ def localized(study: dict[str, Any], model: Path, benchmarks: Path) -> dict[str,
 
 
 def _local_file(section: dict[str, Any], benchmarks: Path) -> dict[str, Any]:
-    kept = {key: section[key] for key in ("prompts", "seed") if key in section}
+    kept = {key: section[key] for key in ("prompts", "seed", "max_bytes") if key in section}
     return kept | _questions(section["template"], benchmarks)
 
 

@@ -115,6 +115,18 @@ def test_seeds_give_different_samples(tmp_path: Path) -> None:
     assert len(samples) == 10
 
 
+def test_prompts_that_are_too_long_are_left_out_before_sampling(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "text": "é" * n} for n in range(1, 11)]  # two bytes each
+    spec = {"path": str(write(tmp_path / "p.jsonl", rows)), "max_bytes": 8}
+    assert [p.id for p in load_prompts(spec)] == ["1", "2", "3", "4"]
+    assert len(load_prompts(spec | {"prompts": 4})) == 4
+    assert load_prompts(spec)[0].facts["max_bytes"] == 8
+    with pytest.raises(UserError, match="has 4 prompts of at most 8 bytes, 5 are asked for"):
+        load_prompts(spec | {"prompts": 5})
+    with pytest.raises(UserError, match="no prompts of at most 1 bytes; raise `max_bytes`"):
+        load_prompts(spec | {"max_bytes": 1})
+
+
 def test_facts_say_where_a_prompt_came_from(tmp_path: Path) -> None:
     row = {"question": "Why?", "choices": ["a", "b"], "answer": 1, "id": "q"}
     file = write(tmp_path / "truth.jsonl", [row, row | {"id": "r"}])

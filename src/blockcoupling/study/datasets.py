@@ -24,6 +24,8 @@ class DatasetSection(Section):
     """How many to sample; unset, all of them."""
     seed: NonNegativeInt | None = None
     """Seed of the sample; unset, the study's."""
+    max_bytes: PositiveInt | None = None
+    """Leave longer prompts out before sampling (for models whose tokens are bytes)."""
 
 
 class BuiltinDataset(DatasetSection):
