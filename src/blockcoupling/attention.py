@@ -40,7 +40,7 @@ class _ContextProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, constant: Tensor) -> Tensor:
-        return torch.bmm(x, constant)
+        return torch.bmm(x, constant.to(x.dtype))  # x of bfloat16, where products are so
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

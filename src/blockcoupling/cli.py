@@ -114,6 +114,14 @@ class Preset(StrEnum):
     released = "released"
 
 
+class Matmul(StrEnum):
+    """Precision of a block's matrix products."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bfloat16 = "bfloat16"
+
+
 class WhenSmaller(StrEnum):
     """What to do where K is larger than the dimension of a model."""
 
@@ -343,6 +351,9 @@ def extract(
     ] = "last",
     method: Annotated[Method, typer.Option(help="Of the SVD.")] = Method.auto,
     tolerance: Annotated[float, typer.Option(help="Largest residual of a singular triple.")] = 1e-4,
+    matmul: Annotated[
+        Matmul, typer.Option(help="Precision of the products; the error of a lower one is kept.")
+    ] = Matmul.float32,
     context: Annotated[
         Pass, typer.Option(help="One token's decode step, or the whole prompt's pass.")
     ] = Pass.auto,
@@ -386,6 +397,7 @@ def extract(
         tokens=wanted,
         method=method.value,
         tolerance=tolerance,
+        matmul=matmul.value,
         context=context.value,
         vectors=vectors,
         swapped=swapped,

@@ -28,6 +28,7 @@ from blockcoupling.decompose import AtPrompt, Decomposition, decompose
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.final_norm import after_norm, find_final_norm
 from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
+from blockcoupling.matmul import Matmul, full_float32
 from blockcoupling.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.method import Method
 from blockcoupling.schema import stamp
@@ -57,6 +58,8 @@ class Settings:
         context: "decode" (one token's decode step, cost independent of the prompt's length),
             "full" (the whole prompt's pass), or "auto": "full" only where a model cannot decode.
         final_norm: measure the last block after the model's final norm, as the released code does.
+        matmul: "float32", or "tf32" or "bfloat16" for a block's matrix products of lower
+            precision, on request only; their relative error is measured and kept.
         seed: of the iteration's random start.
     """
 
@@ -69,6 +72,7 @@ class Settings:
     full: bool = False
     context: Context = "auto"
     final_norm: bool = False
+    matmul: Matmul = "float32"
     seed: int = 0
 
 
@@ -159,6 +163,7 @@ class Instrument:
             for name, value, allowed in (
                 ("method", settings.method, get_args(Method)),
                 ("context", settings.context, get_args(Context)),
+                ("matmul", settings.matmul, get_args(Matmul)),
             )
             if value not in allowed
         ]
@@ -204,7 +209,7 @@ class Instrument:
         """
         blocks = self.blocks(prompts[0])
         k = self.settings.k or min(DEFAULT_K, blocks.dimension)
-        with differentiable(self.model):
+        with differentiable(self.model), full_float32():
             runs = [partial(self._record, blocks, prompt) for prompt in prompts]
             if self.weights is None:
                 recorded = [run() for run in runs]
@@ -217,7 +222,7 @@ class Instrument:
             def operators(block: int) -> Operator:
                 if self.weights is not None:
                     self.weights.hold(blocks.modules[block])
-                return _operator(points, block)
+                return _operator(points, block, self.settings.matmul)
 
             try:
                 found = decompose(
@@ -229,7 +234,8 @@ class Instrument:
                     swapped=self.settings.swapped,
                     full=self.settings.full,
                     seed=self.settings.seed,
-                    workers=None if self.weights is None else 1,
+                    # One block's weights are held at a time; TF32 is a setting of the process.
+                    workers=None if self.weights is None and self._plain else 1,
                 )
             except AtPrompt as error:
                 name = points[error.prompt].prompt
@@ -242,6 +248,10 @@ class Instrument:
             self._dataset(one, found, [points.index(point) for point in one.points])
             for one in recorded
         ]
+
+    @property
+    def _plain(self) -> bool:
+        return self.settings.matmul == "float32"
 
     def _method(self) -> Method | Sequence[str]:
         """What the user asked for, or, where the choice is ours, what was chosen before."""
@@ -325,6 +335,8 @@ class Instrument:
             variables["A_swapped"] = (variables["A"][0], of(found.A_swapped))
         if found.S_full is not None:
             variables["S_full"] = ((*block, "k_full"), of(found.S_full))
+        if found.matmul_error is not None:
+            variables["matmul_error"] = (block, of(found.matmul_error))
         if self.settings.vectors:
             variables["U"] = ((*block, "embed", "k"), of(found.U))
             variables["V"] = ((*block, "embed", "k"), of(found.V))
@@ -367,6 +379,7 @@ class Instrument:
             "attention": "eager",
             "method": self.settings.method,
             "tolerance": self.settings.tolerance,
+            "matmul": self.settings.matmul,
             "final_norm": self.settings.final_norm,
             "seed": self.settings.seed,
             "torch_version": version("torch"),
@@ -397,14 +410,14 @@ class _Recorded:
     explained: Float[np.ndarray, " component"]
 
 
-def _operator(points: Sequence[_Point], block: int) -> Operator:
+def _operator(points: Sequence[_Point], block: int, matmul: Matmul) -> Operator:
     """The Jacobians of one block at all points: decoded tokens together, the others one by one."""
     members: list[Operator] = []
     if decoded := [p.calls[block] for p in points if p.decoded]:
-        members.append(same_token(decoded))
+        members.append(same_token(decoded, matmul))
     for p in points:
         if not p.decoded:
-            member = between_tokens(p.calls[block], p.token_in, p.token_out)
+            member = between_tokens(p.calls[block], p.token_in, p.token_out, matmul)
             member.attention = "full-sequence"
             members.append(member)
     return members[0] if len(members) == 1 else StackedOperator(members)

@@ -26,6 +26,7 @@ from blockcoupling.attention import Context, UnsupportedAttention, attend_to
 from blockcoupling.blocks import BlockCall
 from blockcoupling.errors import MeasurementError
 from blockcoupling.linear_maps import shared_out
+from blockcoupling.matmul import Matmul, multiplying, recording
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -49,6 +50,8 @@ class Operator(ABC):
         dtype, device: of the vectors it takes and gives.
         products: matrix-vector products done so far, per prompt.
         attention: how the block attended: "one-token" (context held apart) or "eager".
+        matmul_error: ‖(J' − J) Ω‖_F / ‖J Ω‖_F for random Ω, where J' is J with products of lower
+            precision (see `lower`); None for those of the vectors' own.
     """
 
     prompts: int
@@ -57,6 +60,7 @@ class Operator(ABC):
     device: torch.device
     products: int = 0
     attention: str = "eager"
+    matmul_error: Float[Tensor, " prompt"] | None = None
 
     @abstractmethod
     def matmat(self, v: Vectors) -> Vectors:
@@ -119,6 +123,7 @@ class BlockJacobian(Operator):
         self._function, self._point, self._residual = function, point.detach(), residual
         self._rows = max(1, rows // self.prompts)
         self._repeats = repeats
+        self._matmul: Matmul = "float32"
         self._graph = self._record(1)
         self._narrow: tuple[int, _Graph] | None = None
         self._last = 0
@@ -153,9 +158,23 @@ class BlockJacobian(Operator):
         self.products += d
         return jacobian
 
+    def lower(self, matmul: Matmul) -> None:
+        """Do the block's matrix products in TF32 or bfloat16 from now on; measure what it costs."""
+        generator = torch.Generator().manual_seed(0)
+        # The same for every prompt: what else is in the batch changes no prompt's numbers.
+        probes = torch.randn(1, self.dimension, 4, generator=generator, dtype=torch.float64)
+        probes = probes.to(self.device, self.dtype).expand(self.prompts, -1, -1)
+        exact = self.adjoint(probes)
+        self._matmul, self._narrow = matmul, None
+        self._graph = self._record(1)
+        difference = (self.adjoint(probes) - exact).flatten(1).norm(dim=1)
+        self.matmul_error = difference / exact.flatten(1).norm(dim=1)
+
     def _record(self, copies: int) -> _Graph:
+        plain = self._matmul == "float32"
+        products = shared_out(self.device) if plain else recording(self._matmul, self.device)
         # How a block attends is a setting of its model, which all blocks share.
-        with _recording, torch.enable_grad(), shared_out(self.device):
+        with _recording, torch.enable_grad(), products:
             x = self._point.repeat_interleave(copies, 0).requires_grad_(True)
             y = self._function(x)
         if not y.requires_grad:
@@ -163,7 +182,7 @@ class BlockJacobian(Operator):
                 "the block's output has no gradient with respect to its input (a kernel without "
                 "autograd, as quantized layers have; load the model with dequantized weights)"
             )
-        return _Graph(x, y)
+        return _Graph(x, y.to(x.dtype), self._matmul)
 
     def _pull(self, vectors: Vectors, product: Callable[[_Graph, Tensor], Tensor]) -> Vectors:
         k = vectors.shape[-1]
@@ -174,7 +193,6 @@ class BlockJacobian(Operator):
         cotangents = vectors.permute(2, 0, 1).contiguous()
         parts = [product(self._graph, part) for part in cotangents.split(self._rows)]
         return torch.cat(parts).permute(1, 2, 0)
-
 
     def _of_copies(self, k: int) -> _Graph | None:
         """A graph of as many copies of the token as there are vectors; None where there is none.
@@ -197,8 +215,10 @@ class _Graph:
         y: the output, with its graph.
     """
 
-    def __init__(self, x: Float[Tensor, "row embed"], y: Float[Tensor, "row embed"]) -> None:
-        self._x, self.y = x, y
+    def __init__(
+        self, x: Float[Tensor, "row embed"], y: Float[Tensor, "row embed"], matmul: Matmul
+    ) -> None:
+        self._x, self.y, self._matmul = x, y, matmul
         self._transposed: tuple[Tensor, Tensor] | None = None
 
     def vjp(self, u: Float[Tensor, "k row embed"]) -> Float[Tensor, "k row embed"]:
@@ -208,22 +228,22 @@ class _Graph:
     def jvp(self, v: Float[Tensor, "k row embed"]) -> Float[Tensor, "k row embed"]:
         """The directional derivatives of y along each of k tangents, by a second backward pass."""
         if self._transposed is None:
-            with torch.enable_grad():
+            with torch.enable_grad(), multiplying(self._matmul):
                 u = torch.zeros_like(self.y, requires_grad=True)
                 (pulled,) = torch.autograd.grad(self.y, self._x, u, create_graph=True)
             self._transposed = (pulled, u)
         return self._pull(*self._transposed, v)
 
-    @staticmethod
     def _pull(
-        output: Tensor, leaf: Tensor, cotangents: Float[Tensor, "k row embed"]
+        self, output: Tensor, leaf: Tensor, cotangents: Float[Tensor, "k row embed"]
     ) -> Float[Tensor, "k row embed"]:
         def one(cotangent: Tensor) -> Tensor:
             return torch.autograd.grad(output, leaf, cotangent, retain_graph=True)[0]
 
-        if len(cotangents) == 1:
-            return one(cotangents[0])[None]
-        return torch.vmap(one)(cotangents)
+        with multiplying(self._matmul):
+            if len(cotangents) == 1:
+                return one(cotangents[0])[None]
+            return torch.vmap(one)(cotangents)
 
 
 class StackedOperator(Operator):
@@ -236,6 +256,8 @@ class StackedOperator(Operator):
         self.dimension, self.dtype, self.device = first.dimension, first.dtype, first.device
         names = sorted({m.attention for m in self._members})
         self.attention = "+".join(names)
+        errors = [m.matmul_error for m in self._members if m.matmul_error is not None]
+        self.matmul_error = torch.cat(errors) if errors else None
 
     def _each(self, act: Callable[[Operator, Tensor], Tensor], vectors: Vectors) -> Vectors:
         self.products += vectors.shape[-1]
@@ -271,7 +293,7 @@ def rows_at_once(dimension: int, tokens: int) -> int:
     return max(16, min(384, dimension // 2, 400_000_000 // (16 * dimension * tokens)))
 
 
-def same_token(calls: Sequence[BlockCall]) -> Operator:
+def same_token(calls: Sequence[BlockCall], matmul: Matmul = "float32") -> Operator:
     """The Jacobians of a block from each prompt's last token to itself, minus the identity.
 
     The block is called at exactly the arguments it was recorded with. Where its attention can be
@@ -280,21 +302,27 @@ def same_token(calls: Sequence[BlockCall]) -> Operator:
 
     Args:
         calls: one decode call of the same block per prompt (`blocks.record_decode`).
+        matmul: precision of the block's matrix products.
     """
     own = [_eager(call) for call in calls]
     fast = _one_token(calls)
-    if fast is not None and _agree(fast, calls, own):
-        return fast
-    return own[0] if len(own) == 1 else StackedOperator(own)
+    chosen = [fast] if fast is not None and _agree(fast, calls, own) else own
+    if matmul != "float32":
+        for operator in chosen:
+            operator.lower(matmul)
+    return chosen[0] if len(chosen) == 1 else StackedOperator(chosen)
 
 
-def between_tokens(call: BlockCall, token_in: int, token_out: int) -> BlockJacobian:
+def between_tokens(
+    call: BlockCall, token_in: int, token_out: int, matmul: Matmul = "float32"
+) -> BlockJacobian:
     """The Jacobian of a block from one token of a prompt to another (or to itself).
 
     Args:
         call: a call on the whole prompt (`blocks.record_full`).
         token_in: t1, the token whose state is varied.
         token_out: t2 ≥ t1, the token whose state is read.
+        matmul: precision of the block's matrix products.
 
     Raises:
         ValueError: if t1 > t2 (exactly zero in a causal model) or out of range.
@@ -308,12 +336,15 @@ def between_tokens(call: BlockCall, token_in: int, token_out: int) -> BlockJacob
         return call(torch.cat([before, x[:, None], after], dim=1))[:, token_out]
 
     d = call.input.shape[-1]
-    return BlockJacobian(
+    operator = BlockJacobian(
         function,
         call.input[:, token_in],
         residual=token_in == token_out,
         rows=rows_at_once(d, tokens),
     )
+    if matmul != "float32":
+        operator.lower(matmul)
+    return operator
 
 
 def _eager(call: BlockCall) -> BlockJacobian:

@@ -50,6 +50,12 @@ VARIABLES = {
     "products": Variable(
         _BLOCK, ("float32",), "products with J or Jᵀ that the block took", optional=True
     ),
+    "matmul_error": Variable(
+        _BLOCK,
+        ("float32",),
+        "relative error of products of lower precision than float32, where asked for",
+        optional=True,
+    ),
     "matrix_free": Variable(
         _BLOCK, ("float32",), "1: found by block Krylov, 0: from the dense J", optional=True
     ),

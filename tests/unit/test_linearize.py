@@ -8,6 +8,7 @@ from full_jacobian import full_jacobian
 from blockcoupling import linear_maps, linearize
 from blockcoupling.blocks import find_blocks, record_decode, record_full
 from blockcoupling.linearize import NARROW, DenseOperator, between_tokens, same_token
+from blockcoupling.matmul import Matmul
 
 # Models with float64 weights still take their softmax, and some their norms, in float32: two ways
 # through the same block then differ by a few of its roundings (6e-8).
@@ -142,3 +143,26 @@ def test_dense_operator_is_its_matrix() -> None:
     assert torch.equal(operator.matmat(vectors), matrix @ vectors)
     assert torch.equal(operator.adjoint(vectors), matrix.mT @ vectors)
     assert operator.dense() is matrix
+
+
+@pytest.mark.parametrize("matmul", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("context", [False, True])
+def test_products_of_lower_precision_know_their_error(matmul: Matmul, context: bool) -> None:
+    model, ids = small_model("llama", torch.float32), prompt(9)
+    blocks = find_blocks(model, ids)
+    calls = record_full(model, blocks, ids) if context else record_decode(model, blocks, ids)
+    for call in calls:
+        if context:
+            exact, lower = (between_tokens(call, 6, 8, m) for m in ("float32", matmul))
+        else:
+            exact, lower = (same_token([call], m) for m in ("float32", matmul))
+        assert exact.matmul_error is None
+        assert lower.matmul_error is not None
+        found = float(lower.matmul_error[0])
+        actual = relative(lower.dense(), exact.dense().double())
+        # Four random vectors tell ‖J' − J‖_F / ‖J‖_F to some ten per cent.
+        assert actual / 2 <= found <= 2 * actual + 1e-6  # and rounding
+        # bfloat16 has 8 bits, TF32 is float32 on a CPU.
+        assert (1e-4 < found < 0.1) if matmul == "bfloat16" else found < 1e-6
+        vectors = torch.randn(1, lower.dimension, 3)
+        assert relative(lower.matmat(vectors), lower.dense() @ vectors) < 0.1

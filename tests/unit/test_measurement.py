@@ -251,6 +251,23 @@ def test_another_precision_where_asked_for() -> None:
     assert next(model.parameters()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("method", ["dense", "krylov"])
+def test_products_of_lower_precision_are_told(method: str) -> None:
+    model = small_model("llama", torch.float32)
+    plain, lower = (
+        bc.measure(model, numbers, PROMPTS[:2], k=3, method=method, matmul=matmul)
+        for matmul in ("float32", "bfloat16")
+    )
+    assert "matmul_error" not in plain
+    assert lower.attrs["matmul"] == "bfloat16"
+    error = lower["matmul_error"]
+    assert error.dims == ("prompt", "pair", "block")
+    assert ((error > 1e-4) & (error < 0.1)).all()  # 8 bits, a few products in a row
+    # A singular value moves by ‖J' − J‖ at most, which a few per cent of ‖J‖_F may reach.
+    moved = abs(lower["S"] - plain["S"]).max("k")
+    assert (moved <= 2 * error * plain["jacobian_norm"]).all()
+
+
 def test_quantities_of_the_trajectory() -> None:
     model = small_model("llama", torch.float32)
     ds = bc.measure(model, numbers, PROMPTS[:1], k=2)

@@ -117,6 +117,7 @@ def extract_options(wildcards):
         method=options.method,
         context=options.context,
         tolerance=options.tolerance,
+        matmul=options.matmul,
         dtype=options.dtype,
         device=options.device,
         vectors=options.vectors,

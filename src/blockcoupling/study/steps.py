@@ -60,6 +60,8 @@ class Extract(Section):
     dtype: Literal["float32", "float64"] = "float32"
     method: Literal["auto", "dense", "krylov"] = "auto"
     tolerance: PositiveFloat = 1.0e-4
+    matmul: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Precision of the blocks' matrix products; a lower one's error is measured and kept."""
     context: Literal["auto", "decode", "full"] = "auto"
     """One token's decode step, or the whole prompt's pass where a model cannot decode."""
     full: bool = False
