@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.machine import synchronize
 from blockcoupling.blocks import differentiable, find_blocks, record_decode
 from blockcoupling.decompose import Decomposition, decompose
-from blockcoupling.linearize import same_token
+from blockcoupling.linearize import SameToken
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def measure(model: nn.Module, ids: list[Tensor], k: int, method: str, full: bool
         forward = time.perf_counter() - start
         start = time.perf_counter()
         found = decompose(
-            lambda block: same_token([c[block] for c in calls]),
+            SameToken(lambda block: [c[block] for c in calls]),
             len(blocks),
             k,
             method=method,  # type: ignore[arg-type]

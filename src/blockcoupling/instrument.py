@@ -27,7 +27,7 @@ from blockcoupling.blocks import (
 from blockcoupling.decompose import AtPrompt, Decomposition, decompose
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.final_norm import after_norm, find_final_norm
-from blockcoupling.linearize import Operator, StackedOperator, between_tokens, same_token
+from blockcoupling.linearize import Operator, SameToken, StackedOperator, between_tokens
 from blockcoupling.matmul import Matmul, full_float32
 from blockcoupling.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.method import Method
@@ -219,10 +219,20 @@ class Instrument:
             # Decoded tokens go through a block together, the others after them, one by one.
             points.sort(key=lambda point: not point.decoded)
 
+            decoded = [point for point in points if point.decoded]
+            same_token = SameToken(
+                lambda block: [point.calls[block] for point in decoded], self.settings.matmul
+            )
+
             def operators(block: int) -> Operator:
                 if self.weights is not None:
                     self.weights.hold(blocks.modules[block])
-                return _operator(points, block, self.settings.matmul)
+                members = [same_token(block)] if decoded else []
+                members += [
+                    _full_sequence(point, block, self.settings.matmul)
+                    for point in points[len(decoded) :]
+                ]
+                return members[0] if len(members) == 1 else StackedOperator(members)
 
             try:
                 found = decompose(
@@ -410,17 +420,11 @@ class _Recorded:
     explained: Float[np.ndarray, " component"]
 
 
-def _operator(points: Sequence[_Point], block: int, matmul: Matmul) -> Operator:
-    """The Jacobians of one block at all points: decoded tokens together, the others one by one."""
-    members: list[Operator] = []
-    if decoded := [p.calls[block] for p in points if p.decoded]:
-        members.append(same_token(decoded, matmul))
-    for p in points:
-        if not p.decoded:
-            member = between_tokens(p.calls[block], p.token_in, p.token_out, matmul)
-            member.attention = "full-sequence"
-            members.append(member)
-    return members[0] if len(members) == 1 else StackedOperator(members)
+def _full_sequence(point: _Point, block: int, matmul: Matmul) -> Operator:
+    call = point.calls[block]
+    operator = between_tokens(call, point.token_in, point.token_out, matmul)
+    operator.attention = "full-sequence"
+    return operator
 
 
 def _same_trajectory(point: _Point, states: Float[np.ndarray, "token state embed"]) -> None:

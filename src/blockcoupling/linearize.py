@@ -293,7 +293,33 @@ def rows_at_once(dimension: int, tokens: int) -> int:
     return max(16, min(384, dimension // 2, 400_000_000 // (16 * dimension * tokens)))
 
 
-def same_token(calls: Sequence[BlockCall], matmul: Matmul = "float32") -> Operator:
+class SameToken:
+    """Operators of a model's blocks, as `same_token` makes them.
+
+    How a block attends is found out the first time it is asked for, and holds from then on.
+
+    Args:
+        calls: block index → its decode calls, one per prompt.
+        matmul: precision of the blocks' matrix products.
+    """
+
+    def __init__(
+        self, calls: Callable[[int], Sequence[BlockCall]], matmul: Matmul = "float32"
+    ) -> None:
+        self._calls, self._matmul = calls, matmul
+        self._attention: dict[int, str] = {}
+
+    def __call__(self, block: int) -> Operator:
+        """The operator of one block (0 …), its graph recorded anew."""
+        attention = self._attention.get(block)
+        operator = same_token(self._calls(block), self._matmul, attention)
+        self._attention[block] = operator.attention
+        return operator
+
+
+def same_token(
+    calls: Sequence[BlockCall], matmul: Matmul = "float32", attention: str | None = None
+) -> Operator:
     """The Jacobians of a block from each prompt's last token to itself, minus the identity.
 
     The block is called at exactly the arguments it was recorded with. Where its attention can be
@@ -303,10 +329,14 @@ def same_token(calls: Sequence[BlockCall], matmul: Matmul = "float32") -> Operat
     Args:
         calls: one decode call of the same block per prompt (`blocks.record_decode`).
         matmul: precision of the block's matrix products.
+        attention: where it is known already, from an operator of these calls.
     """
-    own = [_eager(call) for call in calls]
-    fast = _one_token(calls)
-    chosen = [fast] if fast is not None and _agree(fast, calls, own) else own
+    fast = None if attention == "eager" else _one_token(calls)
+    if fast is not None and attention == "one-token":
+        chosen = [fast]
+    else:
+        own = [_eager(call) for call in calls]
+        chosen = [fast] if fast is not None and _agree(fast, calls, own) else own
     if matmul != "float32":
         for operator in chosen:
             operator.lower(matmul)
@@ -330,7 +360,8 @@ def between_tokens(
     tokens = call.input.shape[1]
     if not 0 <= token_in <= token_out < tokens:
         raise ValueError(f"tokens {token_in} → {token_out} of a prompt of {tokens}: need t1 ≤ t2")
-    before, after = call.input[:, :token_in], call.input[:, token_in + 1 :]
+    point = _point(call)
+    before, after = point[:, :token_in], point[:, token_in + 1 :]
 
     def function(x: Tensor) -> Tensor:
         return call(torch.cat([before, x[:, None], after], dim=1))[:, token_out]
@@ -338,7 +369,7 @@ def between_tokens(
     d = call.input.shape[-1]
     operator = BlockJacobian(
         function,
-        call.input[:, token_in],
+        point[:, token_in],
         residual=token_in == token_out,
         rows=rows_at_once(d, tokens),
     )
@@ -347,12 +378,17 @@ def between_tokens(
     return operator
 
 
+def _point(call: BlockCall) -> Float[Tensor, "prompt token embed"]:
+    """Where a block is linearized, on the block's own device (of several, with a `device_map`)."""
+    return call.input.to(call.output.device)
+
+
 def _eager(call: BlockCall) -> BlockJacobian:
     cache = call.cache()
     context = 0 if cache is None else cache.get_seq_length()
     return BlockJacobian(
         lambda x: call(x[:, None])[:, 0],
-        call.input[:, 0],
+        _point(call)[:, 0],
         residual=True,
         rows=rows_at_once(call.input.shape[-1], 1 + context),
     )
@@ -376,7 +412,7 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
     try:
         operator = BlockJacobian(
             function,
-            call.input[:, 0],
+            _point(call)[:, 0],
             residual=True,
             rows=rows_at_once(call.input.shape[-1], 1),
             repeats=len(calls) == 1,  # arguments of one prompt serve any number of copies

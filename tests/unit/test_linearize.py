@@ -7,7 +7,13 @@ from full_jacobian import full_jacobian
 
 from blockcoupling import linear_maps, linearize
 from blockcoupling.blocks import find_blocks, record_decode, record_full
-from blockcoupling.linearize import NARROW, DenseOperator, between_tokens, same_token
+from blockcoupling.linearize import (
+    NARROW,
+    DenseOperator,
+    SameToken,
+    between_tokens,
+    same_token,
+)
 from blockcoupling.matmul import Matmul
 
 # Models with float64 weights still take their softmax, and some their norms, in float32: two ways
@@ -166,3 +172,18 @@ def test_products_of_lower_precision_know_their_error(matmul: Matmul, context: b
         assert (1e-4 < found < 0.1) if matmul == "bfloat16" else found < 1e-6
         vectors = torch.randn(1, lower.dimension, 3)
         assert relative(lower.matmat(vectors), lower.dense() @ vectors) < 0.1
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_how_a_block_attends_is_found_out_once(
+    agrees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(linearize, "_agree", lambda *args: asked.append(agrees) or agrees)
+    model, ids = small_model("llama"), prompt(6)
+    calls = record_decode(model, find_blocks(model, ids), ids)
+    operators = SameToken(lambda block: [calls[block]])
+    first, second = operators(1), operators(1)
+    assert asked == [agrees]
+    assert first.attention == second.attention == ("one-token" if agrees else "eager")
+    assert torch.equal(first.dense(), second.dense())
