@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from architectures import VOCABULARY, WIDE, prompt, small_model
+from architectures import FAMILIES, VOCABULARY, WIDE, prompt, small_model
 from full_jacobian import full_jacobian
 from sklearn.decomposition import PCA
 from tiny_model import save_tiny_model
@@ -75,7 +75,7 @@ def definition(j: np.ndarray, k: int, variant: str) -> np.ndarray:
         (torch.float32, "krylov", 1e-3),
     ],
 )
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_coupling_is_its_definition(
     family: str, dtype: torch.dtype, method: str, tolerance: float
 ) -> None:
