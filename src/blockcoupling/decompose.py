@@ -125,8 +125,7 @@ def decompose(
         full: keep all singular values (implies the dense path).
         seed: of the iteration's random start.
         chooser: what "auto" has learned so far, kept between calls.
-        workers: blocks beside each other; None: on a CPU up to four, where Jacobians are small or
-            need not exist.
+        workers: blocks beside each other; None: on a CPU up to four, where Jacobians are small.
         progress: called once for every block and sweep.
 
     Raises:
@@ -137,20 +136,27 @@ def decompose(
     spill = Spill()
     try:
         first = _FirstSweep(operators, k, tolerance, full, seed, method == "krylov", spill)
-        operator = operators(0)
-        methods = _methods(method, full, operator, chooser, blocks, k)
-        found = [first.of(0, methods[0], operator)]
-        chooser.learn(found[0].triples.products / k, found[0].method)
-        methods = _methods(method, full, operator, chooser, blocks, k)
-        if workers is None:
-            workers = _workers(operator, methods)
-        del operator  # its graph holds the block's weights
-        progress()
+        begun = {0: operators(0)}
+        workers = workers or _workers(begun[0])
+        chosen = [method] * blocks if isinstance(method, str) else list(method)
+        if full:
+            chosen = ["dense"] * blocks
 
         def sweep(block: int) -> _Found:
-            return first.of(block, methods[block], operators(block))
+            operator = begun.pop(block) if block in begun else operators(block)
+            return first.of(block, chosen[block], operator)
 
-        for one in side_by_side(sweep, range(1, blocks), workers):
+        found: list[_Found] = []
+        if chosen[0] == "auto":
+            operator = begun[0]
+            chosen[0] = chooser.choose(operator, blocks, k)
+            # Among the others or alone, a block gets the same number of threads: the same bits.
+            found = list(side_by_side(sweep, [0], workers))
+            chooser.learn(found[0].triples.products / k, found[0].method)
+            chosen[1:] = [chooser.choose(operator, blocks, k)] * (blocks - 1)
+            del operator  # its graph holds the block's weights
+            progress()
+        for one in side_by_side(sweep, range(len(found), blocks), workers):
             chooser.learn(one.triples.products / k, one.method)
             found.append(one)
             progress()
@@ -189,29 +195,13 @@ def decompose(
     )
 
 
-def _methods(
-    method: Method | Sequence[str],
-    full: bool,
-    operator: Operator,
-    chooser: MethodChooser,
-    blocks: int,
-    k: int,
-) -> list[str]:
-    """Dense or krylov, for every block."""
-    if full:
-        return ["dense"] * blocks
-    if method == "auto":
-        return [chooser.choose(operator, blocks, k)] * blocks
-    return [method] * blocks if isinstance(method, str) else list(method)
-
-
-def _workers(operator: Operator, methods: Sequence[str]) -> int:
+def _workers(operator: Operator) -> int:
     """How many blocks to work on beside each other: large products use all threads by themselves.
 
-    Matrix-free, few vectors wait for memory and for Python; several blocks do so together.
+    Not a matter of the method, so that a choice that is followed again gives the same bits.
     """
-    entries = operator.prompts * operator.dimension**2
-    if operator.device.type != "cpu" or ("dense" in methods and entries > LARGEST_BESIDE):
+    small = operator.prompts * operator.dimension**2 <= LARGEST_BESIDE
+    if operator.device.type != "cpu" or not small:
         return 1
     return min(MOST_WORKERS, torch.get_num_threads())
 
