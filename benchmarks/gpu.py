@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from benchmarks.machine import measure_floor
-from benchmarks.ours import PeakMemory, measure
+from benchmarks.ours import measure
+from benchmarks.peak import PeakMemory
 from benchmarks.shapes import Shape, prompts, random_llama
 
 

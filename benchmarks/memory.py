@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.ours import PeakMemory, measure
+from benchmarks.ours import measure
+from benchmarks.peak import PeakMemory
 from benchmarks.shapes import LARGE, SMALL, TINY, prompts, random_llama
 
 

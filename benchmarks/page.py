@@ -122,6 +122,8 @@ from one run on one machine; the ratios carry over to others, the seconds do not
   tokens, full SVD. Where it says "(2 blocks)", two blocks were timed and scaled to all of them.
 - **dense**: whole Jacobians from one-token decode steps, then the truncated SVD.
 - **krylov**: matrix-free block Golub–Kahan, to a residual of 1e-4 s_1.
+- Blocks whose Jacobians are small (d ≤ 1448 for one prompt) are worked on beside each other, with
+  a share of the threads each; larger ones one after the other, with all of them.
 - The **floor** of a row is its number of matrix-vector products at the rate measured for the
   block's own matrices with d vectors:
 
