@@ -136,7 +136,7 @@ def test_provenance_names_versions_and_seeds(page):
     for said in ("torch version", "transformers version", "schema version"):
         assert said in text
     assert "200 resamples, seed 0" in text
-    assert ["neox-64", "neox-64/step600/heldout", "none"] in page.rows  # what was measured, by its id
+    assert ["neox-64", "neox-64/step600/heldout", "none"] in page.rows  # measured, by its id
 
 
 def test_the_loading_snippet_runs_as_printed(file, pictured, tmp_path, monkeypatch):
