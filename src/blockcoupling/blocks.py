@@ -84,6 +84,18 @@ class BlockCall:
             kwargs[self.place] = hidden
         return _hidden_state(self.block(*args, **kwargs), like=hidden)
 
+    def into(
+        self, hidden: Float[Tensor, "prompt token embed"], cache: Cache
+    ) -> Float[Tensor, "prompt token embed"]:
+        """Call the block with this very cache, which it writes its keys and values into."""
+        call = self.with_cache(cache)
+        args, kwargs = list(call.args), dict(call.kwargs)
+        if isinstance(call.place, int):
+            args[call.place] = hidden
+        else:
+            kwargs[call.place] = hidden
+        return _hidden_state(call.block(*args, **kwargs), like=hidden)
+
     def cache(self) -> Cache | None:
         """The key-value cache among the arguments, if there is one."""
         return next((v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Cache)), None)

@@ -54,6 +54,8 @@ KINDS: Mapping[str, Kind] = {
     "singular_values": Kind("singular values per block and index", "blockcoupling reduce"),
     "inverse_depth_fit": Kind("1/s against depth: fit and R²", "blockcoupling reduce"),
     "miscoupling": Kind("block by block matrices over prompts", "blockcoupling reduce"),
+    "token_products": Kind("A of every two compared tokens", "blockcoupling tokenwise"),
+    "tokenwise": Kind("mis-coupling between tokens", "blockcoupling tokenwise"),
     "score": Kind("what a checkpoint scores", "blockcoupling score"),
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
     "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),

@@ -422,6 +422,69 @@ def extract(
 
 
 @app.command(rich_help_panel=STEPS)
+def tokenwise(
+    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
+    parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
+    out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
+    table: Annotated[Path, typer.Option(help="The table of mis-coupling to write, *.parquet.")],
+    tokens: Annotated[
+        str, typer.Option(help='`last`, `all`, or JSON: [0, 5], {{"every": 4}}.')
+    ] = "all",
+    blocks: Annotated[
+        str,
+        typer.Option(help="Pairs, JSON: [[1, 4], [0.5, -1]]; fractions are of the depth."),
+    ] = "[[0.5, 0.5], [0.5, 0.75]]",
+    k: Annotated[int, typer.Option(min=1, help="Singular triples.")] = 10,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
+    ] = None,
+    variant: Annotated[
+        list[Variant] | None, typer.Option(help="Which mis-couplings; repeat. Default: all.")
+    ] = None,
+    tabulated: Annotated[
+        list[int] | None, typer.Option(help="Which K in the table; repeat. Default: k.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest residual of a singular triple.")] = 1e-4,
+    dtype: Annotated[Precision, typer.Option(help="Of weights and products.")] = Precision.float32,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Of the random start of the iteration.")] = 0,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Compare the Jacobians of a prompt's tokens: with themselves, fixed input, fixed output.
+
+    Says first what it will cost, which grows with the cube of the number of tokens. Killed and run
+    again, it goes on after the last finished prompt.
+
+    Example:  `blockcoupling tokenwise --model tiny.json --prompts prompts.jsonl --parts parts
+    --out tokens.zarr --table tokens.parquet --count 1 --facet model=tiny --facet checkpoint=main
+    --facet dataset=mine`
+    """
+    from blockcoupling.reduce.coupling import VARIANTS
+    from blockcoupling.tokenwise import TokenSettings
+    from blockcoupling.tokenwise_store import tabulate
+    from blockcoupling.tokenwise_store import tokenwise as run
+
+    facets = _facets(facet)
+    if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
+        raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
+    variants = [each.value for each in variant] if variant else list(VARIANTS)
+    wanted: Any = tokens if tokens in ("last", "all") else _json(tokens, "--tokens")
+    settings = TokenSettings(
+        tokens=wanted,
+        blocks=_json(blocks, "--blocks"),
+        k=k,
+        swapped="swapped" in variants,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    run(model, prompts, parts, out, settings, count=count, dtype=dtype.value, device=device)
+    tabulate(out, table, tabulated or [k], variants, facets)
+    _enter(entries, {"token_products": out, "tokenwise": table}, facets)
+
+
+@app.command(rich_help_panel=STEPS)
 def reduce(
     svd: Annotated[Path, typer.Option(help="A store, from `blockcoupling extract`.")],
     out: Annotated[Path, typer.Option(help="Directory for the tables.")],

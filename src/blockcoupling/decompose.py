@@ -237,7 +237,7 @@ class _FirstSweep:
                 attention, products = operator.attention, operator.products
                 return _Found(triples, "krylov", attention, products, None, None, off)
         jacobian = operator.dense()
-        triples, spectrum = _dense(jacobian, self.k, self.tolerance, self.full, self.seed)
+        triples, spectrum = dense_triples(jacobian, self.k, self.tolerance, self.full, self.seed)
         norm = jacobian.flatten(1).double().norm(dim=1).cpu()
         self.spill.put(block, jacobian)
         attention, products = operator.attention, operator.products
@@ -292,9 +292,18 @@ def _demand_small(
             )
 
 
-def _dense(
+def dense_triples(
     jacobian: Float[Tensor, "prompt embed embed"], k: int, tolerance: float, full: bool, seed: int
 ) -> tuple[SingularTriples, Tensor | None]:
+    """The top-k triples of Jacobians that are there as matrices, and all singular values if asked.
+
+    Args:
+        jacobian: (prompt, d, d).
+        k: how many.
+        tolerance: residual of the iteration, where the width makes one worthwhile.
+        full: also return all singular values, (prompt, d), on the CPU.
+        seed: of the iteration's random start.
+    """
     d = jacobian.shape[-1]
     if full:
         whole = full_svd(jacobian, d)

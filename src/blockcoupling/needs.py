@@ -13,6 +13,7 @@ from blockcoupling.local import checkpoint_facts, count_parameters
 from blockcoupling.memory import BYTES, bytes_per_prompt, prompts_at_once
 from blockcoupling.study import Study
 from blockcoupling.study.models import INIT, LocalModel, TrainedModel
+from blockcoupling.token_cost import cost
 
 UNKNOWN_SIZE = 1_000_000_000
 """Parameters of a model that does not say how many it has."""
@@ -148,6 +149,30 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
         loading=(LOADED + STORED) * held,
     )
     return replace(needs, disk_mb=_mb(2 * BYTES * stored * pairs * prompts))
+
+
+def tokenwise_needs(study: Study, model: str) -> Needs:
+    """Comparing tokens: the weights, the Jacobians to one token, and triples of all of them."""
+    assert study.tokenwise is not None
+    options, size = study.tokenwise, parameters(study, model)
+    dimension, blocks = _shape(study, model)
+    tokens = _pairs(options.tokens)
+    used = min(blocks, len({block for pair in options.blocks for block in pair}))
+    price = cost(
+        size // blocks, dimension, tokens, len(options.blocks), used, min(options.k, dimension)
+    )
+    precision = 2 if study.extract.dtype == "float64" else 1
+    triples = 2 * price.jacobians * dimension * options.k
+    measured = precision * LOADED * (size + 3 * tokens * dimension**2 + triples) + 3 * price.store
+    needs = _on_device(
+        study,
+        size,
+        measured,
+        precision * price.flops * options.prompts,
+        reading=STORED * size / READ,
+        loading=(LOADED + STORED) * size,
+    )
+    return replace(needs, disk_mb=_mb(2 * price.store * options.prompts))
 
 
 def score_needs(study: Study, model: str) -> Needs:

@@ -8,7 +8,7 @@ from blockcoupling.needs import Needs
 from blockcoupling.study import Study
 from blockcoupling.study.models import TrainedModel
 
-STEPS = ("train", "model", "extract", "reduce", "score")
+STEPS = ("train", "model", "extract", "reduce", "tokenwise", "score")
 
 
 def plan_of(study: Study) -> dict[str, Any]:
@@ -79,6 +79,11 @@ def _jobs(study: Study, step: str, model: str) -> Iterator[Needs]:
     if step == "train":
         if isinstance(study.models[model], TrainedModel):
             yield needs.train_needs(study, model)
+        return
+    if step == "tokenwise":
+        for name, _, _ in study.token_jobs():
+            if name == model:
+                yield needs.tokenwise_needs(study, model)
         return
     for checkpoint in study.checkpoints(model):
         match step:

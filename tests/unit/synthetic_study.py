@@ -4,6 +4,7 @@ Coupling emerges with training, is stronger between near blocks, and goes with t
 here is measured; the numbers only have to look like measurements and be known to the tests.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import xarray as xr
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.correlate import write_statistics
 from blockcoupling.example import example
+from blockcoupling.tokenwise_store import PLACES
 
 STEPS = (0, 4, 16, 64, 256, 600)
 MODELS = {
@@ -211,3 +213,25 @@ def _measurements(
         small = example(prompts=1, blocks=3).assign_attrs(model_id=place, seed=0, **rounded)
         small.to_zarr(store, **ZARR)
         study.enter("svd", store / "zarr.json", **facets)
+        rows = _tokenwise(str(small["prompt"].values[0]), blocks, progress, random)
+        study.table(rows, "tokenwise", folder / "tokenwise.parquet", **facets)
+
+
+def _tokenwise(prompt: str, blocks: int, progress: float, random: np.random.Generator) -> list:
+    """Every two of four tokens compared, in two pairs of blocks."""
+    places = [(a, b) for b in range(4) for a in range(b + 1)]
+    rows = []
+    for block, other in ((1, 1), (1, blocks)):
+        for (a, b), (c, d) in itertools.product(places, places):
+            kinds = {"self": a == b and c == d, "input_fixed": a == c, "output_fixed": b == d}
+            near = abs(a - c) + abs(b - d) + (block != other)
+            for kind in (name for name, belongs in kinds.items() if belongs):
+                m = 0.0 if near == 0 else 1 - progress * 0.5 / near + random.normal(0, 0.01)
+                at = (block, other, a, b, c, d)
+                rows += [
+                    {"prompt": prompt, "comparison": kind, **dict(zip(PLACES, at, strict=True))}
+                    | {"variant": variant, "k": k, "miscoupling": SIZES[variant] * m}
+                    for variant in VARIANTS
+                    for k in (5, 10)
+                ]
+    return rows

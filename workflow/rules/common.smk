@@ -130,6 +130,25 @@ def extract_options(wildcards):
     )
 
 
+def tokenwise_options():
+    options = study.tokenwise
+    if options is None:
+        return ""
+    tokens = options.tokens
+    return flags(
+        tokens=tokens if isinstance(tokens, str) else as_json(tokens),
+        blocks=as_json(options.blocks),
+        k=options.k,
+        count=options.prompts,
+        variant=study.reduce.variants,
+        tabulated=[k for k in study.reduce.k if k < options.k] + [options.k],
+        tolerance=study.extract.tolerance,
+        dtype=study.extract.dtype,
+        device=study.extract.device,
+        seed=study.seed,
+    )
+
+
 def correlate_options():
     options = study.correlate
     return flags(
@@ -179,6 +198,11 @@ def measured_entries():
         entries += of_measurements(
             f"<entries>/{{model}}/{{checkpoint}}/{{dataset}}/{kind}.yml"
         )
+    for kind in ["token_products", "tokenwise"]:
+        entries += [
+            f"<entries>/{model}/{checkpoint}/{dataset}/{kind}.yml"
+            for model, checkpoint, dataset in study.token_jobs()
+        ]
     return entries
 
 

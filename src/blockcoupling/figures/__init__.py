@@ -26,6 +26,7 @@ class Description(NamedTuple):
     module: str
     title: str
     caption: str
+    function: str = "from_catalog"
 
 
 FIGURES: Mapping[str, Description] = {
@@ -76,6 +77,28 @@ FIGURES: Mapping[str, Description] = {
         "Singular values sₖ of the residual Jacobians by block, untrained above trained, mean over "
         "prompts and datasets (bands: one standard error).",
     ),
+    "token_coupling_self": Description(
+        "token_coupling",
+        "Self-coupling of tokens",
+        "Mis-coupling of the Jacobian of token t with respect to itself in one block, with that of "
+        "token t′ in another (or the same), for the first prompt of the largest model. The title "
+        "says which blocks. Untrained above trained, one colour scale.",
+        "of_self",
+    ),
+    "token_coupling_input_fixed": Description(
+        "token_coupling",
+        "Context coupling, input token fixed",
+        "Mis-coupling of the Jacobians from one token t₁, the first that was compared, to later "
+        "tokens t₂ and t₂′. Untrained above trained, one colour scale.",
+        "of_fixed_input",
+    ),
+    "token_coupling_output_fixed": Description(
+        "token_coupling",
+        "Context coupling, output token fixed",
+        "Mis-coupling of the Jacobians from earlier tokens t₁ and t₁′ to one token t₂, the last "
+        "that was compared. Untrained above trained, one colour scale.",
+        "of_fixed_output",
+    ),
 }
 
 _FORMATS: Mapping[str, dict[str, Any]] = {
@@ -109,7 +132,7 @@ def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
         raise UserError(f"unknown figure {name!r}; figures: {', '.join(FIGURES)}")
     module = import_module(f"blockcoupling.figures.{FIGURES[name].module}")
     try:
-        figure: Figure = module.from_catalog(catalog, **options)
+        figure: Figure = getattr(module, FIGURES[name].function)(catalog, **options)
     except NothingToShow as reason:
         figure = statement(str(reason))
     settle(figure)

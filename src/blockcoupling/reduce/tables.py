@@ -86,7 +86,7 @@ def reduce_store(
         Progress(prompts, "reducing") as progress,
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
-        append = {name: files.enter_context(_table(path)) for name, path in paths.items()}
+        append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
         for start in range(0, prompts, _BATCH):
             some = ds.isel(prompt=slice(start, start + _BATCH))
             tables, m = _reduce(some, k, variants)
@@ -248,7 +248,7 @@ def _frame(table: xr.Dataset, identity: Mapping[str, str]) -> pd.DataFrame:
 
 
 @contextmanager
-def _table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+def parquet_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that appends rows to a Parquet file, which appears when all are there."""
     import pyarrow as pa
     import pyarrow.parquet as pq

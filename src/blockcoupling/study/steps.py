@@ -106,6 +106,43 @@ class Reduce(Section):
     variants: list[Variant] = Field(default=list(VARIANTS), min_length=1)
 
 
+def _positions(value: Any) -> Any:
+    value = _tokens(value)
+    if isinstance(value, list) and any(isinstance(each, list) for each in value):
+        raise ValueError("should be positions of tokens, not pairs: all of them are paired")
+    return value
+
+
+def _block_pairs(value: Any) -> Any:
+    def is_block(each: Any) -> bool:
+        whole = isinstance(each, int) and not isinstance(each, bool) and each != 0
+        return whole or (isinstance(each, float) and 0 < each < 1)
+
+    match value:
+        case [_, *_] if all(
+            isinstance(pair, list) and len(pair) == 2 and all(map(is_block, pair)) for pair in value
+        ):
+            return value
+    raise ValueError(
+        "should be a list of pairs of blocks, such as [[1, 4], [0.5, 0.75]]: numbers from 1, "
+        "negative ones from the end, or fractions of the depth"
+    )
+
+
+class Tokenwise(Section):
+    """Which Jacobians are compared between tokens; the cost grows with the cube of their number."""
+
+    tokens: Annotated[Any, PlainValidator(_positions)] = Field(default={"every": 4})
+    blocks: Annotated[Any, PlainValidator(_block_pairs)] = Field(default=[[0.5, 0.5], [0.5, 0.75]])
+    prompts: PositiveInt = 1
+    """How many of each dataset, from the first."""
+    k: PositiveInt = 10
+    datasets: list[Name] = Field(default=[])
+    """Unset: all."""
+    checkpoints: Literal["ends", "all"] = "ends"
+    """The untrained and the last of each model, or all."""
+
+
 class HarnessTask(Section):
     """A task of lm-evaluation-harness: its own, or multiple choice over a local JSONL file."""
 

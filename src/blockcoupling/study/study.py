@@ -8,9 +8,17 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from blockcoupling.presets import PRESETS
 from blockcoupling.study.datasets import BuiltinDataset, Dataset
-from blockcoupling.study.models import Model, TrainedModel
+from blockcoupling.study.models import INIT, Model, TrainedModel
 from blockcoupling.study.section import Name, Section, UserPath, did_you_mean
-from blockcoupling.study.steps import DEFAULT_K, Correlate, Extract, Figures, Reduce, Score
+from blockcoupling.study.steps import (
+    DEFAULT_K,
+    Correlate,
+    Extract,
+    Figures,
+    Reduce,
+    Score,
+    Tokenwise,
+)
 
 DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)
 HEADLINE_K = 10
@@ -39,6 +47,7 @@ class Study(Section):
     )
     extract: Extract = Extract()
     reduce: Reduce = Reduce()
+    tokenwise: Tokenwise | None = None
     score: Score = Score()
     correlate: Correlate = Correlate()
     figures: Figures = Figures()
@@ -86,6 +95,18 @@ class Study(Section):
             for checkpoint in self.checkpoints(model):
                 for dataset in self.datasets:
                     yield model, checkpoint, dataset
+
+    def token_jobs(self) -> Iterator[tuple[str, str, str]]:
+        """Every (model, checkpoint, dataset) whose tokens are compared; none where not asked."""
+        if self.tokenwise is None:
+            return
+        chosen = self.tokenwise.datasets or list(self.datasets)
+        for model, checkpoint, dataset in self.jobs():
+            names = self.checkpoints(model)
+            untrained = names[0] if names[0] in (INIT, "step0") else names[-1]
+            ends = checkpoint in (untrained, names[-1])
+            if dataset in chosen and (ends or self.tokenwise.checkpoints == "all"):
+                yield model, checkpoint, dataset
 
     def streams(self, model: str, checkpoint: str) -> bool:
         """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
@@ -151,6 +172,11 @@ class Study(Section):
             found.append(
                 f"reduce.k: {self.reduce.k[-1]} is larger than extract.k = {self.extract.k}"
             )
+        for name in self.tokenwise.datasets if self.tokenwise else []:
+            if name not in self.datasets:
+                found.append(
+                    f"tokenwise.datasets: no such dataset{did_you_mean(name, self.datasets)}"
+                )
         if self.correlate.k not in self.reduce.k:
             found.append(f"correlate.k: {self.correlate.k} is not in reduce.k = {self.reduce.k}")
         if self.correlate.variant not in self.reduce.variants:
