@@ -59,6 +59,9 @@ KINDS: Mapping[str, Kind] = {
     "score": Kind("what a checkpoint scores", "blockcoupling score"),
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
     "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),
+    "correlation_by_k": Kind(
+        "coupling held against the score, for every K and variant", "blockcoupling correlate"
+    ),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

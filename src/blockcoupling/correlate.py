@@ -490,7 +490,7 @@ def write_statistics(
 
     Args:
         catalog: has entries of the kinds model, coupling, trajectory, spectra and score.
-        out: the correlation table; the other two tables are written beside it.
+        out: the correlation table; the others are written beside it.
         k: how many singular vectors the coupling is of.
         variant: which mis-coupling.
         checkpoints: as in :func:`correlate`.
@@ -504,8 +504,9 @@ def write_statistics(
 
     Returns:
         The files by kind: `correlation` (:func:`correlate`), `predictors`
-        (:func:`blockcoupling.points.points` with one more column per score, `score.metric`) and
-        `variance` (:func:`blockcoupling.variance.components`, of the final checkpoints).
+        (:func:`blockcoupling.points.points` with one more column per score, `score.metric`),
+        `variance` (:func:`blockcoupling.variance.components`, of the final checkpoints) and
+        `correlation_by_k` (:func:`correlation_by_k`).
 
     Raises:
         UserError: the catalog lacks what is asked for.
@@ -534,17 +535,79 @@ def write_statistics(
         one_column_each(scores), left_on=CHECKPOINT, right_index=True, how="left"
     )
 
+    by_k = correlation_by_k(
+        catalog, scores, score, metric, checkpoints=checkpoints, resamples=resamples, seed=seed
+    )
+    tables = {
+        "correlation": correlation.assign(k=k, variant=variant),
+        "predictors": predictors.assign(k=k, variant=variant),
+        "variance": spread.assign(k=k, variant=variant),
+        "correlation_by_k": by_k,
+    }
     target = Path(out)
-    files = {"correlation": target}
-    files |= {name: target.with_name(f"{name}.parquet") for name in ("predictors", "variance")}
-    for name, content in (
-        ("correlation", correlation),
-        ("predictors", predictors),
-        ("variance", spread),
-    ):
+    files = {name: target.with_name(f"{name}.parquet") for name in tables} | {"correlation": target}
+    for name, content in tables.items():
         with replacing(files[name]) as fresh:
-            content.assign(k=k, variant=variant).to_parquet(fresh, index=False)
+            content.to_parquet(fresh, index=False)
     return files
+
+
+def correlation_by_k(
+    catalog: Catalog,
+    scores: pd.DataFrame,
+    score: str | None,
+    metric: str | None,
+    *,
+    checkpoints: Literal["all", "final"] = "all",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Hold coupling against one score, for every K and variant that were tabulated.
+
+    Args:
+        catalog: has the measurements of a study.
+        scores: as :func:`read_scores` returns them.
+        score: name of the score, unset: the first.
+        metric: of that score, likewise.
+        checkpoints: which points, as in :func:`subsets`.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        variant, k, score, metric, subset, and what :func:`relate` returns.
+
+    """
+    for column, wanted in (("score", score), ("metric", metric)):
+        if len(scores):
+            scores = scores[scores[column] == (wanted or scores[column].iloc[0])]
+    facts, rows = checkpoint_facts(catalog), []
+    kept = catalog.search(kind="coupling").frame(columns=["variant", "k"]).drop_duplicates()
+    for variant, k in kept.sort_values(["variant", "k"]).itertuples(index=False, name=None):
+        table = points(prompt_values(catalog, k=int(k), variant=str(variant)), facts)
+        table = table.merge(scores[[*CHECKPOINT, "score", "metric", "value"]], on=CHECKPOINT)
+        if table.empty:
+            break
+        subset = next(subsets(table, checkpoints=checkpoints))
+        part = table[subset.chosen]
+        rows.append(
+            {
+                "variant": variant,
+                "k": int(k),
+                "score": part["score"].iloc[0],
+                "metric": part["metric"].iloc[0],
+                "subset": subset.name,
+                **relate(
+                    part["coupling"],
+                    part["value"],
+                    part["model"],
+                    resamples=resamples,
+                    seed=seed,
+                ),
+            }
+        )
+    columns = ["variant", "k", "score", "metric", "subset", "n", "models", "slope", "intercept"]
+    columns += ["r2", "r2_low", "r2_high", "pearson", "pearson_p", "spearman", "spearman_p", "note"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _is_named(table: pd.DataFrame, score: str | None, metric: str | None) -> pd.Series:

@@ -45,6 +45,7 @@ def test_every_kind_of_entry_is_listed():
     [
         ("predictors", "## Points: `predictors.parquet`"),
         ("correlation", "## Each predictor against each score: `correlation.parquet`"),
+        ("correlation_by_k", "## Every K and variant: `correlation_by_k.parquet`"),
         ("variance", "## Where the spread comes from: `variance.parquet`"),
     ],
 )

@@ -170,7 +170,7 @@ TABLES = [
     "singular_values",
     "inverse_depth_fit",
 ]
-STATISTICS = ["correlation", "predictors", "variance"]
+STATISTICS = ["correlation", "predictors", "correlation_by_k", "variance"]
 
 
 def of_checkpoints(pattern):
