@@ -46,6 +46,7 @@ def catalog(places: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
         "heldout": False,
         "harness": {"winogrande": questions},
     }
+    study["tokenwise"] |= {"tokens": "last", "datasets": ["winogrande"]}
     study["extract"]["k"] = 10
     study["reduce"]["k"] = [1, 10]
     study["correlate"]["bootstrap"] = 20
