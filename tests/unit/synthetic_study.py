@@ -211,10 +211,23 @@ def _measurements(
     if facets["dataset"] == DATASETS[0] and facets["checkpoint"] in ("step0", "step600"):
         rounded = {"quantization": "nf4"} if facets["model"] == "neox-128" else {}
         small = example(prompts=1, blocks=3).assign_attrs(model_id=place, seed=0, **rounded)
+        small = _more(small, random)
         small.to_zarr(store, **ZARR)
         study.enter("svd", store / "zarr.json", **facets)
         rows = _tokenwise(str(small["prompt"].values[0]), blocks, progress, random)
         study.table(rows, "tokenwise", folder / "tokenwise.parquet", **facets)
+
+
+def _more(ds: xr.Dataset, random: np.random.Generator) -> xr.Dataset:
+    """Principal components and all singular values, which not every store has."""
+    tokens, states, blocks = ds.sizes["token"], ds.sizes["state"], ds.sizes["block"]
+    walks = random.normal(1, 1, (1, tokens, states, 2)).cumsum(axis=2)
+    spectra = np.arange(1.0, 65) ** -np.linspace(0.5, 1, blocks)[:, None]
+    return ds.assign(
+        pca=(("prompt", "token", "state", "component"), walks.astype(np.float32)),
+        pca_explained=(("prompt", "component"), np.array([[0.6, 0.2]], np.float32)),
+        S_full=(("prompt", "pair", "block", "k_full"), spectra[None, None].astype(np.float32)),
+    ).assign_coords(component=[1, 2], k_full=np.arange(1, 65))
 
 
 def _tokenwise(prompt: str, blocks: int, progress: float, random: np.random.Generator) -> list:

@@ -282,3 +282,51 @@ def test_ticks_of_a_count_are_few_and_start_at_one(number):
     assert ticks[-1] <= number
     assert len(ticks) <= 7
     assert ticks == sorted(set(ticks))
+
+
+def test_a_figure_of_fixed_tokens_shows_one_of_them(analysed):
+    table = analysed.search(kind="tokenwise", model="neox-128", checkpoint="step600").frame()
+    figure = draw("token_coupling_output_fixed", analysed, k=5)
+    shown = table[
+        (table["comparison"] == "output_fixed")
+        & (table["token_out"] == 3)
+        & (table["variant"] == "frobenius")
+        & (table["k"] == 5)
+        & (table["block"] == 1)
+        & (table["block_other"] == 1)
+    ].sort_values(["token_in", "token_in_other"])
+    drawn = panels(figure)[2].images[0].get_array()
+    np.testing.assert_allclose(
+        np.ma.getdata(drawn).ravel(), shown["miscoupling"], rtol=0, atol=1e-12
+    )
+
+
+def test_products_are_drawn_relative_to_the_top_singular_value(analysed):
+    found = analysed.search(kind="svd", model="neox-128", checkpoint="step600")
+    ds = found[next(iter(found))].read().isel(prompt=0, pair=-1)
+    own = panels(draw("block_products", analysed))[1].images[0].get_array()
+    k = ds.sizes["k"]
+    tile = np.ma.getdata(own)[:k, k : 2 * k]  # block 1 against block 2
+    wanted = abs(ds["A"].values[0, 1]) / float(ds["S"][0, 0])
+    np.testing.assert_allclose(tile, wanted, rtol=1e-6)
+
+
+def test_without_full_spectra_the_figure_says_how_to_get_them(tmp_path):
+    from blockcoupling.figures.full_spectra import _read
+
+    measured = write_study(tmp_path, {"one": {"blocks": 3, "dimension": 8, "parameters": 9}}, (0,))
+    assert _read(measured, "one", "step0") is not None
+    assert _read(measured, "one", "step7") is None
+
+
+def test_inverse_singular_values_are_fitted_by_least_squares(analysed):
+    figure = draw("inverse_singular_values", analysed)
+    for axes in panels(figure):
+        marks = [line for line in axes.lines if line.get_linestyle() == "None"]
+        fits = [line for line in axes.lines if line.get_linestyle() == "-"]
+        for mark, fit in zip(marks, fits, strict=True):
+            x, y = mark.get_data()
+            residual = np.asarray(y) - np.asarray(fit.get_ydata())
+            # Least squares: what is left over has no mean and no slope.
+            assert abs(residual.sum()) < 1e-9
+            assert abs((residual * np.asarray(x)).sum()) < 1e-8

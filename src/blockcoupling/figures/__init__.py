@@ -77,6 +77,63 @@ FIGURES: Mapping[str, Description] = {
         "Singular values sₖ of the residual Jacobians by block, untrained above trained, mean over "
         "prompts and datasets (bands: one standard error).",
     ),
+    "correlation_by_k": Description(
+        "correlation_by_k",
+        "Correlation with the score, by K",
+        "R² of coupling with the score for every number of singular vectors and every variant of "
+        "mis-coupling, with 95 % bootstrap intervals resampling whole models.",
+    ),
+    "hyperparameters": Description(
+        "hyperparameters",
+        "Score against coupling and hyperparameters",
+        "The score of every checkpoint against its coupling and against each fact that differs "
+        "between them. Dashed: least squares; n, R² with its interval, and p above each panel.",
+    ),
+    "by_dataset": Description(
+        "by_dataset",
+        "Coupling and regularity by dataset",
+        "Final checkpoints: mean over the prompts of each dataset, and their standard deviation, "
+        "at the last token.",
+    ),
+    "regularity": Description(
+        "regularity",
+        "Regularity of trajectories",
+        "Line-shape score (1 for a straight line), expodistance (0 for exponential growth) and "
+        "equidistance (0 for equal steps) of the last token's trajectory, untrained and trained. "
+        "Boxes: quartiles over the prompts of all datasets; whiskers: 5 and 95 %.",
+    ),
+    "trajectories": Description(
+        "trajectories",
+        "Trajectories on principal components",
+        "Hidden states of all tokens of a model's first prompt, from the input of the first block "
+        "(dot) to the output of the last, on two components fitted to the outputs of the last "
+        "block; their shares of the variance in the corner. Thick, ending in a star: last token.",
+    ),
+    "block_products": Description(
+        "products",
+        "Products of blocks and singular vectors",
+        "|U_jᵀ J_i V_j| over the largest singular value of J_i, for some blocks of the largest "
+        "model, one prompt, last token. Where blocks are coupled, tiles off the diagonal have a "
+        "diagonal of their own.",
+    ),
+    "inverse_singular_values": Description(
+        "inverse_singular_values",
+        "1/s against depth",
+        "Inverse singular values by block with least-squares lines, as Residual Alignment found "
+        "them in ResNets; range of their R² in the corner. Untrained above trained.",
+    ),
+    "effective_ranks": Description(
+        "effective_ranks",
+        "Effective ranks by depth",
+        "Frobenius norm of the Jacobians, and the participation ratio and entropy rank of the "
+        "singular values kept. Bands: one standard error over prompts.",
+    ),
+    "full_spectra": Description(
+        "full_spectra",
+        "Full spectra",
+        "All singular values of each block's Jacobian, by index, for a model's first prompt. "
+        "Untrained above trained; colour: depth.",
+    ),
     "token_coupling_self": Description(
         "token_coupling",
         "Self-coupling of tokens",

@@ -1,0 +1,86 @@
+"""The products A_ij = U_jᵀ J_i V_j themselves: coupled blocks have a visible diagonal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+
+from blockcoupling.figures.checkpoints import read_ends
+from blockcoupling.figures.data import settings
+from blockcoupling.figures.style import panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from blockcoupling.catalog import Catalog
+
+_MOST_BLOCKS = 6
+_SCALE = "magma"
+
+
+class Products(NamedTuple):
+    """|A_ij| over s_1 of J_i, (block, block_other, k, k_other), for some blocks of one prompt."""
+
+    blocks: list[int]
+    prompt: str
+    values: NDArray[np.float64]
+
+
+def from_catalog(catalog: Catalog, *, k: int | None = None, variant: str | None = None) -> Figure:
+    """Draw the figure from the entries of the kind svd: the largest model, its first prompt."""
+    most = settings(catalog, k, variant).k
+    shown = read_ends(
+        catalog,
+        lambda model, checkpoint: _read(catalog, model, checkpoint, most),
+        "No extraction store is in this catalog.",
+        most=1,
+    )
+    return draw([(f"{s.model}, {s.checkpoint}", s.content) for s in shown])
+
+
+def _read(catalog: Catalog, model: str, checkpoint: str, k: int) -> Products | None:
+    found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
+    if not len(found):
+        return None
+    ds = found[next(iter(found))].read().isel(prompt=0)
+    last = int(np.argmax(ds["token_out"].values))
+    some = np.unique(np.linspace(0, ds.sizes["block"] - 1, _MOST_BLOCKS).round().astype(int))
+    few = {"k": slice(k), "k_other": slice(k)}
+    a = ds["A"].isel(pair=last, block=some, block_other=some, **few).values.astype(np.float64)
+    top = ds["S"].isel(pair=last, block=some, k=0).values.astype(np.float64)
+    blocks = [int(block) for block in ds["block"].values[some]]
+    return Products(blocks, str(ds["prompt"].item()), abs(a) / top[:, None, None, None])
+
+
+@styled
+def draw(products: list[tuple[str, Products]]) -> Figure:
+    """Draw one panel for each checkpoint, a tile for every pair of blocks, one colour scale.
+
+    Args:
+        products: title, and what to draw.
+
+    """
+    figure, axes = panels(1, len(products), size=(3.6, 3.7))
+    image: Any = None
+    for own, (title, one) in zip(axes.flat, products, strict=True):
+        n, k = len(one.blocks), one.values.shape[-1]
+        whole = one.values.transpose(0, 2, 1, 3).reshape(n * k, n * k)
+        image = own.imshow(whole, cmap=mpl.colormaps[_SCALE], vmin=0, vmax=1)
+        for edge in range(1, n):
+            own.axhline(edge * k - 0.5, color="white", lw=0.6)
+            own.axvline(edge * k - 0.5, color="white", lw=0.6)
+        centres = [(i + 0.5) * k - 0.5 for i in range(n)]
+        own.set_xticks(centres, one.blocks)
+        own.set_yticks(centres, one.blocks)
+        own.tick_params(length=0)
+        own.grid(False)
+        own.set_title(f"{title}\n{one.prompt}, K = {k}")
+        own.set_xlabel("block j, whose singular vectors")
+        own.set_ylabel("block i, whose Jacobian")
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=25, pad=0.02)
+    bar.set_label("|U$_j^T$ J$_i$ V$_j$| / s$_1$ of J$_i$")
+    bar.outline.set_linewidth(0.5)
+    return figure

@@ -1,0 +1,85 @@
+"""Trajectories of a prompt's tokens through the blocks, on two principal components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+
+from blockcoupling.figures.checkpoints import Shown, read_ends, untrained_above_trained
+from blockcoupling.figures.style import SEQUENTIAL, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from blockcoupling.catalog import Catalog
+
+_MOST_MODELS = 4
+
+
+class Trajectories(NamedTuple):
+    """States of all tokens, (token, state, 2), and how much of their variance each axis has."""
+
+    states: NDArray[np.float64]
+    explained: NDArray[np.float64]
+
+
+def from_catalog(catalog: Catalog) -> Figure:
+    """Draw the figure from the entries of the kind svd: the first prompt of each model."""
+    return draw(
+        read_ends(
+            catalog,
+            lambda model, checkpoint: _read(catalog, model, checkpoint),
+            "No extraction store in this catalog has principal components.",
+            most=_MOST_MODELS,
+        )
+    )
+
+
+def _read(catalog: Catalog, model: str, checkpoint: str) -> Trajectories | None:
+    found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
+    if not len(found):
+        return None
+    ds = found[next(iter(found))].read().isel(prompt=0)
+    if "pca" not in ds:
+        return None
+    states = ds["pca"].values[: int(ds["tokens"])].astype(np.float64)
+    return Trajectories(states, ds["pca_explained"].values.astype(np.float64))
+
+
+@styled
+def draw(shown: list[Shown]) -> Figure:
+    """Draw a line for each token, coloured by depth; the last token's ends are marked."""
+    figure, axes = untrained_above_trained(
+        shown, _panel, size=(2.5, 2.4), x="component 1", y="component 2"
+    )
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), SEQUENTIAL), ax=axes, shrink=0.6, aspect=30, pad=0.02
+    )
+    bar.set_label("depth (0: first block, 1: last)")
+    bar.outline.set_linewidth(0.5)
+    return figure
+
+
+def _panel(axes: Axes, content: Trajectories) -> None:
+    states = content.states
+    depth = np.linspace(0, 1, states.shape[1] - 1)
+    for n, token in enumerate(states):
+        segments = np.stack([token[:-1], token[1:]], axis=1)
+        last = n == len(states) - 1
+        axes.add_collection(
+            LineCollection(
+                list(segments), cmap=SEQUENTIAL, array=depth, lw=1.8 if last else 0.7, zorder=2
+            )
+        )
+    axes.scatter(states[:, 0, 0], states[:, 0, 1], s=5, color="black", zorder=3)
+    axes.scatter(states[-1, -1, 0], states[-1, -1, 1], s=22, marker="*", color="#d55e00", zorder=4)
+    axes.autoscale_view()
+    axes.locator_params(nbins=4)
+    share = " + ".join(f"{100 * x:.0f}" for x in content.explained)
+    axes.text(0.97, 0.03, f"{share} %", transform=axes.transAxes, ha="right", fontsize="small")
