@@ -3,7 +3,8 @@
 Differentiating a block at its last token, the context's keys and values are constants. A model's
 own attention joins them with the token's own key and value first, and autograd then computes
 gradients for the whole of the joint arrays, which nobody needs and which grow with the prompt.
-Here the two parts stay apart. The function is registered with transformers'
+Here the two parts stay apart, and attention is linearized once, before any product is asked for.
+The function is registered with transformers'
 `AttentionInterface`, so it serves every model that goes through that interface; whether it does
 what the model's own attention does is checked on every block it is used for (see
 `linearize.same_token`).
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, Cache
 
 if TYPE_CHECKING:
@@ -151,13 +153,18 @@ def one_token_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "row 1 head value_dim"], None]:
-    """Softmax attention of one token over its context and itself.
+    """Softmax attention of one token over its context and itself, linearized at the token.
 
     A row is a prompt's token, or one of several copies of it, which follow each other.
 
-    With a the weight that the token gives itself, the output is (1 − a) · (attention over the
-    context alone) + a · v, where a = sigmoid(q·k − logsumexp of the context's scores): the context
-    and the token's own part are never joined into one array.
+    The output is o = Σ_t p_t v_t with p the softmax of the scores, over the context and the token
+    itself. It depends on the token's own query, key and value alone, by
+
+        do = Σ_t p_t (v_t − o) ds_t + p dv,   ds_t = scale k_t · dq (+ scale q · dk for itself),
+
+    so that a matrix of key width × value width a head holds all that the context has to say. It is
+    worked out once, and what is returned is o and this linear map: products with the block's
+    Jacobian cost the same however long the context is.
 
     Raises:
         UnsupportedAttention: for arguments that would change the result in ways not covered here.
@@ -173,52 +180,54 @@ def one_token_attention(
         raise UnsupportedAttention(f"attention arguments {unknown}")
     assert context.values is not None
     assert context.bias is not None
-    heads = query.shape[1]
     prompts, kv_heads, length = context.keys.shape[:3]
-    copies, group = query.shape[0] // prompts, heads // kv_heads
+    heads = query.shape[1]
+    group, scale = heads // kv_heads, query.shape[-1] ** -0.5 if scaling is None else scaling
+    hidden = _hidden(attention_mask, context.bias.new_zeros(prompts, heads, 1, length + 1))
 
-    def by_context(x: Tensor, each: int) -> Tensor:
-        """(prompt · copy, head, 1, n) → (prompt · kv_head, copy, each, n)."""
-        x = x.reshape(prompts, copies, kv_heads, each, -1).transpose(1, 2)
-        return x.reshape(prompts * kv_heads, copies, each, -1)
+    def moving(x: Tensor) -> Tensor:
+        """(prompt · copy, head, 1, n) → (prompt, copy, kv_head, head of its group, n)."""
+        return x.reshape(prompts, -1, kv_heads, x.shape[1] // kv_heads, x.shape[-1])
 
-    def times(x: Tensor, constant: Tensor) -> Tensor:
-        # Copies of a prompt meet the same context, as rows of one product.
-        rows = x.reshape(prompts * kv_heads, copies * group, -1)
-        return _ContextProduct.apply(rows, constant).view(*x.shape[:-1], -1)
+    q, k, v = moving(query), moving(key), moving(value)
+    with torch.no_grad():
+        # All copies of a token are at the same point: (prompt, kv_head, head of its group, n).
+        q0, k0, v0 = (x[:, 0].to(context.keys.dtype) for x in (q, k, v))
+        keys = torch.cat([context.keys, k0], dim=2)
+        values = torch.cat([context.values, v0], dim=2)
+        scores = scale * (q0 @ keys.mT)
+        slope = torch.ones_like(scores)
+        if softcap is not None:
+            capped = torch.tanh(scores / softcap)
+            scores, slope = softcap * capped, 1 - capped.square()
+        padding = functional.pad(context.bias, (0, 1))[:, None, None]
+        weights = (scores + padding + hidden.view(prompts, -1, group, length + 1)).softmax(-1)
+        output = weights @ values
+        off = values[:, :, None] - output[..., None, :]  # v_t − o
+        pull = scale * slope * weights
+        by_query = keys.mT[:, :, None] @ (pull[..., None] * off)
+        by_key = pull[..., -1:] * q0
+        own, itself = weights[..., -1:], off[..., -1, :]
+    by_query = by_query.flatten(0, 2)
+    dq = (q - q.detach()).flatten(2, 3).transpose(1, 2).flatten(0, 1)  # (prompt · head, copy, n)
+    turned = _ContextProduct.apply(dq, by_query).view(prompts, heads, -1, v.shape[-1])
+    turned = turned.transpose(1, 2).unflatten(2, (kv_heads, group))
+    drawn = ((k - k.detach()) * by_key[:, None]).sum(-1, keepdim=True) * itself[:, None]
+    moved = output[:, None] + turned + drawn + own[:, None] * (v - v.detach())
+    return moved.reshape(query.shape[0], 1, heads, -1), None
 
-    def cap(scores: Tensor) -> Tensor:
-        return scores if softcap is None else softcap * torch.tanh(scores / softcap)
 
-    def as_output(x: Tensor) -> Tensor:
-        x = x.reshape(prompts, kv_heads, copies, group, -1).transpose(1, 2)
-        return x.reshape(prompts * copies, 1, heads, -1)
-
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    q = by_context(query * scale, group)
-    k, v = by_context(key, 1), by_context(value, 1)
-    own = cap((q * k).sum(-1, keepdim=True))
-    mask = None if attention_mask is None else attention_mask[..., -(length + 1) :]
-    if mask is not None:
-        if mask.shape[-1] != length + 1:
-            raise UnsupportedAttention("a mask of another length than the context")
-        if mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
-        mask = mask.expand(prompts, heads, 1, length + 1).reshape(-1, 1, group, length + 1)
-        own = own + mask[..., -1:]
-    if length == 0:
-        return as_output(v.expand(-1, -1, group, -1)), None
-    flat_keys = context.keys.reshape(prompts * kv_heads, length, -1)
-    flat_values = context.values.reshape(prompts * kv_heads, length, -1)
-    scores = cap(times(q, flat_keys.transpose(1, 2)))
-    bias = context.bias.repeat_interleave(kv_heads, 0)[:, None, None]
-    if mask is not None:
-        bias = bias + mask[..., :-1]
-    # -inf rows (a prompt of one token beside longer ones) have no softmax: a large finite number.
-    scores = scores + bias.clamp_min(torch.finfo(scores.dtype).min / 4)
-    itself = torch.sigmoid(own - scores.logsumexp(-1, keepdim=True))
-    over_context = times(scores.softmax(-1), flat_values)
-    return as_output(over_context + itself * (v - over_context)), None
+def _hidden(mask: Tensor | None, nothing: Tensor) -> Tensor:
+    """What a mask adds to the scores of context and token, (prompt, head, 1, length + 1)."""
+    if mask is None:
+        return nothing
+    # Columns before the context's belong to tokens that a sliding window has let go.
+    mask = mask[..., -nothing.shape[-1] :]
+    if mask.shape[-1] != nothing.shape[-1]:
+        raise UnsupportedAttention("a mask of another length than the context")
+    if mask.dtype == torch.bool:
+        return nothing.masked_fill(~mask, -torch.inf)
+    return nothing + mask
 
 
 AttentionInterface.register(NAME, one_token_attention)

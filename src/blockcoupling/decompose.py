@@ -217,14 +217,14 @@ class _FirstSweep:
     spill: Spill
 
     def of(self, block: int, method: str, operator: Operator) -> _Found:
-        _refuse_trivial(operator, block)
-        operator.products = 0
         off = None if operator.matmul_error is None else operator.matmul_error.cpu()
         # An operator that is not quite linear has no triples to a better residual than this.
         tolerance = max(self.tolerance, 0.0 if off is None else 2 * float(off.max()))
         if method == "krylov":
+            _refuse_trivial(operator, block)
+            operator.products = 0
             # Where the choice is ours, an iteration dearer than the whole matrix is given up.
-            limit = None if self.asked_for_krylov else operator.dimension
+            limit = None if self.asked_for_krylov else round(operator.dense_products)
             try:
                 triples = truncated_svd(
                     operator, self.k, tolerance, max_products=limit, seed=self.seed
@@ -232,11 +232,12 @@ class _FirstSweep:
             except NotConverged as error:
                 if self.asked_for_krylov:
                     raise MeasurementError(f"block {block + 1}: {error}") from error
-                operator.products = 0
             else:
                 attention, products = operator.attention, operator.products
                 return _Found(triples, "krylov", attention, products, None, None, off)
+        operator.products = 0
         jacobian = operator.dense()
+        _refuse_trivial(DenseOperator(jacobian), block)
         triples, spectrum = dense_triples(jacobian, self.k, self.tolerance, self.full, self.seed)
         norm = jacobian.flatten(1).double().norm(dim=1).cpu()
         self.spill.put(block, jacobian)

@@ -53,52 +53,60 @@ def times(
     return torch.bmm(x.reshape(rows, panels, width).transpose(0, 1), pieces).sum(0)
 
 
-class _Times(torch.autograd.Function):
-    """x M for a constant M, x: (..., n), M: (n, m)."""
+def rows_of(x: Float[Tensor, "rows n"], matrix: Float[Tensor, "n m"]) -> Float[Tensor, "rows m"]:
+    """X M; where X is rows of a diagonal matrix, those of M, scaled, without a product.
+
+    The unit vectors that a whole Jacobian is asked for with are such rows, and stay so up to the
+    first layers that they meet.
+    """
+    first = x[0].nonzero()
+    if len(x) > 1 and first.numel() == 1:
+        start = int(first)
+        diagonal = x.diagonal(start)
+        if len(diagonal) == len(x) == int(x.count_nonzero()) and bool(diagonal.all()):
+            rows = matrix[start : start + len(x)]
+            return rows if bool((diagonal == 1).all()) else diagonal[:, None] * rows
+    return times(x, matrix)
+
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+class ConstantProduct(torch.autograd.Function):
+    """x M for a constant M, x: (..., n), M: (n, m), by a function for rows (`times`, `rows_of`).
+
+    `matrix` on a node of the graph is M.
+    """
 
     @staticmethod
-    def forward(x: Tensor, matrix: Tensor) -> Tensor:
-        return times(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
+    def forward(x: Tensor, matrix: Tensor, product: Product) -> Tensor:
+        """x M."""
+        return product(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.matrix = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Product], output: Tensor) -> None:
+        """Keep the matrix, not x: the product is linear in it."""
+        _, ctx.matrix, ctx.product = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _Times.apply(grad, ctx.matrix.mT), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Grad Mᵀ, by the same function."""
+        return ConstantProduct.apply(grad, ctx.matrix.mT, ctx.product), None, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, int | None], x: Tensor, matrix: Tensor
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, matrix: Tensor, product: Product
     ) -> tuple[Tensor, int]:
-        dim, matrix_dim = in_dims
+        """Mapped vectors are rows of one product."""
+        dim, matrix_dim, _ = in_dims
         assert dim is not None
         assert matrix_dim is None
-        return _Times.apply(x.movedim(dim, 0), matrix), 0
-
-
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if not _is_constant(weight, input):
-        return functional.linear(input, weight, bias)
-    product = _Times.apply(input, weight.mT)
-    return product if bias is None else product + bias
-
-
-def _addmm(
-    input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
-) -> Tensor:
-    if beta != 1 or alpha != 1 or not _is_constant(mat2, mat1):
-        return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
-    return _Times.apply(mat1, mat2) + input
+        return ConstantProduct.apply(x.movedim(dim, 0), matrix, product), 0
 
 
 def _is_constant(weight: Tensor, x: Tensor) -> bool:
     """Whether a matrix is one that the graph did not compute, in the vectors' own precision."""
     return weight.ndim == 2 and weight.grad_fn is None and weight.dtype == x.dtype
-
-
-_REPLACED: dict[Any, Callable[..., Tensor]] = {functional.linear: _linear, torch.addmm: _addmm}
 
 
 def shared_out(device: torch.device) -> AbstractContextManager[object]:
@@ -120,4 +128,22 @@ class ConstantWeights(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return _REPLACED.get(func, func)(*args, **(kwargs or {}))
+        own = {functional.linear: self._linear, torch.addmm: self._addmm}
+        return own.get(func, func)(*args, **(kwargs or {}))
+
+    def product(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """What takes the place of x M, x: (..., n), M: (n, m)."""
+        return ConstantProduct.apply(x, matrix, times)
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not _is_constant(weight, input):
+            return functional.linear(input, weight, bias)
+        product = self.product(input, weight.mT)
+        return product if bias is None else product + bias
+
+    def _addmm(
+        self, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
+        if beta != 1 or alpha != 1 or not _is_constant(mat2, mat1):
+            return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+        return self.product(mat1, mat2) + input

@@ -7,7 +7,7 @@ Jacobian itself, since the skip connection does not cross tokens.
 Vector-Jacobian products come from one backward pass through the graph of a single forward pass,
 mapped over cotangents: the forward pass is paid once and a weight is read once for all of them.
 Jacobian-vector products differentiate that (linear) backward pass once more; no forward-mode rules
-are needed.
+are needed. A whole J takes fewer products than it has rows (`accumulate`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from blockcoupling.accumulate import CutGraph
 from blockcoupling.attention import Context, UnsupportedAttention, attend_to
 from blockcoupling.blocks import BlockCall
 from blockcoupling.errors import MeasurementError
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 _recording = threading.Lock()
 # Up to so many vectors at a time get a graph of their own, with one row for each.
 NARROW = 32
+# From this width on, a whole Jacobian is accumulated from cut to cut.
+CUT_FROM = 256
 
 
 class Operator(ABC):
@@ -49,7 +53,6 @@ class Operator(ABC):
         dimension: d; every Jacobian is d × d.
         dtype, device: of the vectors it takes and gives.
         products: matrix-vector products done so far, per prompt.
-        attention: how the block attended: "one-token" (context held apart) or "eager".
         matmul_error: ‖(J' − J) Ω‖_F / ‖J Ω‖_F for random Ω, where J' is J with products of lower
             precision (see `lower`); None for those of the vectors' own.
     """
@@ -59,7 +62,6 @@ class Operator(ABC):
     dtype: torch.dtype
     device: torch.device
     products: int = 0
-    attention: str = "eager"
     matmul_error: Float[Tensor, " prompt"] | None = None
 
     @abstractmethod
@@ -73,6 +75,16 @@ class Operator(ABC):
     @abstractmethod
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
         """J for every prompt, rows = output, columns = input."""
+
+    @property
+    def dense_products(self) -> float:
+        """What `dense` takes for a prompt, in products of many vectors at a time."""
+        return self.dimension
+
+    @property
+    def attention(self) -> str:
+        """How the block attended: "one-token" (context held apart) or "eager"."""
+        return "eager"
 
 
 class DenseOperator(Operator):
@@ -108,7 +120,11 @@ class BlockJacobian(Operator):
         rows: how many cotangents to send through the graph at a time, all prompts counted.
         repeats: whether the function also takes every prompt several times in a row,
             (prompt · copies, d).
+        alone: for several prompts, makes the operator of one of them. Whole Jacobians are taken
+            one by one then: each has vectors enough to fill the processor.
     """
+
+    attention: str = "eager"
 
     def __init__(
         self,
@@ -117,21 +133,37 @@ class BlockJacobian(Operator):
         residual: bool,
         rows: int,
         repeats: bool = False,
+        alone: Callable[[int], Operator] | None = None,
     ) -> None:
         self.prompts, self.dimension = point.shape
         self.dtype, self.device = point.dtype, point.device
         self._function, self._point, self._residual = function, point.detach(), residual
         self._rows = max(1, rows // self.prompts)
-        self._repeats = repeats
+        self._repeats, self._alone = repeats, alone
         self._matmul: Matmul = "float32"
-        self._graph = self._record(1)
         self._narrow: tuple[int, _Graph] | None = None
         self._last = 0
+        cut = self.prompts == 1 and self.dimension >= CUT_FROM
+        self._cut: CutGraph | None = self._record_cut() if cut else None
+        self._plain: _Graph | None = None if cut else self._record(1)
 
     @property
     def output(self) -> Float[Tensor, "prompt embed"]:
         """The block's output at the point, (prompt, d)."""
-        return self._graph.y.detach()
+        return (self._cut or self._graph).output
+
+    @property
+    def dense_products(self) -> float:
+        """Fewer than d, where J is accumulated."""
+        if self._alone is not None:
+            return self._alone(0).dense_products
+        return self.dimension if self._cut is None else self._cut.products
+
+    @property
+    def _graph(self) -> _Graph:
+        if self._plain is None:
+            self._plain = self._record(1)
+        return self._plain
 
     def adjoint(self, u: Vectors) -> Vectors:
         """Jᵀ u by backward passes."""
@@ -144,7 +176,16 @@ class BlockJacobian(Operator):
         return pushed - v if self._residual else pushed
 
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
-        """J, a block of rows at a time."""
+        """J, accumulated from cut to cut, or a block of rows at a time."""
+        self.products += round(self.dense_products)
+        if self._alone is not None:
+            return torch.cat([self._alone(prompt).dense() for prompt in range(self.prompts)])
+        jacobian = self._by_rows() if self._cut is None else self._cut.jacobian()[None]
+        if self._residual:
+            jacobian.diagonal(dim1=1, dim2=2).sub_(1)
+        return jacobian
+
+    def _by_rows(self) -> Float[Tensor, "prompt embed embed"]:
         d = self.dimension
         jacobian = torch.empty(self.prompts, d, d, dtype=self.dtype, device=self.device)
         for start in range(0, d, self._rows):
@@ -153,9 +194,6 @@ class BlockJacobian(Operator):
             index = torch.arange(rows, device=self.device)
             unit[index, :, start + index] = 1
             jacobian[:, start : start + rows] = self._graph.vjp(unit).transpose(0, 1)
-        if self._residual:
-            jacobian.diagonal(dim1=1, dim2=2).sub_(1)
-        self.products += d
         return jacobian
 
     def lower(self, matmul: Matmul) -> None:
@@ -165,10 +203,16 @@ class BlockJacobian(Operator):
         probes = torch.randn(1, self.dimension, 4, generator=generator, dtype=torch.float64)
         probes = probes.to(self.device, self.dtype).expand(self.prompts, -1, -1)
         exact = self.adjoint(probes)
-        self._matmul, self._narrow = matmul, None
-        self._graph = self._record(1)
+        self._matmul, self._narrow, self._cut, self._alone = matmul, None, None, None
+        self._plain = self._record(1)
         difference = (self.adjoint(probes) - exact).flatten(1).norm(dim=1)
         self.matmul_error = difference / exact.flatten(1).norm(dim=1)
+
+    def _record_cut(self) -> CutGraph:
+        with _recording:
+            graph = CutGraph(self._function, self._point, self._rows)
+        _demand_gradient(graph.output_requires_grad)
+        return graph
 
     def _record(self, copies: int) -> _Graph:
         plain = self._matmul == "float32"
@@ -177,11 +221,7 @@ class BlockJacobian(Operator):
         with _recording, torch.enable_grad(), products:
             x = self._point.repeat_interleave(copies, 0).requires_grad_(True)
             y = self._function(x)
-        if not y.requires_grad:
-            raise MeasurementError(
-                "the block's output has no gradient with respect to its input (a kernel without "
-                "autograd, as quantized layers have; load the model with dequantized weights)"
-            )
+        _demand_gradient(y.requires_grad)
         return _Graph(x, y.to(x.dtype), self._matmul)
 
     def _pull(self, vectors: Vectors, product: Callable[[_Graph, Tensor], Tensor]) -> Vectors:
@@ -208,6 +248,14 @@ class BlockJacobian(Operator):
         return self._narrow[1]
 
 
+def _demand_gradient(there: bool) -> None:
+    if not there:
+        raise MeasurementError(
+            "the block's output has no gradient with respect to its input (a kernel without "
+            "autograd, as quantized layers have; load the model with dequantized weights)"
+        )
+
+
 class _Graph:
     """What autograd recorded of y = f(x), x and y (row, d); products with its Jacobian.
 
@@ -220,6 +268,11 @@ class _Graph:
     ) -> None:
         self._x, self.y, self._matmul = x, y, matmul
         self._transposed: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def output(self) -> Float[Tensor, "row embed"]:
+        """y, without its graph."""
+        return self.y.detach()
 
     def vjp(self, u: Float[Tensor, "k row embed"]) -> Float[Tensor, "k row embed"]:
         """∂(y·u)/∂x for each of k cotangents."""
@@ -254,10 +307,18 @@ class StackedOperator(Operator):
         first = self._members[0]
         self.prompts = sum(m.prompts for m in self._members)
         self.dimension, self.dtype, self.device = first.dimension, first.dtype, first.device
-        names = sorted({m.attention for m in self._members})
-        self.attention = "+".join(names)
         errors = [m.matmul_error for m in self._members if m.matmul_error is not None]
         self.matmul_error = torch.cat(errors) if errors else None
+
+    @property
+    def attention(self) -> str:
+        """How the members' blocks attended."""
+        return "+".join(sorted({m.attention for m in self._members}))
+
+    @property
+    def dense_products(self) -> float:
+        """Of all members together, over the prompts."""
+        return sum(m.prompts * m.dense_products for m in self._members) / self.prompts
 
     def _each(self, act: Callable[[Operator, Tensor], Tensor], vectors: Vectors) -> Vectors:
         self.products += vectors.shape[-1]
@@ -274,7 +335,7 @@ class StackedOperator(Operator):
 
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
         """J for every prompt."""
-        self.products += self.dimension
+        self.products += round(self.dense_products)
         return torch.cat([m.dense() for m in self._members])
 
 
@@ -311,14 +372,19 @@ class SameToken:
 
     def __call__(self, block: int) -> Operator:
         """The operator of one block (0 …), its graph recorded anew."""
-        attention = self._attention.get(block)
-        operator = same_token(self._calls(block), self._matmul, attention)
-        self._attention[block] = operator.attention
-        return operator
+        return same_token(
+            self._calls(block),
+            self._matmul,
+            self._attention.get(block),
+            partial(self._attention.__setitem__, block),
+        )
 
 
 def same_token(
-    calls: Sequence[BlockCall], matmul: Matmul = "float32", attention: str | None = None
+    calls: Sequence[BlockCall],
+    matmul: Matmul = "float32",
+    attention: str | None = None,
+    settled: Callable[[str], object] = lambda attention: None,
 ) -> Operator:
     """The Jacobians of a block from each prompt's last token to itself, minus the identity.
 
@@ -330,17 +396,79 @@ def same_token(
         calls: one decode call of the same block per prompt (`blocks.record_decode`).
         matmul: precision of the block's matrix products.
         attention: where it is known already, from an operator of these calls.
+        settled: told how the block attends, once it is known.
     """
     fast = None if attention == "eager" else _one_token(calls)
-    if fast is not None and attention == "one-token":
-        chosen = [fast]
-    else:
-        own = [_eager(call) for call in calls]
-        chosen = [fast] if fast is not None and _agree(fast, calls, own) else own
-    if matmul != "float32":
-        for operator in chosen:
-            operator.lower(matmul)
-    return chosen[0] if len(chosen) == 1 else StackedOperator(chosen)
+    if fast is None:
+        settled("eager")
+        return _all_eager(calls, matmul)
+    if attention == "one-token":
+        return _lowered(fast, matmul)
+    checked = _Checked(fast, calls, settled)
+    if matmul == "float32":
+        return checked
+    return _lowered(fast, matmul) if checked.settle() is fast else _all_eager(calls, matmul)
+
+
+class _Checked(Operator):
+    """An operator with its context held apart, once it agrees with the block's own attention.
+
+    Where it does not, the block's own takes its place. They are compared when the first product is
+    asked for, or the whole J, which then serves for the comparison.
+    """
+
+    def __init__(
+        self,
+        fast: BlockJacobian,
+        calls: Sequence[BlockCall],
+        settled: Callable[[str], object],
+    ) -> None:
+        self._fast, self._calls, self._settled = fast, calls, settled
+        self._chosen: BlockJacobian | StackedOperator | None = None
+        self.prompts, self.dimension = fast.prompts, fast.dimension
+        self.dtype, self.device = fast.dtype, fast.device
+
+    def settle(
+        self, adjoint: Callable[[Vectors], Vectors] | None = None
+    ) -> BlockJacobian | StackedOperator:
+        """The operator to use; compared, if it has not been, by Jᵀ u with J of the fast one."""
+        if self._chosen is None:
+            agree = _agree(self._fast.output, adjoint or self._fast.adjoint, self._calls)
+            self._chosen = self._fast if agree else _all_eager(self._calls, "float32")
+            self._settled(self._chosen.attention)
+        return self._chosen
+
+    @property
+    def attention(self) -> str:
+        """How the block attended."""
+        return self.settle().attention
+
+    @property
+    def dense_products(self) -> float:
+        """Of the operator that is used."""
+        return (self._chosen or self._fast).dense_products
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v."""
+        chosen = self.settle()
+        self.products += v.shape[-1]
+        return chosen.matmat(v)
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u."""
+        chosen = self.settle()
+        self.products += u.shape[-1]
+        return chosen.adjoint(u)
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt."""
+        self.products += round(self.dense_products)
+        if self._chosen is None:
+            jacobian = self._fast.dense()
+            # The residual Jacobian, as products with it are.
+            if self.settle(lambda u: jacobian.mT @ u) is self._fast:
+                return jacobian
+        return self.settle().dense()
 
 
 def between_tokens(
@@ -373,9 +501,7 @@ def between_tokens(
         residual=token_in == token_out,
         rows=rows_at_once(d, tokens),
     )
-    if matmul != "float32":
-        operator.lower(matmul)
-    return operator
+    return _lowered(operator, matmul)
 
 
 def _point(call: BlockCall) -> Float[Tensor, "prompt token embed"]:
@@ -416,6 +542,7 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
             residual=True,
             rows=rows_at_once(call.input.shape[-1], 1),
             repeats=len(calls) == 1,  # arguments of one prompt serve any number of copies
+            alone=None if len(calls) == 1 else lambda prompt: _one_token_of(calls[prompt]),
         )
     except (UnsupportedAttention, RuntimeError, TypeError, ValueError, IndexError) as error:
         # A block with an attention of its own trips, in its own way, over a cache that gives back
@@ -468,8 +595,29 @@ def _side_by_side(values: list) -> object:
     return first
 
 
-def _agree(fast: BlockJacobian, calls: Sequence[BlockCall], own: Sequence[BlockJacobian]) -> bool:
-    """Whether the fast operator has the recorded output and the eager gradient, to rounding.
+def _one_token_of(call: BlockCall) -> BlockJacobian:
+    operator = _one_token([call])
+    assert operator is not None, "a prompt alone is not measured as it is among others"
+    return operator
+
+
+def _all_eager(calls: Sequence[BlockCall], matmul: Matmul) -> BlockJacobian | StackedOperator:
+    own = [_lowered(_eager(call), matmul) for call in calls]
+    return own[0] if len(own) == 1 else StackedOperator(own)
+
+
+def _lowered(operator: BlockJacobian, matmul: Matmul) -> BlockJacobian:
+    if matmul != "float32":
+        operator.lower(matmul)
+    return operator
+
+
+def _agree(
+    output: Float[Tensor, "prompt embed"],
+    adjoint: Callable[[Vectors], Vectors],
+    calls: Sequence[BlockCall],
+) -> bool:
+    """Whether an operator has the recorded output and the block's own gradient, to rounding.
 
     Rounding is that of sums over d in float32 (1.2e-7 × a few hundred); a different attention
     (another scale, a missing bias) is off by far more. In float64 too, since most models take
@@ -478,13 +626,21 @@ def _agree(fast: BlockJacobian, calls: Sequence[BlockCall], own: Sequence[BlockJ
     eps = torch.finfo(torch.float32).eps
     y = torch.cat([call.output[:, -1] for call in calls])
     x = torch.cat([call.input[:, -1] for call in calls])
-    error = (fast.output - y).norm(dim=1)
+    error = (output - y).norm(dim=1)
     if not bool((error <= 1e3 * eps * (y - x).norm(dim=1) + 30 * eps * y.norm(dim=1)).all()):
         return False
     generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(len(calls), fast.dimension, 1, generator=generator, dtype=torch.float64)
-    probe = probe.to(fast.device, fast.dtype)
-    mine = fast.adjoint(probe)
-    theirs = torch.cat([o.adjoint(p[None]) for o, p in zip(own, probe, strict=True)])
-    difference = (mine - theirs).flatten(1).norm(dim=1)
-    return bool((difference <= 1e4 * eps * theirs.flatten(1).norm(dim=1)).all())
+    probe = torch.randn(*y.shape, 1, generator=generator, dtype=torch.float64).to(y)
+    mine = adjoint(probe)
+    theirs = torch.cat([_own_adjoint(c, p) for c, p in zip(calls, probe[..., 0], strict=True)])
+    difference = (mine[..., 0] - theirs).norm(dim=1)
+    return bool((difference <= 1e4 * eps * theirs.norm(dim=1)).all())
+
+
+def _own_adjoint(call: BlockCall, u: Float[Tensor, " embed"]) -> Float[Tensor, "1 embed"]:
+    """Jᵀ u through the block as it is."""
+    with _recording, torch.enable_grad():
+        x = _point(call)[:, 0].detach().requires_grad_(True)
+        y = call(x[:, None])[:, 0]
+    (pulled,) = torch.autograd.grad(y, x, u[None].to(y))
+    return pulled - u

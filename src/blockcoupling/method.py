@@ -23,9 +23,10 @@ NORM_PROBES = 16
 class MethodChooser:
     """Picks dense or matrix-free for a block by what either has been measured to cost.
 
-    A dense Jacobian takes d products in large batches; the iteration takes fewer, in small batches,
-    plus K for every block of the second sweep. How many fewer is known from the blocks and prompts
-    before; for the first one, 27 K is assumed (what trained models of width 576 to 2048 took).
+    A dense Jacobian takes d products in large batches, or fewer (`Operator.dense_products`); the
+    iteration takes still fewer, in small batches, plus K for every block of the second sweep. How
+    many fewer is known from the blocks and prompts before; for the first one, 27 K is assumed (what
+    trained models of width 576 to 2048 took).
 
     Attributes:
         triples: products the iteration took per wanted triple, as last seen.
@@ -37,15 +38,15 @@ class MethodChooser:
 
     def choose(self, operator: Operator, blocks: int, k: int) -> str:
         """Return "dense" or "krylov" for one block."""
-        d = operator.dimension
-        if d <= SMALL_DIMENSION:
+        if operator.dimension <= SMALL_DIMENSION:
             return "dense"
+        dense = operator.dense_products
         iterated, at_once = self.triples * k, blocks * k + NORM_PROBES
-        if iterated + at_once >= d:
+        if iterated + at_once >= dense:
             return "dense"
         if self.slowdown is None:
             self.slowdown = self._measure(operator)
-        return "krylov" if iterated * self.slowdown + at_once < d else "dense"
+        return "krylov" if iterated * self.slowdown + at_once < dense else "dense"
 
     def learn(self, triples: float, method: str) -> None:
         """Take in how many products per wanted triple a block took, where it was iterated."""

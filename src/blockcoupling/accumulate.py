@@ -1,0 +1,206 @@
+"""A whole Jacobian in fewer products than one vector after the other takes.
+
+Jacobian accumulation by eliminating cuts (Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008,
+chapters 9 and 10). The graph of y = f(x) at one token is cut at the input of every linear layer.
+Rows of ∂y/∂x are sent back from cut to cut, and between two cuts there are two ways:
+
+- row by row through the layers between them (a vector-Jacobian product);
+- or, where the layers there hold more entries than the Jacobian between the cuts, as one product
+  with that Jacobian. It needs no products itself: its columns are sent forward as unit vectors,
+  of which a linear layer makes columns of its weights. So the gate and the input layer of a gated
+  unit, or query, key and value, count once.
+
+The unit vectors that begin at y pass the last layers for the same price: for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from blockcoupling.linear_maps import ConstantProduct, ConstantWeights, rows_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A place where the graph is cut: `value` ends one piece, `leaf` begins the next."""
+
+    source: Tensor
+    version: int
+    value: Tensor
+    leaf: Tensor
+
+
+class _Cutting(ConstantWeights):
+    """While it is entered, the graph is cut at the input of every linear layer of one token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cuts: list[_Cut] = []
+        self.weights = 0
+
+    def product(self, x: Tensor, matrix: Tensor) -> Tensor:
+        if x.numel() != matrix.shape[0] or not x.requires_grad:
+            return super().product(x, matrix)
+        self.weights += matrix.numel()
+        return ConstantProduct.apply(self._leaf(x), matrix, rows_of)
+
+    def _leaf(self, x: Tensor) -> Tensor:
+        # The same array unless it was written into since: several layers share a cut.
+        for cut in self.cuts:
+            if cut.source is x and cut.version == x._version:
+                return cut.leaf
+        value = x.clone()
+        self.cuts.append(_Cut(x, x._version, value, value.detach().requires_grad_(True)))
+        return self.cuts[-1].leaf
+
+
+class CutGraph:
+    """What autograd recorded of y = f(x) at one token, cut at the inputs of linear layers.
+
+    Args:
+        function: (1, d) → (1, d).
+        point: where it is linearized, (1, d).
+        rows: how many vectors to send through a piece at a time.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Float[Tensor, "1 embed"]], Float[Tensor, "1 embed"]],
+        point: Float[Tensor, "1 embed"],
+        rows: int,
+    ) -> None:
+        self._rows = rows
+        cutting = _Cutting()
+        with torch.enable_grad(), cutting:
+            self._x = point.detach().clone().requires_grad_(True)
+            self._y = function(self._x)
+        self._cuts, self._weights = cutting.cuts, cutting.weights
+        # Weights whose layers begin at each leaf, by the end of a piece.
+        self._pieces = [_weights_from(cut.value) for cut in self._cuts]
+        self._last = _weights_from(self._y)
+
+    @property
+    def output(self) -> Float[Tensor, "1 embed"]:
+        """y at the point."""
+        return self._y.detach()
+
+    @property
+    def output_requires_grad(self) -> bool:
+        """Whether y depends on x."""
+        return self._y.requires_grad
+
+    @property
+    def products(self) -> float:
+        """What `jacobian` takes, in products of the whole of f with a vector.
+
+        Unit vectors are taken to reach the last layers as they are.
+        """
+        through = sum(
+            min(weights, cut.value.numel() * leaf.numel())
+            for cut, piece in zip(self._cuts, self._pieces, strict=True)
+            for leaf, weights in piece
+        )
+        return self._x.numel() * (through / self._weights if self._weights else 1)
+
+    def jacobian(self) -> Float[Tensor, "embed embed"]:
+        """∂y/∂x, rows = output, columns = input."""
+        d = self._y.numel()
+        arrived: dict[int, list[Tensor]] = {id(self._x): []}
+        arrived |= {id(cut.leaf): [] for cut in self._cuts}
+        units = list(_units(d, self._rows, self._y))
+        self._send(self._y, self._last, units, arrived)
+        for cut, piece in zip(reversed(self._cuts), reversed(self._pieces), strict=True):
+            rows = arrived.pop(id(cut.leaf))
+            if rows and cut.value.requires_grad:
+                self._send(cut.value, piece, rows, arrived)
+        found = arrived[id(self._x)]
+        return torch.cat(found) if found else self._x.new_zeros(d, self._x.numel())
+
+    def _send(
+        self,
+        end: Tensor,
+        piece: list[tuple[Tensor, int]],
+        rows: list[Float[Tensor, "k n"]],
+        arrived: dict[int, list[Tensor]],
+    ) -> None:
+        """Send rows that have arrived at the end of a piece on to the leaves where it begins."""
+        size = end.numel()
+        whole = [leaf for leaf, weights in piece if weights > size * leaf.numel()]
+        one_by_one = [leaf for leaf, weights in piece if weights <= size * leaf.numel()]
+        if one_by_one:
+            parts = [_pull(end, one_by_one, part) for part in rows]
+            for n, leaf in enumerate(one_by_one):
+                _add(arrived, leaf, [part[n] for part in parts])
+        for leaf in whole:
+            products = [part.new_empty(len(part), leaf.numel()) for part in rows]
+            for start, columns in self._columns(end, leaf):
+                for part, product in zip(rows, products, strict=True):
+                    torch.mm(part, columns.mT, out=product[:, start : start + len(columns)])
+            _add(arrived, leaf, products)
+
+    def _columns(self, end: Tensor, leaf: Tensor) -> Iterator[tuple[int, Float[Tensor, "k n"]]]:
+        """∂end/∂leaf, some columns at a time, each as a row."""
+        with torch.enable_grad():
+            u = torch.zeros_like(end, requires_grad=True)
+            (pulled,) = torch.autograd.grad(end, leaf, u, create_graph=True)
+        start = 0
+        for unit in _units(leaf.numel(), self._rows, leaf):
+            (columns,) = _pull(pulled, [u], unit)
+            yield start, columns
+            start += len(unit)
+
+
+def _pull(
+    end: Tensor, leaves: list[Tensor], rows: Float[Tensor, "k n"]
+) -> list[Float[Tensor, "k m"]]:
+    """∂(end · row)/∂leaf for each row and each leaf."""
+
+    def one(row: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(end, leaves, row.view_as(end), retain_graph=True)
+
+    pulled = torch.vmap(one)(rows)
+    return [p.reshape(len(rows), -1) for p in pulled]
+
+
+def _add(arrived: dict[int, list[Tensor]], leaf: Tensor, more: list[Tensor]) -> None:
+    """Add rows to those that have arrived at a leaf; some may be views of weights."""
+    there = arrived[id(leaf)]
+    arrived[id(leaf)] = [a + b for a, b in zip(there, more, strict=True)] if there else more
+
+
+def _units(size: int, rows: int, like: Tensor) -> Iterator[Float[Tensor, "k n"]]:
+    """Rows of the identity, some at a time."""
+    for start in range(0, size, rows):
+        unit = like.new_zeros(min(rows, size - start), size)
+        unit.diagonal(start).fill_(1)
+        yield unit
+
+
+def _weights_from(end: Tensor) -> list[tuple[Tensor, int]]:
+    """The leaves where the graph of a value begins, and how many weights act on each directly."""
+    found: dict[int, tuple[Tensor, int]] = {}
+    seen: set[Any] = set()
+    # A leaf itself has no graph: it is its own beginning.
+    pending = [end.grad_fn]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.setdefault(id(leaf), (leaf, 0))
+            continue
+        following = [function for function, _ in node.next_functions]
+        begins = getattr(following[0], "variable", None) if following else None
+        if begins is not None and (matrix := getattr(node, "matrix", None)) is not None:
+            found[id(begins)] = (begins, found.get(id(begins), (begins, 0))[1] + matrix.numel())
+        pending.extend(following)
+    return list(found.values())
