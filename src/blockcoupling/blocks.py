@@ -219,6 +219,13 @@ def record_calls(
     Raises:
         UserError: if a block updates its cache in place, so that its state before the call is lost.
     """
+    return _record(model, blocks, input_ids, **kwargs)[0]
+
+
+def _record(
+    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"], **kwargs: Any
+) -> tuple[list[BlockCall], Any]:
+    """The calls, and what the model returned."""
     calls: list[BlockCall] = []
     thread = threading.get_ident()  # other threads may be in the same blocks (`streaming`)
     before: list[tuple[Tensor, int]] = []
@@ -249,13 +256,13 @@ def record_calls(
         for module in blocks.modules:
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
-        run(model, input_ids, **kwargs)
+        output = run(model, input_ids, **kwargs)
     if any(tensor._version != version for tensor, version in before):
         raise UserError(
             f"{type(model).__name__} updates its cache in place: the state a block saw cannot be "
             "given to it again. Measure it with context='full'."
         )
-    return calls
+    return calls, output
 
 
 def record_full(
@@ -280,17 +287,31 @@ def record_decode(
     Raises:
         UserError: if the model has no cache to decode with.
     """
-    past = None
-    if input_ids.shape[1] > 1:
-        with torch.no_grad():
-            output = run(model, input_ids[:, :-1], use_cache=True)
-        past = getattr(output, "past_key_values", None)
-        if not isinstance(past, Cache):
-            raise UserError(
-                f"{type(model).__name__} returns no key-value cache to decode with. Measure it "
-                "with context='full'."
-            )
-    return record_calls(model, blocks, input_ids[:, -1:], past_key_values=past, use_cache=True)
+    return record_in_two(model, blocks, input_ids)[1]
+
+
+def record_in_two(
+    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
+) -> tuple[list[BlockCall], list[BlockCall]]:
+    """Record the calls on the tokens before the last one, and then those of `record_decode`.
+
+    Returns:
+        The calls on tokens 0 … T − 2 together (none for a prompt of one token), and on T − 1.
+
+    Raises:
+        UserError: if the model has no cache to decode with.
+    """
+    if input_ids.shape[1] == 1:
+        return [], record_calls(model, blocks, input_ids, use_cache=True)
+    before, output = _record(model, blocks, input_ids[:, :-1], use_cache=True)
+    past = getattr(output, "past_key_values", None)
+    if not isinstance(past, Cache):
+        raise UserError(
+            f"{type(model).__name__} returns no key-value cache to decode with. Measure it "
+            "with context='full'."
+        )
+    last = record_calls(model, blocks, input_ids[:, -1:], past_key_values=past, use_cache=True)
+    return before, last
 
 
 def fresh_cache(value: Any) -> Any:

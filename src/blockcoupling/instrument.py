@@ -21,8 +21,8 @@ from blockcoupling.blocks import (
     Blocks,
     differentiable,
     find_blocks,
-    record_decode,
     record_full,
+    record_in_two,
 )
 from blockcoupling.decompose import AtPrompt, Decomposition, decompose
 from blockcoupling.errors import MeasurementError, UserError
@@ -97,6 +97,7 @@ class Instrument:
     _blocks: Blocks | None = None
     _final_norm: nn.Module | None = None
     _cannot_decode: bool = False
+    _verified: int = 0
 
     @classmethod
     def of(
@@ -210,7 +211,8 @@ class Instrument:
         blocks = self.blocks(prompts[0])
         k = self.settings.k or min(DEFAULT_K, blocks.dimension)
         with differentiable(self.model), full_float32():
-            runs = [partial(self._record, blocks, prompt) for prompt in prompts]
+            verify = self._to_verify(prompts)
+            runs = [partial(self._record, blocks, p, p is verify) for p in prompts]
             if self.weights is None:
                 recorded = [run() for run in runs]
             else:
@@ -269,51 +271,61 @@ class Instrument:
             return self.methods
         return self.settings.method
 
-    def _states(
-        self, blocks: Blocks, prompt: TokenizedPrompt
-    ) -> Float[np.ndarray, "token state embed"]:
-        """X^0 … X^L of every token of a prompt, taken at the blocks, float64."""
-        calls = record_full(self.model, blocks, prompt.input_ids.to(self.device))
-        states = [calls[0].input, *(call.output for call in calls)]
-        array = torch.stack([s[0] for s in states], dim=1).double().cpu().numpy()
-        if not np.isfinite(array).all():
-            state = int(np.argwhere(~np.isfinite(array))[0][1])
-            where = f"after block {state}" if state else "before the first block"
-            raise MeasurementError(f"prompt {prompt.id!r}: the hidden state {where} is not finite")
-        return array
+    def _to_verify(self, prompts: Sequence[TokenizedPrompt]) -> TokenizedPrompt | None:
+        """The prompt whose decoding is held against the whole prompt's pass: the longest so far.
 
-    def _record(self, blocks: Blocks, prompt: TokenizedPrompt) -> _Recorded:
+        A model that decodes wrongly does so for all prompts, or for those past some length.
+        """
+        longest = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
+        if longest.input_ids.shape[1] <= self._verified:
+            return None
+        self._verified = longest.input_ids.shape[1]
+        return longest
+
+    def _record(self, blocks: Blocks, prompt: TokenizedPrompt, verify: bool) -> _Recorded:
         """Pass a prompt through the model: its trajectories, and every point's block calls."""
-        states = self._states(blocks, prompt)
-        points = []
-        for a, b in token_pairs(self.settings.tokens, prompt.input_ids.shape[1]):
-            ids = prompt.input_ids[:, : b + 1].to(self.device)
-            point = self._decoded(blocks, prompt.id, b, ids) if a == b else None
-            if point is None:
-                calls = record_full(self.model, blocks, ids)
-                point = _Point(prompt.id, a, b, calls, decoded=False)
+        ids = prompt.input_ids.to(self.device)
+        last = ids.shape[1] - 1
+        points, states = [], None
+        for a, b in token_pairs(self.settings.tokens, last + 1):
+            part = ids[:, : b + 1]
+            decoded = self._in_two(blocks, part) if a == b else None
+            if decoded is None:
+                calls = record_full(self.model, blocks, part)
             else:
-                _same_trajectory(point, states)
+                before, calls = decoded
+                if b == last:
+                    states = _states(prompt.id, before, calls)
+            points.append(_Point(prompt.id, a, b, calls, decoded is not None))
+        whole = states
+        if states is None or verify:
+            whole = _states(prompt.id, [], record_full(self.model, blocks, ids))
+            states = whole if states is None else states
+        for point in points:
+            if point.decoded and whole is not None:
+                _same_trajectory(point, whole)
             if self._final_norm is not None:
                 point.calls[-1] = after_norm(point.calls[-1], self._final_norm)
-            points.append(point)
         return _Recorded(prompt, points, gram(states), *principal_components(states))
 
-    def _decoded(
-        self, blocks: Blocks, prompt: str, token: int, ids: Int[Tensor, "1 token"]
-    ) -> _Point | None:
-        """The last token's decode step; None for a model that has none (unless asked for)."""
+    def _in_two(
+        self, blocks: Blocks, ids: Int[Tensor, "1 token"]
+    ) -> tuple[list[BlockCall], list[BlockCall]] | None:
+        """The calls before the last token and on it; None for a model that cannot decode.
+
+        Raises:
+            UserError: for a model that cannot, where decoding was asked for.
+        """
         if self.settings.context == "full" or self._cannot_decode:
             return None
         try:
-            calls = record_decode(self.model, blocks, ids)
+            return record_in_two(self.model, blocks, ids)
         except UserError as error:
             if self.settings.context == "decode":
                 raise
             logger.info("%s It is now.", error)
             self._cannot_decode = True
             return None
-        return _Point(prompt, token, token, calls, decoded=True)
 
     def _dataset(
         self,
@@ -425,6 +437,24 @@ def _full_sequence(point: _Point, block: int, matmul: Matmul) -> Operator:
     operator = between_tokens(call, point.token_in, point.token_out, matmul)
     operator.attention = "full-sequence"
     return operator
+
+
+def _states(
+    prompt: str, before: Sequence[BlockCall], calls: Sequence[BlockCall]
+) -> Float[np.ndarray, "token state embed"]:
+    """X^0 … X^L of every token, taken at the blocks, float64, from one pass or from two."""
+    seen = [
+        # Blocks may be on several devices.
+        torch.stack([s[0].cpu() for s in (part[0].input, *(c.output for c in part))], dim=1)
+        for part in (before, calls)
+        if part
+    ]
+    array = torch.cat(seen).double().numpy()
+    if not np.isfinite(array).all():
+        state = int(np.argwhere(~np.isfinite(array))[0][1])
+        where = f"after block {state}" if state else "before the first block"
+        raise MeasurementError(f"prompt {prompt!r}: the hidden state {where} is not finite")
+    return array
 
 
 def _same_trajectory(point: _Point, states: Float[np.ndarray, "token state embed"]) -> None:

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -19,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import blockcoupling as bc
 from blockcoupling import instrument
-from blockcoupling.blocks import record_decode
+from blockcoupling.blocks import record_full, record_in_two
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.measurement import measure_to_table_and_picture, summary
 from blockcoupling.reduce.coupling import VARIANTS
@@ -298,7 +299,7 @@ def test_quantities_of_the_trajectory() -> None:
 
 
 def hidden_states(model: PreTrainedModel, text: str) -> np.ndarray:
-    """X^0 … X^L by hooks of the test's own: (token, state, d)."""
+    """X^0 … X^L by hooks of the test's own: (token, state, d); the last token is decoded."""
     seen: list[Tensor] = []
     blocks = blocks_of(model)
     hooks = [blocks[0].register_forward_pre_hook(lambda m, args: seen.append(args[0]))]
@@ -308,11 +309,15 @@ def hidden_states(model: PreTrainedModel, text: str) -> np.ndarray:
                 lambda m, args, out: seen.append(out[0] if isinstance(out, tuple) else out)
             )
         )
+    ids = torch.tensor([numbers(text)])
     with torch.no_grad():
-        model(torch.tensor([numbers(text)]), use_cache=False)
+        past = model(ids[:, :-1], use_cache=True).past_key_values
+        model(ids[:, -1:], past_key_values=past)
     for hook in hooks:
         hook.remove()
-    return torch.stack([x[0] for x in seen], dim=1).double().numpy()
+    half = len(seen) // 2
+    tokens = [torch.cat([a[0], b[0]]) for a, b in zip(seen[:half], seen[half:], strict=True)]
+    return torch.stack(tokens, dim=1).double().numpy()
 
 
 def test_progress_counts_prompts() -> None:
@@ -417,12 +422,26 @@ def test_a_gradient_that_does_not_come_through_is_noticed() -> None:
 
 
 def test_decoding_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(model: nn.Module, blocks: object, ids: Tensor) -> list:
-        return record_decode(model, blocks, torch.cat([ids[:, :1], ids], dim=1))
+    def other(model: nn.Module, blocks: object, ids: Tensor) -> tuple:
+        before, last = record_in_two(model, blocks, torch.cat([ids[:, :1], ids], dim=1))
+        return [replace(c, input=c.input[:, 1:], output=c.output[:, 1:]) for c in before], last
 
-    monkeypatch.setattr(instrument, "record_decode", other)
+    monkeypatch.setattr(instrument, "record_in_two", other)
     with pytest.raises(MeasurementError, match=r"'p0': decoding token 8 .*context='full'"):
         bc.measure(small_model("llama", torch.float32), numbers, PROMPTS[:1], k=2)
+
+
+def test_decoding_is_verified_where_prompts_get_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[int] = []
+
+    def noting(model: nn.Module, blocks: object, ids: Tensor) -> list:
+        passed.append(ids.shape[1])
+        return record_full(model, blocks, ids)
+
+    monkeypatch.setattr(instrument, "record_full", noting)
+    bc.measure(small_model("llama", torch.float32), numbers, PROMPTS[1:], k=2, batch=1)
+    assert LENGTHS[1:] == (4, 1, 6)
+    assert passed == [4, 6]
 
 
 class NoCache(nn.Module):
