@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+# Some 16 MB in float32: large enough that starting an operation costs little beside it.
+ENTRIES = 2**22
+
+
 @dataclass(frozen=True, eq=False)
 class _Cut:
     """A place where the graph is cut: `value` ends one piece, `leaf` begins the next."""
@@ -68,16 +72,17 @@ class CutGraph:
     Args:
         function: (1, d) → (1, d).
         point: where it is linearized, (1, d).
-        rows: how many vectors to send through a piece at a time.
+        entries: how many entries the vectors may have, at both ends of a piece, that go through it
+            at a time; a few times as many are needed for a moment.
     """
 
     def __init__(
         self,
         function: Callable[[Float[Tensor, "1 embed"]], Float[Tensor, "1 embed"]],
         point: Float[Tensor, "1 embed"],
-        rows: int,
+        entries: int = ENTRIES,
     ) -> None:
-        self._rows = rows
+        self._entries = entries
         cutting = _Cutting()
         with torch.enable_grad(), cutting:
             self._x = point.detach().clone().requires_grad_(True)
@@ -85,7 +90,6 @@ class CutGraph:
         self._cuts, self._weights = cutting.cuts, cutting.weights
         # Weights whose layers begin at each leaf, by the end of a piece.
         self._pieces = [_weights_from(cut.value) for cut in self._cuts]
-        self._last = _weights_from(self._y)
 
     @property
     def output(self) -> Float[Tensor, "1 embed"]:
@@ -113,38 +117,59 @@ class CutGraph:
     def jacobian(self) -> Float[Tensor, "embed embed"]:
         """∂y/∂x, rows = output, columns = input."""
         d = self._y.numel()
-        arrived: dict[int, list[Tensor]] = {id(self._x): []}
-        arrived |= {id(cut.leaf): [] for cut in self._cuts}
-        units = list(_units(d, self._rows, self._y))
-        self._send(self._y, self._last, units, arrived)
+        arrived = _Arrived(d)
+        leaves = [leaf for leaf, _ in _weights_from(self._y)]
+        to_cuts = [leaf for leaf in leaves if leaf is not self._x]
+        if to_cuts:
+            # All at once: what unit vectors meet first are weights, of which they make views.
+            (unit,) = _units(d, d, self._y)
+            for leaf, rows in zip(to_cuts, _pull(self._y, to_cuts, unit), strict=True):
+                arrived.lend(leaf, rows)
+            del unit, rows
         for cut, piece in zip(reversed(self._cuts), reversed(self._pieces), strict=True):
-            rows = arrived.pop(id(cut.leaf))
-            if rows and cut.value.requires_grad:
-                self._send(cut.value, piece, rows, arrived)
-        found = arrived[id(self._x)]
-        return torch.cat(found) if found else self._x.new_zeros(d, self._x.numel())
+            sent = arrived.take(cut.leaf)
+            if sent is not None and cut.value.requires_grad:
+                self._send(cut.value, piece, sent, arrived)
+        there, before = arrived.adding(self._x)
+        if before is None:
+            there.zero_()
+        if len(to_cuts) < len(leaves):  # past all layers: the skip connection, most often
+            start = 0
+            for unit in _units(d, self._together(2 * d), self._y):
+                there[start : start + len(unit)] += _pull(self._y, [self._x], unit)[0]
+                start += len(unit)
+        return there
 
     def _send(
         self,
         end: Tensor,
         piece: list[tuple[Tensor, int]],
-        rows: list[Float[Tensor, "k n"]],
-        arrived: dict[int, list[Tensor]],
+        rows: Float[Tensor, "embed n"],
+        arrived: _Arrived,
     ) -> None:
         """Send rows that have arrived at the end of a piece on to the leaves where it begins."""
         size = end.numel()
         whole = [leaf for leaf, weights in piece if weights > size * leaf.numel()]
         one_by_one = [leaf for leaf, weights in piece if weights <= size * leaf.numel()]
         if one_by_one:
-            parts = [_pull(end, one_by_one, part) for part in rows]
-            for n, leaf in enumerate(one_by_one):
-                _add(arrived, leaf, [part[n] for part in parts])
+            together = self._together(size + max(leaf.numel() for leaf in one_by_one))
+            added = [arrived.adding(leaf) for leaf in one_by_one]
+            for start in range(0, len(rows), together):
+                part = slice(start, start + together)
+                pulled = _pull(end, one_by_one, rows[part])
+                for (there, before), more in zip(added, pulled, strict=True):
+                    if before is None:
+                        there[part] = more
+                    else:
+                        torch.add(before[part], more, out=there[part])
         for leaf in whole:
-            products = [part.new_empty(len(part), leaf.numel()) for part in rows]
+            there, before = arrived.adding(leaf)
             for start, columns in self._columns(end, leaf):
-                for part, product in zip(rows, products, strict=True):
-                    torch.mm(part, columns.mT, out=product[:, start : start + len(columns)])
-            _add(arrived, leaf, products)
+                part = slice(start, start + len(columns))
+                if before is None:
+                    torch.mm(rows, columns.mT, out=there[:, part])
+                else:
+                    torch.addmm(before[:, part], rows, columns.mT, out=there[:, part])
 
     def _columns(self, end: Tensor, leaf: Tensor) -> Iterator[tuple[int, Float[Tensor, "k n"]]]:
         """∂end/∂leaf, some columns at a time, each as a row."""
@@ -152,10 +177,48 @@ class CutGraph:
             u = torch.zeros_like(end, requires_grad=True)
             (pulled,) = torch.autograd.grad(end, leaf, u, create_graph=True)
         start = 0
-        for unit in _units(leaf.numel(), self._rows, leaf):
+        for unit in _units(leaf.numel(), self._together(end.numel() + leaf.numel()), leaf):
             (columns,) = _pull(pulled, [u], unit)
             yield start, columns
             start += len(unit)
+
+    def _together(self, width: int) -> int:
+        return max(1, self._entries // width)
+
+
+class _Arrived:
+    """Rows of ∂y/∂leaf that have arrived at leaves so far.
+
+    Args:
+        d: how many rows there are.
+    """
+
+    def __init__(self, d: int) -> None:
+        self._d = d
+        self._lent: dict[int, Tensor] = {}
+        self._own: dict[int, Tensor] = {}
+
+    def lend(self, leaf: Tensor, rows: Float[Tensor, "embed n"]) -> None:
+        """Rows that are not to be written into: they may be views of weights."""
+        self._lent[id(leaf)] = rows
+
+    def adding(
+        self, leaf: Tensor
+    ) -> tuple[Float[Tensor, "embed n"], Float[Tensor, "embed n"] | None]:
+        """Where to write the sum of what has arrived and what arrives now; and what has, if any.
+
+        All of it has to be written. The two are the same array where that may be written into.
+        """
+        key = id(leaf)
+        if key in self._own:
+            return self._own[key], self._own[key]
+        self._own[key] = leaf.new_empty(self._d, leaf.numel())
+        return self._own[key], self._lent.pop(key, None)
+
+    def take(self, leaf: Tensor) -> Float[Tensor, "embed n"] | None:
+        """The rows at a leaf, which are not kept here any longer."""
+        found = self._own.pop(id(leaf), None)
+        return self._lent.pop(id(leaf), None) if found is None else found
 
 
 def _pull(
@@ -170,16 +233,10 @@ def _pull(
     return [p.reshape(len(rows), -1) for p in pulled]
 
 
-def _add(arrived: dict[int, list[Tensor]], leaf: Tensor, more: list[Tensor]) -> None:
-    """Add rows to those that have arrived at a leaf; some may be views of weights."""
-    there = arrived[id(leaf)]
-    arrived[id(leaf)] = [a + b for a, b in zip(there, more, strict=True)] if there else more
-
-
-def _units(size: int, rows: int, like: Tensor) -> Iterator[Float[Tensor, "k n"]]:
+def _units(size: int, together: int, like: Tensor) -> Iterator[Float[Tensor, "k n"]]:
     """Rows of the identity, some at a time."""
-    for start in range(0, size, rows):
-        unit = like.new_zeros(min(rows, size - start), size)
+    for start in range(0, size, together):
+        unit = like.new_zeros(min(together, size - start), size)
         unit.diagonal(start).fill_(1)
         yield unit
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Blocks beside each other, and the largest Jacobians (entries, all prompts) that may be so.
 MOST_WORKERS = 4
-LARGEST_BESIDE = 2**21
+LARGEST_BESIDE = 2**22
 
 
 @dataclass(frozen=True)

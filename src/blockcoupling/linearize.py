@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from blockcoupling.accumulate import CutGraph
+from blockcoupling.accumulate import ENTRIES, CutGraph
 from blockcoupling.attention import Context, UnsupportedAttention, attend_to
 from blockcoupling.blocks import BlockCall
 from blockcoupling.errors import MeasurementError
@@ -208,9 +208,13 @@ class BlockJacobian(Operator):
         difference = (self.adjoint(probes) - exact).flatten(1).norm(dim=1)
         self.matmul_error = difference / exact.flatten(1).norm(dim=1)
 
+    def _entries(self) -> int:
+        # Where a context takes part, it has as many numbers for every vector as `rows` allows for.
+        return min(ENTRIES, 4 * self._rows * self.dimension)
+
     def _record_cut(self) -> CutGraph:
         with _recording:
-            graph = CutGraph(self._function, self._point, self._rows)
+            graph = CutGraph(self._function, self._point, self._entries())
         _demand_gradient(graph.output_requires_grad)
         return graph
 

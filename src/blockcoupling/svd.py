@@ -9,7 +9,7 @@ converges.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,8 +131,9 @@ def truncated_svd(
     # Jᵀ left = right · small, kept in float64: the small matrix decides when to stop.
     small = torch.zeros(prompts, 0, 0, dtype=torch.float64)
     new_left, _ = _extend(empty, noise(block), noise)
-    spent, next_check = 0, 3 * k
+    spent, next_check = 0, (4 if cheap else 3) * k
     drawn, not_before = block, 0
+    looks: list[tuple[int, float]] = []
     while True:
         pulled = operator.adjoint(new_left)
         new_right, coefficients = _extend(right, pulled, noise)
@@ -166,13 +167,15 @@ def truncated_svd(
                 drawn, not_before = 2 * drawn, 2 * spent
                 block = outside.shape[-1]
                 max_basis = min(d, max(max_basis, k + 3 * block))
-            next_check = n + _patience(worst, tolerance, n, block, cheap)
+            looks.append((n, worst))
+            next_check = n + _patience(looks, tolerance, block, cheap)
         if n + outside.shape[-1] > max_basis:
             keep = min(n - new_right.shape[-1], k + max(block, k // 2))
             u, s, v = _ritz(small, keep, operator.dtype)
             left = left @ u.to(left)
             right = right @ v.to(right)
             small = torch.diag_embed(s)
+            looks.clear()
             next_check = keep + 2 * block
         new_left = outside
     u_ritz, v_ritz = left @ u.to(left), right @ v.to(right)
@@ -191,15 +194,28 @@ def default_block(operator: Operator) -> int:
     return max(4, min(8, 64 // operator.prompts))
 
 
-def _patience(residual: float, tolerance: float, n: int, block: int, cheap: bool) -> int:
+def _patience(looks: Sequence[tuple[int, float]], tolerance: float, block: int, cheap: bool) -> int:
     """How much further the basis should grow before looking again.
 
-    Residuals fall about geometrically with the number of blocks; a factor of 4 a step is faster
-    than most. Looking costs a decomposition of the small matrix, which grows with its size, and
-    going too far costs products, which are cheap where the Jacobian exists.
+    Residuals fall about geometrically with the number of blocks: as fast as from the look before
+    to this one, or, where this is the first, by a factor of 4 a step. Looking costs a decomposition
+    of the small matrix, which grows with its size, and going too far costs products, which are
+    cheap where the Jacobian exists.
+
+    Args:
+        looks: size of the basis and residual, each time so far.
+        tolerance: what the residual has to reach.
+        block: vectors a step.
+        cheap: whether the Jacobian exists.
     """
-    steps = int(math.log(max(residual / tolerance, 1.0), 4))
-    return block * max(1, min(steps, n // ((2 if cheap else 4) * block)))
+    n, residual = looks[-1]
+    a_step = math.log(4)
+    if len(looks) > 1 and residual < looks[-2][1]:
+        before, larger = looks[-2]
+        a_step = math.log(larger / max(residual, 1e-300)) * block / (n - before)
+    steps = math.log(max(residual / tolerance, 1.0)) / a_step
+    # Residuals often fall faster and faster: rather a step too early than too late.
+    return block * max(1, min(int(steps), n // ((2 if cheap else 4) * block)))
 
 
 def _widest_cluster(s: Float[Tensor, "prompt k"], tolerance: float) -> int:
