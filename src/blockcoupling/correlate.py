@@ -112,7 +112,7 @@ def partial_correlation(x: ArrayLike, y: ArrayLike, covariates: ArrayLike) -> Pa
         return Partial(np.nan, np.nan, freedom)
     r = float(np.clip(rest[0] @ rest[1] / np.linalg.norm(rest[0]) / np.linalg.norm(rest[1]), -1, 1))
     with np.errstate(divide="ignore"):
-        t = r * np.sqrt(freedom / (1 - r**2))
+        t = r * np.sqrt(np.divide(freedom, 1 - r**2))
     return Partial(r, float(2 * stats.t.sf(abs(t), freedom)), freedom)
 
 

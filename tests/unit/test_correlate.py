@@ -92,6 +92,20 @@ def test_covariates_that_determine_the_predictor_leave_nothing():
     assert np.isnan(found.p)
 
 
+@pytest.mark.parametrize("slope", [2.0, -0.5])
+def test_what_is_left_may_lie_on_a_line(slope):
+    found = partial_correlation(
+        SEPAL_LENGTH, np.multiply(slope, SEPAL_LENGTH), np.array(PETAL_LENGTH)[:, None]
+    )
+    assert found.r == pytest.approx(np.sign(slope))
+    assert found.p == pytest.approx(0, abs=1e-12)
+    # Norms of 2 and 2 |slope|, without rounding.
+    exact = partial_correlation(
+        [-1, 1, -1, 1], np.multiply(slope, [-1, 1, -1, 1]), np.empty((4, 0))
+    )
+    assert (exact.r, exact.p) == (np.sign(slope), 0)
+
+
 def test_bootstrap_equals_r2_of_each_resample():
     x, y = np.array(SEPAL_LENGTH), np.array(SEPAL_WIDTH)
     models = np.array(list("aabbccddee"))
