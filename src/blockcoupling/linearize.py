@@ -117,7 +117,8 @@ class BlockJacobian(Operator):
         function: (prompt, d) → (prompt, d), prompts independent of each other.
         point: where it is linearized, (prompt, d).
         residual: subtract the identity (same-token Jacobians of a block with a skip connection).
-        rows: how many cotangents to send through the graph at a time, all prompts counted.
+        tokens: how many tokens' states and context carry gradients (1 where the context is
+            constant).
         repeats: whether the function also takes every prompt several times in a row,
             (prompt · copies, d).
         alone: for several prompts, makes the operator of one of them. Whole Jacobians are taken
@@ -131,14 +132,15 @@ class BlockJacobian(Operator):
         function: Callable[[Float[Tensor, "prompt embed"]], Float[Tensor, "prompt embed"]],
         point: Float[Tensor, "prompt embed"],
         residual: bool,
-        rows: int,
+        tokens: int = 1,
         repeats: bool = False,
         alone: Callable[[int], Operator] | None = None,
     ) -> None:
         self.prompts, self.dimension = point.shape
         self.dtype, self.device = point.dtype, point.device
         self._function, self._point, self._residual = function, point.detach(), residual
-        self._rows = max(1, rows // self.prompts)
+        self._tokens = tokens
+        self._rows = max(1, rows_at_once(self.dimension, tokens) // self.prompts)
         self._repeats, self._alone = repeats, alone
         self._matmul: Matmul = "float32"
         self._narrow: tuple[int, _Graph] | None = None
@@ -208,13 +210,11 @@ class BlockJacobian(Operator):
         difference = (self.adjoint(probes) - exact).flatten(1).norm(dim=1)
         self.matmul_error = difference / exact.flatten(1).norm(dim=1)
 
-    def _entries(self) -> int:
-        # Where a context takes part, it has as many numbers for every vector as `rows` allows for.
-        return min(ENTRIES, 4 * self._rows * self.dimension)
-
     def _record_cut(self) -> CutGraph:
+        # Of a context that takes part there are numbers for every vector, too.
+        entries = ENTRIES if self._tokens == 1 else 2 * self._rows * self.dimension
         with _recording:
-            graph = CutGraph(self._function, self._point, self._entries())
+            graph = CutGraph(self._function, self._point, entries)
         _demand_gradient(graph.output_requires_grad)
         return graph
 
@@ -498,12 +498,11 @@ def between_tokens(
     def function(x: Tensor) -> Tensor:
         return call(torch.cat([before, x[:, None], after], dim=1))[:, token_out]
 
-    d = call.input.shape[-1]
     operator = BlockJacobian(
         function,
         point[:, token_in],
         residual=token_in == token_out,
-        rows=rows_at_once(d, tokens),
+        tokens=tokens,
     )
     return _lowered(operator, matmul)
 
@@ -520,7 +519,7 @@ def _eager(call: BlockCall) -> BlockJacobian:
         lambda x: call(x[:, None])[:, 0],
         _point(call)[:, 0],
         residual=True,
-        rows=rows_at_once(call.input.shape[-1], 1 + context),
+        tokens=1 + context,
     )
 
 
@@ -539,14 +538,14 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
         with attend_to(context, call.block):
             return call(x[:, None])[:, 0]
 
+    apart = len(calls) > 1 and call.input.shape[-1] >= CUT_FROM
     try:
         operator = BlockJacobian(
             function,
             _point(call)[:, 0],
             residual=True,
-            rows=rows_at_once(call.input.shape[-1], 1),
             repeats=len(calls) == 1,  # arguments of one prompt serve any number of copies
-            alone=None if len(calls) == 1 else lambda prompt: _one_token_of(calls[prompt]),
+            alone=(lambda prompt: _one_token_of(calls[prompt])) if apart else None,
         )
     except (UnsupportedAttention, RuntimeError, TypeError, ValueError, IndexError) as error:
         # A block with an attention of its own trips, in its own way, over a cache that gives back

@@ -37,6 +37,8 @@ STORED = 2
 """Bytes of a parameter in most models' files."""
 PRODUCTS_PER_TRIPLE = 27
 """Products of J with a vector that an iteration takes for a singular triple."""
+DENSE_SHARE = 0.5
+"""Of d products, what a whole Jacobian takes at most (see `accumulate`)."""
 SAFETY = 3
 """How many times the expected duration a job may take."""
 IMPORTS_MB = 1200
@@ -127,11 +129,13 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     batch = min(batch, prompts)
     measured = precision * (LOADED * held + batch * each)
 
-    # A product with J costs the block's parameters four times: there and back. All of J is d of
-    # them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide model.
+    # A product with J costs the block's parameters four times: there and back. All of J is up to
+    # d / 2 of them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide
+    # model.
     iterated = (PRODUCTS_PER_TRIPLE + blocks) * k
-    dense = dimension <= iterated or options.method == "dense"
-    work = 4.0 * size * (dimension if dense else iterated)
+    whole = DENSE_SHARE * dimension
+    dense = whole <= iterated or options.method == "dense"
+    work = 4.0 * size * (whole if dense else iterated)
     work += 20.0 * blocks * dimension**3 if dense else 0.0
     work += 2.0 * size * USUAL_TOKENS
     # Streamed weights are read for the states and for each of two sweeps, batch by batch.
