@@ -575,12 +575,17 @@ def catalog(
 @app.command(rich_help_panel=STEPS)
 def correlate(
     catalog: CatalogFile,
-    out: Annotated[Path, typer.Option(help="The correlation table; two more go beside it.")],
+    out: Annotated[Path, typer.Option(help="The correlation table; the others go beside it.")],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
     variant: Annotated[Variant, typer.Option(help="Which mis-coupling.")] = Variant.frobenius,
     checkpoints: Annotated[
         Checkpoints, typer.Option(help="Which are points of the correlation.")
     ] = Checkpoints.all,
+    score: Annotated[
+        str | None,
+        typer.Option(help="The score that figures and report are about. Default: all there are."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric of it, likewise.")] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     entries: Entries = None,
@@ -598,6 +603,8 @@ def correlate(
         k=k,
         variant=variant.value,
         checkpoints=checkpoints.value,
+        score=score,
+        metric=metric,
         resamples=bootstrap,
         seed=seed,
     )

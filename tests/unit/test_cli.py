@@ -28,8 +28,8 @@ def test_version():
 
 
 def test_all_verbs_are_there():
-    steps = "train model prompts extract reduce score entry catalog correlate costs figure report"
-    assert set(VERBS) == {*steps.split(), "check", "plan", "measure"}
+    steps = "train model prompts extract tokenwise reduce score entry catalog correlate costs"
+    assert set(VERBS) == {*steps.split(), "figure", "report", "check", "plan", "measure"}
 
 
 @pytest.mark.parametrize("verb", VERBS)

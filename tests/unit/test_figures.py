@@ -20,9 +20,13 @@ from blockcoupling.figures import (
     draw,
     matrices,
     save,
+    trajectories,
 )
+from blockcoupling.figures.checkpoints import Shown
+from blockcoupling.figures.data import Ends, largest
 from blockcoupling.figures.matrices import Matrix
 from blockcoupling.figures.style import counted, looks, styled
+from blockcoupling.figures.trajectories import Trajectories
 
 
 @pytest.fixture(scope="module")
@@ -330,3 +334,27 @@ def test_inverse_singular_values_are_fitted_by_least_squares(analysed):
             # Least squares: what is left over has no mean and no slope.
             assert abs(residual.sum()) < 1e-9
             assert abs((residual * np.asarray(x)).sum()) < 1e-8
+
+
+def test_models_that_can_be_shown_untrained_come_first():
+    small, rounded = Ends("small", "step0", "step9"), Ends("rounded", None, "main")
+    whole, last = Ends("whole", "init", "main"), Ends("last", None, "main")
+    pairs = [small, rounded, whole, last]
+    assert largest(pairs, 1) == [whole]
+    assert largest(pairs, 2) == [small, whole]
+    assert largest(pairs, 3) == [small, whole, last]
+    assert largest(pairs, 9) == pairs
+
+
+@pytest.mark.parametrize(("far", "framed"), [(1.0, False), (1000.0, True)])
+def test_a_first_token_far_beyond_the_others_leaves_the_frame(far, framed):
+    walks = np.random.default_rng(0).normal(size=(4, 6, 2)).cumsum(axis=1)
+    walks[0] *= far
+    shown = [Shown("m", "main", True, Trajectories(walks, np.array([0.6, 0.2])))]
+    (axes,) = panels(trajectories.draw(shown))
+    (left, right), others = axes.get_xlim(), walks[1:, :, 0]
+    assert left < others.min()
+    assert right > others.max()
+    inside = left <= walks[0, :, 0].min() and walks[0, :, 0].max() <= right
+    assert inside is not framed
+    assert any("leaves" in text.get_text() for text in axes.texts) is framed

@@ -71,6 +71,14 @@ def test_what_every_job_took_is_told(finished: Workplace):
     )
 
 
+def test_figures_are_about_the_score_that_the_study_names(finished: Workplace):
+    catalog = open_catalog(finished.directory / "catalog" / "seconds.yml")
+    correlation = catalog.one(kind="correlation").read()
+    assert len(correlation[["score", "metric"]].drop_duplicates()) > 1
+    headline = correlation.loc[correlation["headline"], ["score", "metric"]].drop_duplicates()
+    assert headline.to_numpy().tolist() == [["heldout", "nats_per_byte"]]
+
+
 def test_snakemake_makes_its_own_report_too(finished: Workplace):
     run = finished.snakemake("--report", "snakemake.html")
     assert run.status == 0, run.said
@@ -115,7 +123,14 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
     }
     own -= {
         f"entries/{kind}.yml"
-        for kind in ("correlation", "predictors", "variance", "costs", "report")
+        for kind in (
+            "correlation",
+            "correlation_by_k",
+            "predictors",
+            "variance",
+            "costs",
+            "report",
+        )
     }
     assert {path: after[path] for path in own} == {path: before[path] for path in own}
     catalog = open_catalog(copy.directory / "catalog" / "seconds.yml")

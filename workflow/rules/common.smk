@@ -155,6 +155,8 @@ def correlate_options():
         k=options.k,
         variant=options.variant,
         checkpoints=options.checkpoints,
+        score=study.score.name,
+        metric=study.score.metric,
         bootstrap=options.bootstrap,
         seed=options.seed,
     )

@@ -107,14 +107,15 @@ FIGURES: Mapping[str, Description] = {
         "Trajectories on principal components",
         "Hidden states of all tokens of a model's first prompt, from the input of the first block "
         "(dot) to the output of the last, on two components fitted to the outputs of the last "
-        "block; their shares of the variance in the corner. Thick, ending in a star: last token.",
+        "block; their shares of the variance in the corner. Thick, ending in a star: last token. "
+        "Where the first token goes far beyond the others, it leaves the frame.",
     ),
     "block_products": Description(
         "products",
         "Products of blocks and singular vectors",
-        "|U_jᵀ J_i V_j| over the largest singular value of J_i, for some blocks of the largest "
-        "model, one prompt, last token. Where blocks are coupled, tiles off the diagonal have a "
-        "diagonal of their own.",
+        "|U_jᵀ J_i V_j| over the largest singular value of J_i, for blocks halfway through the "
+        "largest model, one prompt, last token. Where blocks are coupled, tiles off the diagonal "
+        "have a diagonal of their own.",
     ),
     "inverse_singular_values": Description(
         "inverse_singular_values",

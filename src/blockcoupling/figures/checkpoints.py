@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blockcoupling.figures.data import Ends, NothingToShow, ends
+from blockcoupling.figures.data import NothingToShow, ends, largest
 from blockcoupling.figures.style import panels
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ def read_ends(
         catalog: where they are.
         read: model, checkpoint → what is drawn; None where there is nothing.
         nothing: what to say when there is nothing at all.
-        most: only so many models, the largest.
+        most: only so many models: those that can be shown untrained as well, the largest of them,
+            before others.
 
     Raises:
         NothingToShow: no checkpoint has anything.
 
     """
-    pairs: Sequence[Ends] = ends(catalog)[-most:] if most else ends(catalog)
+    pairs = ends(catalog) if most is None else largest(ends(catalog), most)
     shown = [
         Shown(pair.model, checkpoint, trained, content)
         for pair in pairs
@@ -75,20 +76,22 @@ def untrained_above_trained(
     """
     models = list(dict.fromkeys(each.model for each in shown))
     columns = min(_WIDEST, len(models))
-    states = sorted({each.trained for each in shown})
-    rows = -(-len(models) // columns) * len(states)
-    figure, axes = panels(rows, columns, size=size, **options)
+    places = [divmod(models.index(each.model), columns) for each in shown]
+    # (group of models, state), without rows that would be empty.
+    rows = sorted({(group, each.trained) for each, (group, _) in zip(shown, places, strict=True)})
+    figure, axes = panels(len(rows), columns, size=size, **options)
     for own in axes.flat:
         own.set_axis_off()
-    for each in shown:
-        group, column = divmod(models.index(each.model), columns)
-        row = group * len(states) + states.index(each.trained)
+    named: set[int] = set()
+    for each, (group, column) in sorted(zip(shown, places, strict=True), key=lambda it: it[1]):
+        row = rows.index((group, each.trained))
         own = axes[row, column]
         own.set_axis_on()
         panel(own, each.content)
         own.set_title(f"{each.model}, {each.checkpoint}")
-        if each.trained == states[-1]:
+        if row + 1 == len(rows) or rows[row + 1][0] != group:
             own.set_xlabel(x)
-        if column == 0:
+        if row not in named:  # its first panel
             own.set_ylabel(f"{'trained' if each.trained else 'untrained'}\n{y}")
+            named.add(row)
     return figure, axes

@@ -57,6 +57,18 @@ def ends(catalog: Catalog) -> list[Ends]:
     ]
 
 
+def largest(pairs: list[Ends], most: int) -> list[Ends]:
+    """Return so many models, the largest of those that can be shown untrained as well first.
+
+    Args:
+        pairs: the smallest model first, as :func:`ends` returns them; that order is kept.
+        most: how many.
+
+    """
+    chosen = sorted(pairs, key=lambda pair: None not in pair)[-most:]
+    return [pair for pair in pairs if pair in chosen]
+
+
 def _first(names: pd.Series) -> str | None:
     return None if names.empty else str(names.iloc[0])
 

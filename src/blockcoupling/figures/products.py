@@ -47,7 +47,9 @@ def _read(catalog: Catalog, model: str, checkpoint: str, k: int) -> Products | N
         return None
     ds = found[next(iter(found))].read().isel(prompt=0)
     last = int(np.argmax(ds["token_out"].values))
-    some = np.unique(np.linspace(0, ds.sizes["block"] - 1, _MOST_BLOCKS).round().astype(int))
+    # Next to each other, and halfway through the model: coupling is local in depth.
+    first = max(0, (ds.sizes["block"] - _MOST_BLOCKS) // 2)
+    some = np.arange(first, min(first + _MOST_BLOCKS, ds.sizes["block"]))
     few = {"k": slice(k), "k_other": slice(k)}
     a = ds["A"].isel(pair=last, block=some, block_other=some, **few).values.astype(np.float64)
     top = ds["S"].isel(pair=last, block=some, k=0).values.astype(np.float64)

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from blockcoupling.figures.data import NothingToShow, ends, settings
+from blockcoupling.figures.data import NothingToShow, ends, largest, settings
 from blockcoupling.figures.style import SEQUENTIAL, panels, styled, words
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def _from_catalog(
         )
     chosen = settings(catalog, k, variant)
     compared = set(found.facets()["model"])
-    # One model has room: the largest of those that were compared.
-    pair = next(each for each in reversed(ends(catalog)) if each.model in compared)
+    # One model has room.
+    (pair,) = largest([each for each in ends(catalog) if each.model in compared], 1)
     rows: list[tuple[str, list[Panel]]] = []
     texts: dict[int, str] = {}
     for state, checkpoint in (("untrained", pair.untrained), ("trained", pair.trained)):
@@ -68,12 +68,11 @@ def _from_catalog(
         table = own[name].read()
         prompt = table["prompt"].iloc[0]
         table = table[(table["prompt"] == prompt) & (table["comparison"] == kind)]
-        largest = table["k"][table["k"] <= chosen.k].max()
-        table = table[(table["variant"] == chosen.variant) & (table["k"] == largest)]
+        drawn_k = int(table["k"][table["k"] <= chosen.k].max())
+        table = table[(table["variant"] == chosen.variant) & (table["k"] == drawn_k)]
         texts = _texts(catalog, pair.model, checkpoint, str(table["dataset"].iloc[0]), str(prompt))
         label = f"{state} ({checkpoint})"
         rows.append((label, [_panel(kind, blocks, part) for blocks, part in _by_blocks(table)]))
-        drawn_k = int(largest)
     return draw(rows, kind, texts, pair.model, drawn_k, chosen.variant)
 
 

@@ -79,7 +79,26 @@ def _panel(axes: Axes, content: Trajectories) -> None:
         )
     axes.scatter(states[:, 0, 0], states[:, 0, 1], s=5, color="black", zorder=3)
     axes.scatter(states[-1, -1, 0], states[-1, -1, 1], s=22, marker="*", color="#d55e00", zorder=4)
-    axes.autoscale_view()
+    _frame(axes, states)
     axes.locator_params(nbins=4)
     share = " + ".join(f"{100 * x:.0f}" for x in content.explained)
     axes.text(0.97, 0.03, f"{share} %", transform=axes.transAxes, ha="right", fontsize="small")
+
+
+def _frame(axes: Axes, states: NDArray[np.float64]) -> None:
+    """Frame all tokens; where the first one goes far beyond them, the others.
+
+    Trained models put activations of thousands there (an attention sink), beside which nothing else
+    would be seen.
+    """
+    axes.autoscale_view()
+    others = states[1:].reshape(-1, 2)
+    if not len(others) or np.ptp(states[0], axis=0).max() < 5 * np.ptp(others, axis=0).max():
+        return
+    low, high = others.min(axis=0), others.max(axis=0)
+    margin = 0.06 * (high - low)
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    axes.text(
+        0.03, 0.97, "first token leaves", transform=axes.transAxes, va="top", fontsize="small"
+    )
