@@ -15,7 +15,7 @@ The unit vectors that begin at y pass the last layers for the same price: for no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +88,10 @@ class CutGraph:
             self._x = point.detach().clone().requires_grad_(True)
             self._y = function(self._x)
         self._cuts, self._weights = cutting.cuts, cutting.weights
+        leaves = {id(leaf): leaf for leaf in (self._x, *(cut.leaf for cut in self._cuts))}
         # Weights whose layers begin at each leaf, by the end of a piece.
-        self._pieces = [_weights_from(cut.value) for cut in self._cuts]
+        self._pieces = [_weights_from(cut.value, leaves) for cut in self._cuts]
+        self._last = _weights_from(self._y, leaves)
 
     @property
     def output(self) -> Float[Tensor, "1 embed"]:
@@ -118,7 +120,7 @@ class CutGraph:
         """∂y/∂x, rows = output, columns = input."""
         d = self._y.numel()
         arrived = _Arrived(d)
-        leaves = [leaf for leaf, _ in _weights_from(self._y)]
+        leaves = [leaf for leaf, _ in self._last]
         to_cuts = [leaf for leaf in leaves if leaf is not self._x]
         if to_cuts:
             # All at once: what unit vectors meet first are weights, of which they make views.
@@ -241,23 +243,27 @@ def _units(size: int, together: int, like: Tensor) -> Iterator[Float[Tensor, "k 
         yield unit
 
 
-def _weights_from(end: Tensor) -> list[tuple[Tensor, int]]:
-    """The leaves where the graph of a value begins, and how many weights act on each directly."""
-    found: dict[int, tuple[Tensor, int]] = {}
+def _weights_from(end: Tensor, leaves: Mapping[int, Tensor]) -> list[tuple[Tensor, int]]:
+    """Where, of some leaves, the graph of a value begins; how many weights act on each directly.
+
+    Args:
+        end: the value.
+        leaves: by their `id`. Parameters may be leaves of the graph as well; they are none of ours.
+    """
+    found: dict[int, int] = {}
     seen: set[Any] = set()
-    # A leaf itself has no graph: it is its own beginning.
     pending = [end.grad_fn]
     while pending:
         node = pending.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            found.setdefault(id(leaf), (leaf, 0))
-            continue
+        leaf = id(getattr(node, "variable", None))
+        if leaf in leaves:
+            found.setdefault(leaf, 0)
         following = [function for function, _ in node.next_functions]
-        begins = getattr(following[0], "variable", None) if following else None
-        if begins is not None and (matrix := getattr(node, "matrix", None)) is not None:
-            found[id(begins)] = (begins, found.get(id(begins), (begins, 0))[1] + matrix.numel())
+        begins = id(getattr(following[0], "variable", None)) if following else None
+        if begins in leaves and (matrix := getattr(node, "matrix", None)) is not None:
+            found[begins] = found.get(begins, 0) + matrix.numel()
         pending.extend(following)
-    return list(found.values())
+    return [(leaves[leaf], weights) for leaf, weights in found.items()]
