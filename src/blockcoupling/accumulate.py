@@ -118,6 +118,10 @@ class CutGraph:
 
     def jacobian(self) -> Float[Tensor, "embed embed"]:
         """∂y/∂x, rows = output, columns = input."""
+        with torch.no_grad():
+            return self._jacobian()
+
+    def _jacobian(self) -> Float[Tensor, "embed embed"]:
         d = self._y.numel()
         arrived = _Arrived(d)
         leaves = [leaf for leaf, _ in self._last]
@@ -262,7 +266,7 @@ def _weights_from(end: Tensor, leaves: Mapping[int, Tensor]) -> list[tuple[Tenso
         if leaf in leaves:
             found.setdefault(leaf, 0)
         following = [function for function, _ in node.next_functions]
-        begins = id(getattr(following[0], "variable", None)) if following else None
+        begins = id(getattr(following[0], "variable", None) if following else None)
         if begins in leaves and (matrix := getattr(node, "matrix", None)) is not None:
             found[begins] = found.get(begins, 0) + matrix.numel()
         pending.extend(following)

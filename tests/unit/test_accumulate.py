@@ -105,7 +105,8 @@ PARAMETERS = [random(*size, seed=5).requires_grad_() for size in ((7,), (9, 7), 
 def with_weights_that_learn(x: Tensor) -> Tensor:
     """Parameters as a model just made has them."""
     norm, a, b = PARAMETERS
-    hidden = functional.linear(norm * x.tanh(), a, a[:, 0]).sin()
+    inner = norm * x.tanh()
+    hidden = functional.linear(inner, a, a[:, 0]).sin() * functional.linear(inner, 2 * a.detach())
     return norm * x + functional.linear(hidden, b, norm)
 
 
