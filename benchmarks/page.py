@@ -123,7 +123,7 @@ from one run on one machine; the ratios carry over to others, the seconds do not
 - **dense**: whole Jacobians from one-token decode steps, accumulated from cut to cut
   (`blockcoupling/accumulate.py`), then the truncated SVD.
 - **krylov**: matrix-free block Golub–Kahan, to a residual of 1e-4 s_1.
-- Blocks whose Jacobians are small (d ≤ 1448 for one prompt) are worked on beside each other, with
+- Blocks whose Jacobians are small (d ≤ 2048 for one prompt) are worked on beside each other, with
   a share of the threads each; larger ones one after the other, with all of them.
 - The **floor** of a row is its number of products with a block at the rate measured for the block's
   own matrices with d vectors. A whole Jacobian, one vector after the other, takes d of them;

@@ -14,7 +14,8 @@ def bytes_per_prompt(dimension: int, blocks: int, k: int, tokens: int, pairs: in
     The sum of: its context in every block, before and after the last token, 4 T d L; U and V of
     every block, kept and stacked, 4 d K L; A, L² K²; one Jacobian with the iteration's bases beside
     it, 3 d²; its hidden states in float64, 2 T d (L + 1). All but the states count for every pair
-    of tokens.
+    of tokens. Not counted is what a Jacobian's accumulation needs for a moment, whatever the batch:
+    some 100 MB for each block that is worked on (`accumulate.ENTRIES`).
 
     Args:
         dimension: d.
