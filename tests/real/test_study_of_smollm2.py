@@ -82,6 +82,7 @@ def test_quantization_and_what_it_took_are_recorded(catalog: Catalog) -> None:
     attributes = store[next(iter(store))].read().attrs
     assert attributes["quantization"] == "nf4"
     assert attributes["final_norm"] is False
+    assert store[next(iter(store))].read()["S_full"].sizes["k_full"] == 576
     costs = catalog.one(kind="costs").read()
     extractions = costs[costs["rule"] == "extract"]
     assert len(extractions) == 3 * len(DATASETS)
