@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blockcoupling.figures.data import NothingToShow, ends, settings
-from blockcoupling.figures.style import keys, legend_below, looks, panels, styled
+from blockcoupling.figures.style import keys, legend_below, looks, model_axis, panels, styled
 from blockcoupling.points import CHECKPOINT, MEASURES, prompt_values
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def draw(values: pd.DataFrame, models: list[str], k: int) -> Figure:
         label = f"coupling (K = {k})" if measure == "coupling" else MEASURES[measure]
         own.set_ylabel(label)
         own.set_xlim(-0.6, len(models) - 0.4)
-    axes[-1, 0].set_xticks(range(len(models)), models, rotation=30 if len(models) > 3 else 0)
-    for text in axes[-1, 0].get_xticklabels():
-        text.set_ha("right" if len(models) > 3 else "center")
+    model_axis(axes[-1, 0], models)
     axes[-1, 0].set_xlabel("model, final checkpoint, smallest first")
     legend_below(figure, keys(look, line=False))
     return figure

@@ -9,6 +9,8 @@ import pandas as pd
 from blockcoupling.points import PROMPT, at_last_token, checkpoint_facts
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from blockcoupling.catalog import Catalog
 
 
@@ -55,6 +57,12 @@ def ends(catalog: Catalog) -> list[Ends]:
         )
         for model, own in facts.groupby("model", sort=False)
     ]
+
+
+def first_prompt(catalog: Catalog, model: str, checkpoint: str) -> xr.Dataset | None:
+    """Return the store's part of a checkpoint's first prompt; None where there is no store."""
+    found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
+    return found[next(iter(found))].read().isel(prompt=0) if len(found) else None
 
 
 def largest(pairs: list[Ends], most: int) -> list[Ends]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 
 from blockcoupling.figures.checkpoints import Shown, read_ends, untrained_above_trained
-from blockcoupling.figures.style import SEQUENTIAL, scale, styled
+from blockcoupling.figures.data import first_prompt
+from blockcoupling.figures.style import depth_bar, scale, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,14 +34,10 @@ def from_catalog(catalog: Catalog) -> Figure:
 
 def _read(catalog: Catalog, model: str, checkpoint: str) -> NDArray[np.float64] | None:
     """Return the singular values at the last token, (block, d)."""
-    found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
-    if not len(found):
+    ds = first_prompt(catalog, model, checkpoint)
+    if ds is None or "S_full" not in ds:
         return None
-    ds = found[next(iter(found))].read()
-    if "S_full" not in ds:
-        return None
-    first = ds.isel(prompt=0)
-    return first["S_full"].values[int(np.argmax(first["token_out"].values))].astype(np.float64)
+    return ds["S_full"].values[int(np.argmax(ds["token_out"].values))].astype(np.float64)
 
 
 @styled
@@ -57,9 +52,5 @@ def draw(shown: list[Shown]) -> Figure:
         axes.set_ylim(smallest, 1.3 * largest)
 
     figure, axes = untrained_above_trained(shown, panel, size=(2.5, 2.1), x="index k", y="$s_k$")
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), SEQUENTIAL), ax=axes, shrink=0.6, aspect=30, pad=0.02
-    )
-    bar.set_label("depth (block / L)")
-    bar.outline.set_linewidth(0.5)
+    depth_bar(figure, axes, "depth (block / L)")
     return figure

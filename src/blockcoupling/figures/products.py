@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 
 from blockcoupling.figures.checkpoints import read_ends
-from blockcoupling.figures.data import settings
+from blockcoupling.figures.data import first_prompt, settings
 from blockcoupling.figures.style import panels, styled
 
 if TYPE_CHECKING:
@@ -42,16 +42,15 @@ def from_catalog(catalog: Catalog, *, k: int | None = None, variant: str | None 
 
 
 def _read(catalog: Catalog, model: str, checkpoint: str, k: int) -> Products | None:
-    found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
-    if not len(found):
+    ds = first_prompt(catalog, model, checkpoint)
+    if ds is None:
         return None
-    ds = found[next(iter(found))].read().isel(prompt=0)
     last = int(np.argmax(ds["token_out"].values))
     # Next to each other, and halfway through the model: coupling is local in depth.
     first = max(0, (ds.sizes["block"] - _MOST_BLOCKS) // 2)
     some = np.arange(first, min(first + _MOST_BLOCKS, ds.sizes["block"]))
-    few = {"k": slice(k), "k_other": slice(k)}
-    a = ds["A"].isel(pair=last, block=some, block_other=some, **few).values.astype(np.float64)
+    few = {"block": some, "block_other": some, "k": slice(k), "k_other": slice(k)}
+    a = ds["A"].isel(pair=last).isel(few).values.astype(np.float64)
     top = ds["S"].isel(pair=last, block=some, k=0).values.astype(np.float64)
     blocks = [int(block) for block in ds["block"].values[some]]
     return Products(blocks, str(ds["prompt"].item()), abs(a) / top[:, None, None, None])

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from blockcoupling.figures.data import NothingToShow, ends
-from blockcoupling.figures.style import legend_below, looks, panels, styled
+from blockcoupling.figures.style import legend_below, looks, model_axis, panels, styled
 from blockcoupling.points import CHECKPOINT, MEASURES, PROMPT
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def draw(table: pd.DataFrame, models: list[str]) -> Figure:
                 part.set(lw=0.6)
         own.set_ylabel(MEASURES[measure])
         own.set_xlim(-0.6, len(models) - 0.4)
-    axes[-1, 0].set_xticks(range(len(models)), models, rotation=30 if len(models) > 3 else 0)
-    for label in axes[-1, 0].get_xticklabels():
-        label.set_ha("right" if len(models) > 3 else "center")
+    model_axis(axes[-1, 0], models)
     axes[-1, 0].set_xlabel("model, smallest first")
     legend_below(figure, [Patch(color=look[s].color, alpha=0.75, label=s) for s in there])
     return figure

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
@@ -127,6 +129,23 @@ def log_heights(axes: Axes, values: ArrayLike) -> None:
     )
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def model_axis(axes: Axes, models: Sequence[str]) -> None:
+    """Name models along x at 0, 1, …; at an angle where they are many."""
+    many = len(models) > 3
+    axes.set_xticks(range(len(models)), models, rotation=30 if many else 0)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right" if many else "center")
+
+
+def depth_bar(figure: Figure, axes: Any, label: str) -> None:
+    """Put a colour bar for depth, 0 … 1 of the sequential scale, beside some axes."""
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), SEQUENTIAL), ax=axes, shrink=0.6, aspect=30, pad=0.02
+    )
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.5)
 
 
 def counted(number: int) -> list[int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
 
 from blockcoupling.figures.checkpoints import Shown, read_ends, untrained_above_trained
-from blockcoupling.figures.style import SEQUENTIAL, styled
+from blockcoupling.figures.data import first_prompt
+from blockcoupling.figures.style import SEQUENTIAL, depth_bar, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,11 +41,8 @@ def from_catalog(catalog: Catalog) -> Figure:
 
 
 def _read(catalog: Catalog, model: str, checkpoint: str) -> Trajectories | None:
-    found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
-    if not len(found):
-        return None
-    ds = found[next(iter(found))].read().isel(prompt=0)
-    if "pca" not in ds:
+    ds = first_prompt(catalog, model, checkpoint)
+    if ds is None or "pca" not in ds:
         return None
     states = ds["pca"].values[: int(ds["tokens"])].astype(np.float64)
     return Trajectories(states, ds["pca_explained"].values.astype(np.float64))
@@ -58,11 +54,7 @@ def draw(shown: list[Shown]) -> Figure:
     figure, axes = untrained_above_trained(
         shown, _panel, size=(2.5, 2.4), x="component 1", y="component 2"
     )
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), SEQUENTIAL), ax=axes, shrink=0.6, aspect=30, pad=0.02
-    )
-    bar.set_label("depth (0: first block, 1: last)")
-    bar.outline.set_linewidth(0.5)
+    depth_bar(figure, axes, "depth (0: first block, 1: last)")
     return figure
 
 
