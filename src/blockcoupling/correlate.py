@@ -17,11 +17,13 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.atomic import replacing
-from blockcoupling.errors import UserError
+from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.points import (
     CHECKPOINT,
     FACTS,
     MEASURES,
+    PROMPT,
+    at_last_token,
     checkpoint_facts,
     points,
     prompt_values,
@@ -581,9 +583,21 @@ def correlation_by_k(
         if len(scores):
             scores = scores[scores[column] == (wanted or scores[column].iloc[0])]
     facts, rows = checkpoint_facts(catalog), []
-    kept = catalog.search(kind="coupling").frame(columns=["variant", "k"]).drop_duplicates()
-    for variant, k in kept.sort_values(["variant", "k"]).itertuples(index=False, name=None):
-        table = points(prompt_values(catalog, k=int(k), variant=str(variant)), facts)
+    last = catalog.search(kind="trajectory").frame(
+        columns=[*PROMPT, "token"], filters=[("is_last", "==", True)]
+    )
+    coupling = at_last_token(
+        catalog.search(kind="coupling").frame(), last.rename(columns={"token": "last"})
+    )
+    values = coupling.groupby(["variant", "k", *PROMPT], as_index=False)[["coupling"]].mean()
+    if not np.isfinite(values["coupling"]).all():
+        row = values[~np.isfinite(values["coupling"])].iloc[0]
+        raise MeasurementError(
+            f"{row['model']} {row['checkpoint']}, {row['dataset']} prompt {row['prompt']}: its "
+            f"coupling is not finite for K = {row['k']}, variant {row['variant']}"
+        )
+    for (variant, k), own in values.groupby(["variant", "k"]):
+        table = points(own, facts, ["coupling"])
         table = table.merge(scores[[*CHECKPOINT, "score", "metric", "value"]], on=CHECKPOINT)
         if table.empty:
             break
@@ -592,7 +606,7 @@ def correlation_by_k(
         rows.append(
             {
                 "variant": variant,
-                "k": int(k),
+                "k": int(str(k)),
                 "score": part["score"].iloc[0],
                 "metric": part["metric"].iloc[0],
                 "subset": subset.name,

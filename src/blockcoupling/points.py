@@ -173,18 +173,22 @@ def mean_over_prompts(
     return table[[*pairs, "datasets", "prompts"]].reset_index()
 
 
-def points(values: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+def points(
+    values: pd.DataFrame, facts: pd.DataFrame, measures: list[str] | None = None
+) -> pd.DataFrame:
     """Return one row per checkpoint: measures with standard errors, beside the facts.
 
     Args:
         values: as :func:`prompt_values` returns them.
         facts: as :func:`checkpoint_facts` returns them.
+        measures: which columns of `values` (default: :data:`MEASURES`).
 
     Raises:
         UserError: a checkpoint was measured that has no model record.
 
     """
-    table = facts.merge(mean_over_prompts(values), on=CHECKPOINT, how="right", indicator="_from")
+    means = mean_over_prompts(values, measures=measures)
+    table = facts.merge(means, on=CHECKPOINT, how="right", indicator="_from")
     if (unknown := table[table["_from"] != "both"]).size:
         names = ", ".join(sorted(unknown["model"] + " " + unknown["checkpoint"]))
         raise UserError(f"no model record in the catalog for: {names}")
