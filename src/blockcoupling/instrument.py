@@ -297,12 +297,13 @@ class Instrument:
                 if b == last:
                     states = _states(prompt.id, before, calls)
             points.append(_Point(prompt.id, a, b, calls, decoded is not None))
-        whole = states
         if states is None or verify:
             whole = _states(prompt.id, [], record_full(self.model, blocks, ids))
-            states = whole if states is None else states
+        else:
+            whole = states
+        states = whole if states is None else states
         for point in points:
-            if point.decoded and whole is not None:
+            if point.decoded:
                 _same_trajectory(point, whole)
             if self._final_norm is not None:
                 point.calls[-1] = after_norm(point.calls[-1], self._final_norm)

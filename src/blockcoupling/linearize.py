@@ -17,7 +17,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -154,11 +154,11 @@ class BlockJacobian(Operator):
         """The block's output at the point, (prompt, d)."""
         return (self._cut or self._graph).output
 
-    @property
+    @cached_property
     def dense_products(self) -> float:
         """Fewer than d, where J is accumulated."""
         if self._alone is not None:
-            return self._alone(0).dense_products
+            return self._alone(0).dense_products  # records the block anew
         return self.dimension if self._cut is None else self._cut.products
 
     @property
@@ -206,6 +206,7 @@ class BlockJacobian(Operator):
         probes = probes.to(self.device, self.dtype).expand(self.prompts, -1, -1)
         exact = self.adjoint(probes)
         self._matmul, self._narrow, self._cut, self._alone = matmul, None, None, None
+        self.dense_products = self.dimension
         self._plain = self._record(1)
         difference = (self.adjoint(probes) - exact).flatten(1).norm(dim=1)
         self.matmul_error = difference / exact.flatten(1).norm(dim=1)
