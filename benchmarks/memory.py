@@ -48,7 +48,7 @@ def peak_resident() -> int:
 def streamed(directory: str, k: int) -> dict:
     """Peak resident memory of the whole process measuring a streamed model, and its results."""
     import blockcoupling as bc
-    from blockcoupling.streaming import stream_model
+    from blockcoupling.transformer.streaming import stream_model
 
     ids = prompts(1, 64)[0]
     model = stream_model(Path(directory))

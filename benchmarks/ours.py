@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import synchronize
-from blockcoupling.blocks import differentiable, find_blocks, record_decode
-from blockcoupling.decompose import Decomposition, decompose
-from blockcoupling.linearize import SameToken
+from blockcoupling.jacobian.decompose import Decomposition, decompose
+from blockcoupling.jacobian.linearize import SameToken
+from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
 
 
 @dataclass(frozen=True)

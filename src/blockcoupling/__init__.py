@@ -13,26 +13,26 @@ except PackageNotFoundError:  # run from its sources, without having been instal
     __version__ = "0+sources"
 
 _HOME = {
-    "measure": "measurement",
+    "measure": "measurement.measure",
     "miscoupling": "reduce.coupling",
     "coupling": "reduce.coupling",
     "line_shape_score": "reduce.trajectory",
     "expodistance": "reduce.trajectory",
     "equidistance": "reduce.trajectory",
-    "open_store": "store",
+    "open_store": "store.stores",
     "open_catalog": "catalog",
 }
 __all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import open_catalog as open_catalog
-    from blockcoupling.measurement import measure as measure
+    from blockcoupling.measurement.measure import measure as measure
     from blockcoupling.reduce.coupling import coupling as coupling
     from blockcoupling.reduce.coupling import miscoupling as miscoupling
     from blockcoupling.reduce.trajectory import equidistance as equidistance
     from blockcoupling.reduce.trajectory import expodistance as expodistance
     from blockcoupling.reduce.trajectory import line_shape_score as line_shape_score
-    from blockcoupling.store import open_store as open_store
+    from blockcoupling.store.stores import open_store as open_store
 
 
 def __getattr__(name: str) -> Any:

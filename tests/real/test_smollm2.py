@@ -16,8 +16,8 @@ import xarray as xr
 from transformers import AutoModelForCausalLM
 
 import blockcoupling as bc
-from blockcoupling.models import load_model, model_record, spec_from_argument
-from blockcoupling.prompts import check_length, load_prompts
+from blockcoupling.sources.models import load_model, model_record, spec_from_argument
+from blockcoupling.sources.prompts import check_length, load_prompts
 
 PROMPT = "What is the capital of France? The capital is"
 BENCHMARKS = ["arc_challenge", "gsm8k", "hellaswag", "mmlu", "truthfulqa", "winogrande"]

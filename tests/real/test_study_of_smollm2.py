@@ -14,7 +14,7 @@ import yaml
 from local_study import localized
 
 from blockcoupling.catalog import Catalog, open_catalog
-from blockcoupling.config import load_config
+from blockcoupling.study.check import load_config
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "config" / "studies" / "smollm2.yaml"

@@ -14,9 +14,9 @@ import pandas as pd
 import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
-from blockcoupling.correlate import write_statistics
-from blockcoupling.example import example
-from blockcoupling.tokenwise_store import PLACES
+from blockcoupling.measurement.tokenwise_store import PLACES
+from blockcoupling.statistics.correlate import write_statistics
+from blockcoupling.store.example import example
 
 STEPS = (0, 4, 16, 64, 256, 600)
 MODELS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from blockcoupling.catalog import KINDS
-from blockcoupling.costs import COLUMNS, RULES
 from blockcoupling.figures import FIGURES
-from blockcoupling.points import MEASURES
+from blockcoupling.statistics.costs import COLUMNS, RULES
+from blockcoupling.statistics.points import MEASURES
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import REPOSITORY, Workplace
 
-from blockcoupling.config import load_config
+from blockcoupling.study.check import load_config
 
 pytestmark = pytest.mark.workflow
 

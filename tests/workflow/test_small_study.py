@@ -8,9 +8,9 @@ import pytest
 from running import Workplace
 
 from blockcoupling.catalog import open_catalog
-from blockcoupling.config import load_config
 from blockcoupling.figures import FIGURES
-from blockcoupling.store import open_store
+from blockcoupling.store.stores import open_store
+from blockcoupling.study.check import load_config
 
 pytestmark = pytest.mark.workflow
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from blockcoupling import needs
-from blockcoupling.config import load_config
+from blockcoupling.study import needs
+from blockcoupling.study.check import load_config
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
-from blockcoupling.local import weight_files
-from blockcoupling.study.datasets import JsonlDataset
-from blockcoupling.study.models import LocalModel, TrainedModel
+from blockcoupling.sources.local import weight_files
+from blockcoupling.config.datasets import JsonlDataset
+from blockcoupling.config.models import LocalModel, TrainedModel
 
 try:
     study = load_config(config)

@@ -8,7 +8,7 @@ import numpy as np
 
 from blockcoupling.figures.data import NothingToShow, ends, settings
 from blockcoupling.figures.style import keys, legend_below, looks, model_axis, panels, styled
-from blockcoupling.points import CHECKPOINT, MEASURES, prompt_values
+from blockcoupling.statistics.points import CHECKPOINT, MEASURES, prompt_values
 
 if TYPE_CHECKING:
     import pandas as pd

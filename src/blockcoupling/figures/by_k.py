@@ -19,7 +19,7 @@ from blockcoupling.figures.style import (
     styled,
     words,
 )
-from blockcoupling.points import CHECKPOINT, mean_over_prompts
+from blockcoupling.statistics.points import CHECKPOINT, mean_over_prompts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

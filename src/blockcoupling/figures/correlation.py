@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from blockcoupling.correlate import read_scores, subsets
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import (
     FAINT,
@@ -19,7 +18,8 @@ from blockcoupling.figures.style import (
     styled,
     words,
 )
-from blockcoupling.points import CHECKPOINT
+from blockcoupling.statistics.correlate import read_scores, subsets
+from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.wording import interval, number, p_value
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
     """Draw a row per headline metric and a column per choice of checkpoints.
 
     Args:
-        table: one row per checkpoint, as :func:`blockcoupling.points.points` returns it, with k.
+        table: one row per checkpoint, as `statistics.points.points` returns it, with k.
         scores: model, checkpoint, score, metric, value, standard_error, higher_is_better.
-        correlation: as :func:`blockcoupling.correlate.correlate` returns it, with headline.
+        correlation: as `statistics.correlate.correlate` returns it, with headline.
 
     """
     shown = correlation[

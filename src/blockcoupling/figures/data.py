@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from blockcoupling.points import PROMPT, at_last_token, checkpoint_facts
+from blockcoupling.statistics.points import PROMPT, at_last_token, checkpoint_facts
 
 if TYPE_CHECKING:
     import xarray as xr

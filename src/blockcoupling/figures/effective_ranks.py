@@ -8,7 +8,7 @@ import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow, at_last, ends
 from blockcoupling.figures.style import band, keys, legend_below, log_heights, looks, panels, styled
-from blockcoupling.points import CHECKPOINT, mean_over_prompts
+from blockcoupling.statistics.points import CHECKPOINT, mean_over_prompts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

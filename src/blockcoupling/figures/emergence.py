@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from blockcoupling.correlate import read_scores
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import (
     band,
@@ -18,6 +17,7 @@ from blockcoupling.figures.style import (
     styled,
     words,
 )
+from blockcoupling.statistics.correlate import read_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from blockcoupling.correlate import read_scores
 from blockcoupling.figures.correlation import describe
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import keys, legend_below, looks, panels, styled, words
-from blockcoupling.points import CHECKPOINT, FACTS, MEASURES
+from blockcoupling.statistics.correlate import read_scores
+from blockcoupling.statistics.points import CHECKPOINT, FACTS, MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled, words
-from blockcoupling.points import FACTS, MEASURES
+from blockcoupling.statistics.points import FACTS, MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def draw(correlation: pd.DataFrame) -> Figure:
     """Draw R² with its interval: a panel per headline metric, a row per predictor.
 
     Args:
-        correlation: as :func:`blockcoupling.correlate.correlate` returns it, with headline.
+        correlation: as `statistics.correlate.correlate` returns it, with headline.
 
     """
     shown = correlation[correlation["headline"] & correlation["subset_kind"].eq("checkpoints")]

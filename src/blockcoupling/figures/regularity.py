@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from blockcoupling.figures.data import NothingToShow, ends
 from blockcoupling.figures.style import legend_below, looks, model_axis, panels, styled
-from blockcoupling.points import CHECKPOINT, MEASURES, PROMPT
+from blockcoupling.statistics.points import CHECKPOINT, MEASURES, PROMPT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -24,7 +24,7 @@ from blockcoupling.reduce.coupling import (
 )
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
-from blockcoupling.store import open_store
+from blockcoupling.store.stores import open_store
 
 logger = logging.getLogger(__name__)
 

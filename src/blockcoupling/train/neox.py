@@ -12,11 +12,11 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import blockcoupling
 from blockcoupling.atomic import replacing
+from blockcoupling.config.models import TrainedModel, Training
+from blockcoupling.config.section import parse
 from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress, plain_libraries
-from blockcoupling.study.models import TrainedModel, Training
-from blockcoupling.study.section import parse
-from blockcoupling.train.corpus import corpus
+from blockcoupling.sources.corpus import corpus
 from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
 
 WARMUP = 0.05

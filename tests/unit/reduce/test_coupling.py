@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.example import example, from_jacobians
 from blockcoupling.reduce.coupling import (
     VARIANTS,
     coupling,
@@ -14,6 +13,7 @@ from blockcoupling.reduce.coupling import (
     miscoupling,
     miscouplings,
 )
+from blockcoupling.store.example import example, from_jacobians
 
 # A and S are stored in float32 (6e-8 relative); m is a ratio of norms of up to 8 × 8 of them.
 TOLERANCE = 2e-6

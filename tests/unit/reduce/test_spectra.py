@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from blockcoupling.example import example
 from blockcoupling.reduce.spectra import (
     effective_rank,
     effective_rank_kernel,
@@ -14,6 +13,7 @@ from blockcoupling.reduce.spectra import (
     participation_ratio,
     participation_ratio_kernel,
 )
+from blockcoupling.store.example import example
 
 quick = settings(max_examples=50, deadline=None)
 ranks = pytest.mark.parametrize("kernel", [participation_ratio_kernel, effective_rank_kernel])

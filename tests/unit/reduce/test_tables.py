@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from blockcoupling import store
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import coupling, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
+from blockcoupling.store import stores as store
 
 pytestmark = pytest.mark.filterwarnings("error")
 

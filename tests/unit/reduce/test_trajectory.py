@@ -4,7 +4,6 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockcoupling.example import example, from_jacobians
 from blockcoupling.reduce.trajectory import (
     equidistance,
     equidistance_kernel,
@@ -13,6 +12,7 @@ from blockcoupling.reduce.trajectory import (
     line_shape_score,
     line_shape_score_kernel,
 )
+from blockcoupling.store.example import example, from_jacobians
 
 EPSILON = np.finfo(float).eps
 quick = settings(max_examples=50, deadline=None)

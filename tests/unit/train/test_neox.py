@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.scores import text_scores
+from blockcoupling.scores.scores import text_scores
+from blockcoupling.sources.corpus import corpus
 from blockcoupling.train import train
-from blockcoupling.train.corpus import corpus
 from blockcoupling.train.neox import learning_rate_factor, training_bytes
 
 SPEC = {

@@ -1,0 +1,64 @@
+"""The sections of prompts: built in, in a local file, on the hub."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+
+from blockcoupling.config.questions import TEMPLATES
+from blockcoupling.config.section import Section, UserPath, did_you_mean, one_of
+
+
+def _known_template(name: str) -> str:
+    if name not in TEMPLATES:
+        raise ValueError(f"unknown template {name!r}{did_you_mean(name, TEMPLATES)}")
+    return name
+
+
+Template = Annotated[str, AfterValidator(_known_template)]
+
+
+class DatasetSection(Section):
+    """What every set of prompts can say."""
+
+    prompts: PositiveInt | None = None
+    """How many to sample; unset, all of them."""
+    seed: NonNegativeInt | None = None
+    """Seed of the sample; unset, the study's."""
+    max_bytes: PositiveInt | None = None
+    """Leave longer prompts out before sampling (for models whose tokens are bytes)."""
+
+
+class BuiltinDataset(DatasetSection):
+    """Prompts that come with the package: held-out text of the training corpus, or written ones."""
+
+    source: Literal["builtin"] = "builtin"
+    name: Literal["heldout", "handwritten"]
+
+
+class JsonlDataset(DatasetSection):
+    """Prompts from a file with one JSON object a line."""
+
+    source: Literal["jsonl"] = "jsonl"
+    path: UserPath
+    template: Template = "text"
+
+
+class HubDataset(DatasetSection):
+    """Prompts from a dataset of the Hugging Face hub."""
+
+    source: Literal["hub"] = "hub"
+    id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    config: str | None = None
+    split: str = "test"
+    revision: str
+    """A commit, so that the same prompts come back; `main` is accepted, and recorded resolved."""
+    template: Template
+
+
+Dataset = Annotated[
+    BuiltinDataset | JsonlDataset | HubDataset,
+    one_of(
+        {"builtin": BuiltinDataset, "jsonl": JsonlDataset, "hub": HubDataset},
+        {"path": "jsonl", "id": "hub", "name": "builtin"},
+    ),
+]

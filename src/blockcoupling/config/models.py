@@ -1,0 +1,246 @@
+"""The sections of models: trained here, in local directories, on the hub."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from blockcoupling.config.section import Name, Section, UserPath, one_of
+
+INIT = "init"
+"""Name of the pseudo-checkpoint that has a model's configuration and re-initialised weights."""
+
+
+def step_of(checkpoint: str) -> int | None:
+    """Training step told by a checkpoint's name (`step1000`), or None."""
+    match = re.fullmatch(r"step(\d+)", checkpoint)
+    return int(match[1]) if match else None
+
+
+class RecordedScore(Section):
+    """A score somebody else measured, with where it was read."""
+
+    value: float
+    source: str = Field(min_length=1)
+    metric: Name = "score"
+    standard_error: float | None = None
+    higher_is_better: bool = True
+    checkpoint: Name | None = None
+    """The checkpoint it belongs to; unset, the model's last one."""
+
+
+class ModelSection(Section):
+    """What every model's section can hold, wherever the model comes from."""
+
+    family: str | None = None
+    parameters: PositiveInt | None = None
+    """Only where the count should differ from the one taken from the weights."""
+    tokens: PositiveInt | None = None
+    """Training tokens."""
+    tokens_per_step: PositiveInt | None = None
+    """Training tokens a step: what each checkpoint with a step in its name has seen."""
+    base: bool | None = None
+    """True for a base model, false for a fine-tuned one."""
+    facts: dict[str, Any] = Field(default={})
+    """Anything else worth keeping beside the measurements."""
+    scores: dict[Name, RecordedScore] = Field(default={})
+
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    quantization: Literal["nf4", "nf4-double", "int8"] | None = None
+    init: bool = False
+    """Also measure the pseudo-checkpoint `init`: same configuration, weights drawn anew."""
+    init_seed: NonNegativeInt = 0
+
+    def trained_checkpoints(self) -> dict[str, Any]:
+        """Names of the checkpoints in order, `init` left out, with where each is found."""
+        raise NotImplementedError
+
+    def where(self, checkpoint: str) -> dict[str, Any]:
+        """What a model's record needs to know to find a checkpoint, as plain JSON."""
+        raise NotImplementedError
+
+    def _place(self, checkpoint: str) -> Any:
+        # Re-initialised weights have the configuration of the last checkpoint.
+        places = self.trained_checkpoints()
+        return places[list(places)[-1] if checkpoint == INIT else checkpoint]
+
+    def _tokens(self, checkpoint: str) -> int | None:
+        """Tokens that a checkpoint has seen; of an earlier one than the last, only by its step."""
+        step = step_of(checkpoint)
+        if checkpoint == INIT:
+            return None
+        if self.tokens_per_step is not None and step is not None:
+            return self.tokens_per_step * step
+        return self.tokens if checkpoint == self.names()[-1] else None
+
+    def names(self) -> list[str]:
+        """Names of all checkpoints, in order of training."""
+        return [INIT] * self.init + list(self.trained_checkpoints())
+
+    def spec(self, name: str, checkpoint: str) -> dict[str, Any]:
+        """Everything a model's record needs to know, as plain JSON."""
+        facts = {"family", "parameters", "tokens", "base", "facts"}
+        fresh = checkpoint == INIT
+        return {
+            "name": name,
+            "checkpoint": checkpoint,
+            "step": step_of(checkpoint),
+            "init_seed": self.init_seed if fresh else None,
+            "dtype": self.dtype,
+            # What training left in the weights is quantized; noise is taken as it is.
+            "quantization": None if fresh else self.quantization,
+            **self.model_dump(mode="json", include=facts),
+            "tokens": self._tokens(checkpoint),
+            **self.where(checkpoint),
+        }
+
+
+class Training(Section):
+    """A GPT-NeoX model and how it is trained; sizes in the usual units, `context` in bytes."""
+
+    hidden_size: PositiveInt = 128
+    blocks: int = Field(default=6, ge=2)
+    heads: PositiveInt = 4
+    context: int = Field(default=128, ge=16)
+    batch: PositiveInt = 16
+    steps: PositiveInt = 600
+    learning_rate: PositiveFloat = 1.0e-3
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "Training":
+        # A quarter of each head is rotated, in pairs.
+        if self.hidden_size % (8 * self.heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of 8 x {self.heads} heads"
+            )
+        return self
+
+
+class TrainedModel(ModelSection):
+    """A model this workflow trains; its checkpoints are steps, named step0, step4, ..."""
+
+    source: Literal["train"] = "train"
+    train: Training = Training()
+    checkpoints: list[NonNegativeInt] = Field(default=[])
+    """Unset: 0, the powers of four and the last step."""
+
+    @model_validator(mode="after")
+    def _steps_exist(self) -> "TrainedModel":
+        last = self.train.steps
+        powers = [4**n for n in range(16) if 4**n < last]
+        self.checkpoints = sorted(set(self.checkpoints or [0, *powers, last]))
+        if self.checkpoints[-1] > last:
+            raise ValueError(
+                f"checkpoints: step {self.checkpoints[-1]} is after the last, train.steps = {last}"
+            )
+        return self
+
+    def trained_checkpoints(self) -> dict[str, int]:
+        """Names of the checkpoints, with their steps."""
+        return {f"step{step}": step for step in self.checkpoints}
+
+    def where(self, checkpoint: str) -> dict[str, Any]:
+        """The checkpoint's name; the study knows the directory."""
+        return {"source": self.source, "path": f"step{self._place(checkpoint)}"}
+
+
+class _Downloaded(ModelSection):
+    trust_remote_code: bool = False
+    """Run the code that comes with the weights."""
+    allow_pickle: bool = False
+    """Read weights from `.bin` files (pickles) where there is no safetensors file."""
+
+    def _permissions(self) -> dict[str, Any]:
+        return self.model_dump(include={"trust_remote_code", "allow_pickle"})
+
+
+class LocalModel(_Downloaded):
+    """A model in a Hugging Face directory, or a training run in several."""
+
+    source: Literal["local"] = "local"
+    path: UserPath | None = None
+    checkpoints: dict[Name, UserPath] = Field(default={})
+    tokenizer: UserPath | None = None
+    """Directory of the tokenizer, where it is not beside the weights."""
+
+    @model_validator(mode="after")
+    def _one_way_to_say_where(self) -> "LocalModel":
+        if (self.path is None) == (not self.checkpoints):
+            raise ValueError("give either path (one directory) or checkpoints (name: directory)")
+        _refuse_init(self.checkpoints)
+        return self
+
+    def trained_checkpoints(self) -> dict[str, Path]:
+        """Names of the checkpoints, with their directories."""
+        return self.checkpoints if self.path is None else {"main": self.path}
+
+    def where(self, checkpoint: str) -> dict[str, Any]:
+        """The checkpoint's directory and the tokenizer's."""
+        return {
+            "source": self.source,
+            "path": str(self._place(checkpoint)),
+            "tokenizer": None if self.tokenizer is None else str(self.tokenizer),
+            **self._permissions(),
+        }
+
+
+class HubModel(_Downloaded):
+    """A model of the Hugging Face hub; checkpoints are revisions: branch, tag or commit."""
+
+    source: Literal["hub"] = "hub"
+    id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    revision: str = Field(default="main", min_length=1)
+    checkpoints: dict[Name, str] = Field(default={})
+    """Name: revision; a list means that the names are the revisions. Unset: `main: {revision}`."""
+
+    @field_validator("checkpoints", mode="before")
+    @classmethod
+    def _list_of_revisions(cls, value: Any) -> Any:
+        return {name: name for name in value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _has_a_checkpoint(self) -> "HubModel":
+        self.checkpoints = self.checkpoints or {"main": self.revision}
+        _refuse_init(self.checkpoints)
+        return self
+
+    def trained_checkpoints(self) -> dict[str, str]:
+        """Names of the checkpoints, with their revisions."""
+        return self.checkpoints
+
+    def where(self, checkpoint: str) -> dict[str, Any]:
+        """The repository and the revision."""
+        revision = self.revision if checkpoint == INIT else self._place(checkpoint)
+        return {
+            "source": self.source,
+            "id": self.id,
+            "revision": revision,
+            **self._permissions(),
+        }
+
+
+def _refuse_init(checkpoints: Mapping[str, object]) -> None:
+    if INIT in checkpoints:
+        raise ValueError(
+            "checkpoints: the name `init` stands for re-initialised weights; ask for them with "
+            "`init: true`, or choose another name"
+        )
+
+
+Model = Annotated[
+    TrainedModel | LocalModel | HubModel,
+    one_of(
+        {"train": TrainedModel, "local": LocalModel, "hub": HubModel},
+        {"train": "train", "id": "hub", "path": "local"},
+    ),
+]

@@ -1,0 +1,199 @@
+"""A whole study: every section, every default, and what each job needs to know."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from blockcoupling.config.datasets import BuiltinDataset, Dataset
+from blockcoupling.config.models import INIT, Model, TrainedModel
+from blockcoupling.config.presets import PRESETS
+from blockcoupling.config.section import Name, Section, UserPath, did_you_mean
+from blockcoupling.config.steps import (
+    DEFAULT_K,
+    Correlate,
+    Extract,
+    Figures,
+    Reduce,
+    Score,
+    Tokenwise,
+)
+
+DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)
+HEADLINE_K = 10
+
+
+class Study(Section):
+    """A whole study, every default filled in."""
+
+    study: Name = "study"
+    results: UserPath = Field(
+        default_factory=lambda data: Path("results") / data.get("study", "study")
+    )
+    catalog: UserPath = Field(
+        default_factory=lambda data: Path("catalog") / f"{data.get('study', 'study')}.yml"
+    )
+    seed: NonNegativeInt = 0
+    suite: UserPath | None = None
+    """A file of models, from which `models` have been taken by their names."""
+    models: dict[Name, Model] = Field(min_length=1)
+    datasets: dict[Name, Dataset] = Field(
+        default={
+            "heldout": BuiltinDataset(name="heldout", prompts=8),
+            "handwritten": BuiltinDataset(name="handwritten"),
+        },
+        min_length=1,
+    )
+    extract: Extract = Extract()
+    reduce: Reduce = Reduce()
+    tokenwise: Tokenwise | None = None
+    score: Score = Score()
+    correlate: Correlate = Correlate()
+    figures: Figures = Figures()
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> "Study":
+        largest = self.extract.k or DEFAULT_K
+        chosen = self.reduce.k or [k for k in DEFAULT_REDUCED_K if k <= largest]
+        self.reduce.k = sorted(set(chosen))
+        if self.correlate.k is None:
+            below = [k for k in self.reduce.k if k <= HEADLINE_K]
+            self.correlate.k = max(below, default=self.reduce.k[0])
+        self._follow_preset()
+        if self.correlate.seed is None:
+            self.correlate.seed = self.seed
+        for dataset in self.datasets.values():
+            if dataset.seed is None:
+                dataset.seed = self.seed
+        if self.score.metric is None:
+            self.score.metric = self._default_metric()
+        return self
+
+    def _follow_preset(self) -> None:
+        """A preset is about certain variants: those are tabulated, unless others are named."""
+        if self.extract.preset is not None:
+            variants = PRESETS[self.extract.preset].variants
+            if "variants" not in self.reduce.model_fields_set:
+                self.reduce.variants = list(variants)
+            if "variant" not in self.correlate.model_fields_set:
+                self.correlate.variant = next(v for v in self.reduce.variants if v in variants)
+
+    def _default_metric(self) -> str:
+        if self.score.name in self.score.harness:
+            return "acc"
+        recorded = (model.scores.get(self.score.name) for model in self.models.values())
+        return next((score.metric for score in recorded if score), "nats_per_byte")
+
+    def checkpoints(self, model: str) -> list[str]:
+        """Names of a model's checkpoints, in order of training; `init` first where asked for."""
+        return self.models[model].names()
+
+    def jobs(self) -> Iterator[tuple[str, str, str]]:
+        """Every (model, checkpoint, dataset) to be measured, in the order of the configuration."""
+        for model in self.models:
+            for checkpoint in self.checkpoints(model):
+                for dataset in self.datasets:
+                    yield model, checkpoint, dataset
+
+    def token_jobs(self) -> Iterator[tuple[str, str, str]]:
+        """Every (model, checkpoint, dataset) whose tokens are compared; none where not asked."""
+        if self.tokenwise is None:
+            return
+        chosen = self.tokenwise.datasets or list(self.datasets)
+        for model, checkpoint, dataset in self.jobs():
+            names = self.checkpoints(model)
+            untrained = names[0] if names[0] in (INIT, "step0") else names[-1]
+            ends = checkpoint in (untrained, names[-1])
+            if dataset in chosen and (ends or self.tokenwise.checkpoints == "all"):
+                yield model, checkpoint, dataset
+
+    def streams(self, model: str, checkpoint: str) -> bool:
+        """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
+
+        Weights that are not in files as they are measured (drawn anew, quantized) cannot be.
+        """
+        spec = self.models[model].spec(model, checkpoint)
+        in_files = spec["init_seed"] is None and spec["quantization"] is None
+        return self.extract.stream and in_files
+
+    def train_spec(self, model: str) -> dict[str, Any]:
+        """Everything `train` needs, as plain JSON; changes with the model's own section only."""
+        section = self.models[model]
+        if not isinstance(section, TrainedModel):
+            raise KeyError(f"{model} is not trained by this study")
+        return {
+            "name": model,
+            **section.train.model_dump(mode="json"),
+            "checkpoints": section.checkpoints,
+        }
+
+    def training_dir(self, model: str) -> Path:
+        """Where the checkpoints of a model trained here are kept, as `step{n}`."""
+        return self.results / "checkpoints" / model
+
+    def model_spec(self, model: str, checkpoint: str) -> dict[str, Any]:
+        """Everything `blockcoupling.sources.models.model_record` needs, as plain JSON.
+
+        It changes with the model's own section (and the results directory) only, so that adding a
+        model leaves the others' jobs alone.
+        """
+        section = self.models[model]
+        spec = section.spec(model, checkpoint)
+        if isinstance(section, TrainedModel):
+            spec["path"] = str(self.training_dir(model) / spec["path"])
+        return spec
+
+    def dataset_spec(self, dataset: str) -> dict[str, Any]:
+        """Everything `blockcoupling.sources.prompts.load_prompts` needs, as plain JSON."""
+        return {"dataset": dataset, **self.datasets[dataset].model_dump(mode="json")}
+
+    def score_spec(self, model: str, checkpoint: str) -> dict[str, Any]:
+        """Everything `blockcoupling.scores.scores.evaluate` needs beside the model's record."""
+        section = self.models[model]
+        last = section.names()[-1]
+        return {
+            "heldout": self.score.heldout,
+            "harness": {
+                name: {**task.model_dump(mode="json"), "task": task.task or name}
+                for name, task in self.score.harness.items()
+            },
+            "recorded": {
+                name: score.model_dump(mode="json", exclude={"checkpoint"})
+                for name, score in section.scores.items()
+                if (score.checkpoint or last) == checkpoint
+            },
+        }
+
+    def inconsistencies(self) -> list[str]:
+        """Values that are right by themselves and wrong together."""
+        found = []
+        if self.extract.k and self.reduce.k[-1] > self.extract.k:
+            found.append(
+                f"reduce.k: {self.reduce.k[-1]} is larger than extract.k = {self.extract.k}"
+            )
+        for name in self.tokenwise.datasets if self.tokenwise else []:
+            if name not in self.datasets:
+                found.append(
+                    f"tokenwise.datasets: no such dataset{did_you_mean(name, self.datasets)}"
+                )
+        if self.correlate.k not in self.reduce.k:
+            found.append(f"correlate.k: {self.correlate.k} is not in reduce.k = {self.reduce.k}")
+        if self.correlate.variant not in self.reduce.variants:
+            found.append(f"correlate.variant: {self.correlate.variant} is not in reduce.variants")
+        recorded = {name for model in self.models.values() for name in model.scores}
+        scores = {*recorded, *self.score.harness, *(["heldout"] if self.score.heldout else [])}
+        if self.score.name not in scores:
+            found.append(
+                f"score.name: no score {self.score.name!r} is evaluated or recorded"
+                f"{did_you_mean(self.score.name, scores) if scores else ''}"
+            )
+        for name, model in self.models.items():
+            for score, recorded_score in model.scores.items():
+                known = model.names()
+                if recorded_score.checkpoint and recorded_score.checkpoint not in known:
+                    found.append(
+                        f"models.{name}.scores.{score}.checkpoint: no such checkpoint"
+                        f"{did_you_mean(recorded_score.checkpoint, known)}"
+                    )
+        return found

@@ -1,0 +1,166 @@
+"""All Jacobians of a block to one token of a prompt, from one backward pass for all of them.
+
+J[t1, t2] = ∂f(X)_{t2}/∂x_{t1} for t1 ≤ t2 (arXiv 2407.07810, eq. 8). The tokens before t2 act on it
+through their keys and values alone: the block is called on them first, to fill its cache inside the
+graph, and then on t2. A cotangent that is sent back from t2 passes the wide layers once, for t2,
+and of every earlier token only what its key and value are made of.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from blockcoupling.errors import UserError
+from blockcoupling.jacobian.linearize import rows_at_once
+from blockcoupling.transformer.blocks import (
+    BlockCall,
+    Blocks,
+    fresh_cache,
+    record_calls,
+    record_decode,
+    record_full,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ToToken:
+    """The calls of all blocks that lead to one token t2 of a prompt.
+
+    Attributes:
+        token: t2.
+        whole: each block's call on tokens 0 … t2 at once.
+        context: each block's call on tokens 0 … t2 − 1, into an empty cache; none for t2 = 0, and
+            where the model has no cache.
+        own: each block's call on t2 alone, with the cache.
+    """
+
+    token: int
+    whole: list[BlockCall]
+    context: list[BlockCall] | None
+    own: list[BlockCall] | None
+
+
+def record_to_token(model: nn.Module, blocks: Blocks, ids: Int[Tensor, "1 token"]) -> ToToken:
+    """Record what leads to the last of the given tokens.
+
+    Args:
+        model: the model.
+        blocks: its blocks.
+        ids: the prompt up to t2, (1, t2 + 1).
+    """
+    token = ids.shape[1] - 1
+    whole = record_full(model, blocks, ids)
+    if token == 0:
+        return ToToken(token, whole, None, None)
+    try:
+        context = record_calls(model, blocks, ids[:, :-1], use_cache=True)
+        own = record_decode(model, blocks, ids)
+    except UserError as error:
+        logger.info("%s Its tokens are followed through the whole prompt's pass.", error)
+        return ToToken(token, whole, None, None)
+    return ToToken(token, whole, context, own)
+
+
+def jacobians_to_token(
+    calls: ToToken, block: int, tokens: Sequence[int]
+) -> tuple[Float[Tensor, "token embed embed"], bool]:
+    """J[t1, t2] of one block for each chosen t1 ≤ t2, minus the identity at t1 = t2.
+
+    Args:
+        calls: what leads to t2.
+        block: which block (0 …).
+        tokens: the t1, ascending, none after t2.
+
+    Returns:
+        The Jacobians, rows = output, columns = input; and whether they went through the cache,
+        which they do where that gives the output and, for a random cotangent, the gradients of
+        the whole prompt's call.
+
+    Raises:
+        ValueError: for tokens that do not ascend to t2 at most.
+    """
+    if list(tokens) != sorted(set(tokens)) or not tokens or tokens[-1] > calls.token:
+        raise ValueError(f"tokens {list(tokens)}: need ascending ones, up to {calls.token}")
+    whole = calls.whole[block]
+    index = torch.tensor(tokens, device=whole.input.device)
+    point = whole.input[0, index]
+    slow = _Graph(lambda x: whole(whole.input.index_copy(1, index, x[None]))[0, -1], point)
+    graph = slow
+    if calls.context is not None and calls.own is not None:
+        fast = _through_cache(calls.context[block], calls.own[block], tokens, point)
+        graph = fast if fast is not None and _agree(fast, slow) else slow
+    rows = rows_at_once(point.shape[-1], 1 if graph is not slow else calls.token + 1)
+    jacobians = graph.dense(max(8, rows // 2))
+    if tokens[-1] == calls.token:
+        jacobians[-1].diagonal().sub_(1)
+    return jacobians, graph is not slow
+
+
+def _through_cache(
+    context: BlockCall, own: BlockCall, tokens: Sequence[int], point: Float[Tensor, "token embed"]
+) -> _Graph | None:
+    empty = context.cache()
+    if empty is None:
+        return None
+    last = context.input.shape[1]
+    earlier = torch.tensor([t for t in tokens if t < last], dtype=torch.long, device=point.device)
+
+    def function(x: Float[Tensor, "token embed"]) -> Float[Tensor, " embed"]:
+        cache = fresh_cache(empty)
+        context.into(context.input.index_copy(1, earlier, x[None, : len(earlier)]), cache)
+        at = x[-1] if tokens[-1] == last else own.input[0, 0]
+        return own.into(at[None, None], cache)[0, 0]
+
+    return _Graph(function, point)
+
+
+class _Graph:
+    """y = f(x) as autograd recorded it: x (token, d), y (d)."""
+
+    def __init__(
+        self,
+        function: Callable[[Float[Tensor, "token embed"]], Float[Tensor, " embed"]],
+        point: Float[Tensor, "token embed"],
+    ) -> None:
+        with torch.enable_grad():
+            self._x = point.detach().clone().requires_grad_(True)
+            self.y = function(self._x)
+
+    def pull(self, cotangents: Float[Tensor, "k embed"]) -> Float[Tensor, "k token embed"]:
+        def one(cotangent: Tensor) -> Tensor:
+            return torch.autograd.grad(self.y, self._x, cotangent, retain_graph=True)[0]
+
+        return torch.vmap(one)(cotangents)
+
+    def dense(self, rows: int) -> Float[Tensor, "token embed embed"]:
+        n, d = self._x.shape
+        unit = torch.eye(d, dtype=self._x.dtype, device=self._x.device)
+        jacobians = torch.empty(n, d, d, dtype=self._x.dtype, device=self._x.device)
+        for start in range(0, d, rows):
+            pulled = self.pull(unit[start : start + rows])
+            jacobians[:, start : start + rows] = pulled.transpose(0, 1)
+        return jacobians
+
+
+def _agree(fast: _Graph, slow: _Graph) -> bool:
+    """Whether two graphs have the same output and gradient, to the rounding of float32.
+
+    In float64 too, since most models take their softmax in float32 all the same.
+    """
+    eps = torch.finfo(torch.float32).eps
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(1, slow.y.shape[0], generator=generator, dtype=torch.float64).to(slow.y)
+    output = (fast.y - slow.y).norm() <= 1e3 * eps * slow.y.norm()
+    mine, theirs = fast.pull(probe), slow.pull(probe)
+    return bool(output and (mine - theirs).norm() <= 1e4 * eps * theirs.norm())

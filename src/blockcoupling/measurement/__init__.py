@@ -1,0 +1,1 @@
+"""Measuring a model at prompts: in memory, as a resumable job, token by token."""

@@ -1,0 +1,278 @@
+"""Token-wise coupling: Jacobians of different tokens compared with each other, block by block.
+
+For a pair of blocks (l, l') and tokens of one prompt (arXiv 2407.07810, section 3.1):
+
+- `self`: J^l[t, t] against J^l'[t', t'], for all t and t';
+- `input_fixed`: J^l[t1, t2] against J^l'[t1, t2'], for all t2, t2' ≥ t1;
+- `output_fixed`: J^l[t1, t2] against J^l'[t1', t2], for all t1, t1' ≤ t2.
+
+A comparison of J_i with J_j keeps A = U_jᵀ J_i V_j with the full J_i, as between blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.jacobian.decompose import dense_triples
+from blockcoupling.jacobian.matmul import full_float32
+from blockcoupling.jacobian.spill import Spill
+from blockcoupling.jacobian.svd import relative_residual
+from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
+from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.tokenwise_store import PLACES
+from blockcoupling.store.schema import stamp
+from blockcoupling.transformer.blocks import differentiable
+from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+COMPARISONS = ("self", "input_fixed", "output_fixed")
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """What is compared.
+
+    Attributes:
+        tokens: "last", "all", a list of positions (negative ones count from the end), {"every": n}.
+        blocks: pairs of blocks; 1 … L, −1 … −L from the end, or fractions of the depth in (0, 1).
+        k: singular triples kept.
+        swapped: also keep V_jᵀ J_i U_j.
+        tolerance: residual at which an SVD may stop.
+        seed: of its random start.
+    """
+
+    tokens: Tokens = "all"
+    blocks: Sequence[tuple[float, float]] = ((0.5, 0.5), (0.5, 0.75))
+    k: int = 10
+    swapped: bool = False
+    tolerance: float = 1e-4
+    seed: int = 0
+
+
+def chosen_tokens(tokens: Tokens, length: int) -> list[int]:
+    """Positions to compare, ascending.
+
+    Raises:
+        UserError: for pairs of tokens, or a position the prompt does not have.
+    """
+    pairs = token_pairs(tokens, length)
+    if any(a != b for a, b in pairs):
+        raise UserError("tokens are compared one with another: give positions, not pairs of them")
+    return sorted({a for a, _ in pairs})
+
+
+def chosen_blocks(pairs: Sequence[Sequence[float]], blocks: int) -> list[tuple[int, int]]:
+    """Pairs of blocks by number, 1 … L.
+
+    Raises:
+        UserError: for a block that a model of this depth does not have.
+    """
+    return [(_block(a, blocks), _block(b, blocks)) for a, b in pairs]
+
+
+def _block(asked: float, blocks: int) -> int:
+    if isinstance(asked, Integral):
+        number = int(asked) + (blocks + 1 if asked < 0 else 0)
+    else:
+        number = max(1, round(asked * blocks)) if 0 < asked < 1 else 0
+    if not 1 <= number <= blocks:
+        raise UserError(
+            f"block {asked}: this model has blocks 1 … {blocks} (−1 … −{blocks} from the end, or "
+            "a fraction of the depth, such as 0.5)"
+        )
+    return number
+
+
+def compare_tokens(
+    instrument: Instrument,
+    prompt: TokenizedPrompt,
+    settings: TokenSettings,
+    progress: Callable[[], object] = lambda: None,
+) -> xr.Dataset:
+    """Compare the Jacobians of a prompt's tokens with each other.
+
+    Args:
+        instrument: the model, in memory.
+        prompt: the prompt.
+        settings: what to compare.
+        progress: called once for every block and output token.
+
+    Returns:
+        A (comparison, k, k_other), S (comparison, k) of J_i, svd_residual (comparison); along
+        comparison: prompt, kind, block, block_other, token_in, token_out, token_in_other,
+        token_out_other (i, and "other" for j).
+
+    Raises:
+        UserError: for tokens or blocks that are not there.
+        MeasurementError: naming block and tokens, for a Jacobian that is zero or not finite.
+    """
+    blocks = instrument.blocks(prompt)
+    if instrument.weights is not None:
+        raise UserError("tokens are compared with the model in memory: set extract.stream: false")
+    tokens = chosen_tokens(settings.tokens, prompt.input_ids.shape[1])
+    pairs = chosen_blocks(settings.blocks, len(blocks))
+    k = min(settings.k, blocks.dimension)
+    places = [(a, b) for b in tokens for a in tokens if a <= b]
+    spill = Spill()
+    try:
+        with differentiable(instrument.model), full_float32():
+            ids = prompt.input_ids.to(instrument.device)
+            recorded = [record_to_token(instrument.model, blocks, ids[:, : b + 1]) for b in tokens]
+            found = {}
+            for block in sorted({block for pair in pairs for block in pair}):
+                parts = []
+                for calls in recorded:
+                    earlier = [t for t in tokens if t <= calls.token]
+                    jacobians, _ = jacobians_to_token(calls, block - 1, earlier)
+                    _refuse_trivial(jacobians, prompt.id, block, earlier, calls.token)
+                    parts.append(_triples(jacobians, k, settings))
+                    spill.put((block, calls.token), jacobians)
+                    progress()
+                found[block] = _Triples(*(torch.cat(each) for each in zip(*parts, strict=True)))
+            rows = [
+                row
+                for block, other in pairs
+                for row in _compared(block, other, tokens, places, found, spill, settings.swapped)
+            ]
+    finally:
+        spill.close()
+    # In the order of the kinds of comparison, then of the pairs as they were asked for.
+    rows.sort(key=lambda row: COMPARISONS.index(row.kind))
+    return _dataset(rows, prompt.id, instrument, settings)
+
+
+@dataclass(frozen=True)
+class _Triples:
+    """Singular triples of one block's Jacobians between all chosen tokens."""
+
+    U: Float[Tensor, "place embed k"]
+    S: Float[Tensor, "place k"]
+    V: Float[Tensor, "place embed k"]
+    residual: Float[Tensor, " place"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    kind: str
+    places: tuple[int, ...]
+    A: Float[Tensor, "k k_other"]
+    A_swapped: Float[Tensor, "k k_other"] | None
+    S: Float[Tensor, " k"]
+    residual: float
+
+
+def _triples(
+    jacobians: Float[Tensor, "token embed embed"], k: int, settings: TokenSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    found, _ = dense_triples(jacobians, k, settings.tolerance, False, settings.seed)
+    residual = relative_residual(jacobians @ found.V, found.U, found.S)
+    return found.U, found.S, found.V, residual
+
+
+def _compared(
+    block: int,
+    other: int,
+    tokens: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    found: dict[int, _Triples],
+    spill: Spill,
+    swapped: bool,
+) -> list[_Row]:
+    """All comparisons of block's Jacobians with the other's."""
+    mine, theirs = found[block], found[other]
+    rows = []
+    for b in tokens:
+        jacobians = spill.get((block, b))
+        for index, a in enumerate(t for t in tokens if t <= b):
+            i = places.index((a, b))
+            wanted = [
+                (kind, j)
+                for kind in COMPARISONS
+                for j, place in enumerate(places)
+                if _belongs(kind, (a, b), place)
+            ]
+            chosen = torch.tensor([j for _, j in wanted])
+            u, v = theirs.U[chosen], theirs.V[chosen]
+            A = (u.mT @ (jacobians[index] @ v)).cpu()
+            other_way = (v.mT @ (jacobians[index] @ u)).cpu() if swapped else None
+            rows += [
+                _Row(
+                    kind,
+                    (block, other, a, b, *places[j]),
+                    A[n],
+                    None if other_way is None else other_way[n],
+                    mine.S[i].cpu(),
+                    float(mine.residual[i]),
+                )
+                for n, (kind, j) in enumerate(wanted)
+            ]
+    return rows
+
+
+def _belongs(kind: str, place: tuple[int, int], other: tuple[int, int]) -> bool:
+    (a, b), (c, d) = place, other
+    return {"self": a == b and c == d, "input_fixed": a == c, "output_fixed": b == d}[kind]
+
+
+def _refuse_trivial(
+    jacobians: Float[Tensor, "token embed embed"],
+    prompt: str,
+    block: int,
+    tokens: Sequence[int],
+    token: int,
+) -> None:
+    for t, jacobian in zip(tokens, jacobians, strict=True):
+        where = f"prompt {prompt!r}, block {block}, token {t} → {token}: the Jacobian"
+        if not bool(torch.isfinite(jacobian).all()):
+            raise MeasurementError(f"{where} is not finite")
+        if not bool(jacobian.any()):
+            raise MeasurementError(
+                f"{where} is exactly 0 (beyond the reach of the block's attention? choose tokens "
+                "that are nearer to each other)"
+            )
+
+
+def _dataset(
+    rows: Sequence[_Row], prompt: str, instrument: Instrument, settings: TokenSettings
+) -> xr.Dataset:
+    def of(values: list[Any]) -> np.ndarray:
+        return torch.stack(values).numpy().astype(np.float32)
+
+    variables: dict[str, Any] = {
+        "A": (("comparison", "k", "k_other"), of([row.A for row in rows])),
+        "S": (("comparison", "k"), of([row.S for row in rows])),
+        "svd_residual": ("comparison", np.array([row.residual for row in rows], np.float32)),
+    }
+    if settings.swapped:
+        swapped = [row.A_swapped for row in rows]
+        variables["A_swapped"] = (variables["A"][0], of(swapped))
+    k = len(rows[0].S)
+    coordinates: dict[str, Any] = {
+        "k": np.arange(1, k + 1),
+        "k_other": np.arange(1, k + 1),
+        "prompt": ("comparison", np.array([prompt] * len(rows), dtype=object)),
+        "kind": ("comparison", np.array([row.kind for row in rows], dtype=object)),
+    }
+    for n, name in enumerate(PLACES):
+        coordinates[name] = ("comparison", np.array([row.places[n] for row in rows]))
+    attributes = {
+        **stamp(),
+        "tolerance": settings.tolerance,
+        "seed": settings.seed,
+        "torch_version": version("torch"),
+        "transformers_version": version("transformers"),
+        **{key: value for key, value in instrument.identity.items() if value is not None},
+    }
+    return xr.Dataset(variables, coordinates, attributes)

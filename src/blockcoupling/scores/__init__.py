@@ -1,0 +1,1 @@
+"""What a checkpoint scores: held-out text, benchmarks, recorded facts."""

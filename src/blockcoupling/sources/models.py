@@ -1,0 +1,372 @@
+"""Where models come from: the record of what a model is, and loading it.
+
+A record is a plain mapping (JSON): facts of the model, and everything needed to load it again.
+torch and transformers are imported when a function needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blockcoupling.atomic import replacing
+from blockcoupling.config.models import step_of
+from blockcoupling.errors import UserError
+from blockcoupling.progress import plain_libraries
+from blockcoupling.sources.hub import Snapshot, download_model
+from blockcoupling.sources.local import (
+    checkpoint_facts,
+    checkpoint_problems,
+    count_parameters,
+    has_tokenizer,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from blockcoupling.transformer.streaming import StreamedModel
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LOADING = ("init_seed", "dtype", "quantization", "tokenizer", "trust_remote_code", "allow_pickle")
+
+
+def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Find out what a model is, downloading it where it is on the hub.
+
+    Args:
+        spec: `Study.model_spec(model, checkpoint)`, or `spec_from_argument(...)`.
+
+    Returns:
+        `name`, `checkpoint`, `source`, `step`; where it is (`path`, or `id` with `revision`, the
+        commit, and `revision_requested`); how to load it (`init_seed`, `dtype`, `quantization`,
+        `tokenizer`, `trust_remote_code`, `allow_pickle`); `architecture`, `model_type`,
+        `parameters`, `blocks`, `dimension`, `context` (None where unlimited or not told),
+        `vocabulary`; `family`, `tokens`, `base`, `facts` as given.
+
+    Raises:
+        UserError: the model is missing, cannot be loaded as asked, or has fewer than two blocks.
+    """
+    place = {"id", "revision"} if spec.get("source") == "hub" else {"path"}
+    if missing := {"name", "checkpoint", "source", *place} - {k for k in spec if spec[k]}:
+        raise UserError(f"the description of the model has no {', '.join(sorted(missing))}")
+    record: dict[str, Any] = {
+        "name": spec["name"],
+        "checkpoint": spec["checkpoint"],
+        "source": spec["source"],
+        "step": spec.get("step"),
+        **{key: spec.get(key) for key in _LOADING},
+        **{key: spec.get(key) for key in ("family", "tokens", "base")},
+        "facts": spec.get("facts") or {},
+    }
+    record["dtype"] = record["dtype"] or "float32"
+    if spec["source"] == "hub":
+        record |= {"id": spec["id"], "revision_requested": spec["revision"]}
+        record["revision"] = spec["revision"]
+        snapshot = _download(record)
+        record["revision"] = snapshot.commit
+        path = snapshot.path
+    else:
+        path = Path(spec["path"])
+        record["path"] = str(path)
+        if problems := checkpoint_problems(path, allow_pickle=bool(spec.get("allow_pickle"))):
+            raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
+    record |= checkpoint_facts(path)
+    if spec["source"] == "train":
+        # Its files hold its parameters and nothing else: no need to build the model.
+        record["parameters"] = count_parameters(path)
+        record["tokens"] = record["tokens"] or _tokens_seen(path, record)
+    else:
+        record |= _facts_of_class(path, record)
+    record["parameters"] = spec.get("parameters") or record["parameters"]
+    if record["blocks"] < 2:
+        raise UserError(
+            f"{_title(record)} has {record['blocks']} block: coupling is between blocks, and "
+            "needs two"
+        )
+    return record
+
+
+def record_of(argument: str) -> dict[str, Any]:
+    """The record of a model given by one word: a directory, or a hub id with `@revision`."""
+    return model_record(spec_from_argument(argument))
+
+
+def spec_from_argument(argument: str) -> dict[str, Any]:
+    """What `model_record` needs, from one word: a directory, or a hub id with `@revision`.
+
+    Raises:
+        UserError: it is neither.
+    """
+    directory = Path(argument).expanduser()
+    if argument and directory.is_dir():
+        name = directory.resolve().name
+        return {"name": name, "checkpoint": "main", "source": "local", "path": str(directory)}
+    identity, _, revision = argument.partition("@")
+    looks_like_a_path = argument.startswith((".", "/", "~")) or argument.endswith("/")
+    if looks_like_a_path or not _HUB_ID.fullmatch(identity):
+        raise UserError(
+            f"{argument!r} is neither a directory here ({Path.cwd()}) nor a model's id on the hub, "
+            "such as EleutherAI/pythia-70m or EleutherAI/pythia-70m@step1000"
+        )
+    return {
+        "name": identity.rsplit("/", 1)[-1],
+        "checkpoint": revision.replace("/", "-") or "main",
+        "source": "hub",
+        "id": identity,
+        "revision": revision or "main",
+        "step": step_of(revision),
+    }
+
+
+def write_record(record: Mapping[str, Any], path: Path | str) -> None:
+    """Write a record as JSON; whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """Read a record.
+
+    Raises:
+        UserError: there is none, or it is not one.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the model record {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a model record: {error}") from error
+    if not isinstance(record, dict) or "checkpoint" not in record:
+        raise UserError(f"{path} is not a model record; `blockcoupling model` makes them")
+    return record
+
+
+def load_model(
+    record: Mapping[str, Any] | Path | str, device: str = "auto", dtype: str | None = None
+) -> tuple[Any, Any]:
+    """Load the model and the tokenizer that a record describes.
+
+    The model has eager attention (the only kind that can be differentiated everywhere), is in
+    evaluation mode, and its parameters ask for no gradient. A quantized model is turned back into
+    float32 at once, before any forward pass: on a CPU quantized kernels have no gradient, and say
+    so only by Jacobians that are exactly the identity.
+
+    Args:
+        record: What `model_record` returned, or the file it was written to.
+        device: Where the model goes, in torch's words; "auto" is a GPU where there is one.
+        dtype: What the weights are converted to after they have been loaded in the record's
+            `dtype`; by default they stay as loaded (quantized ones: float32).
+
+    Returns:
+        (model, tokenizer)
+
+    Raises:
+        UserError: it cannot be loaded as the record asks.
+    """
+    import torch
+
+    plain_libraries()
+    if not isinstance(record, Mapping):
+        record = read_record(record)
+    path = _directory(record)
+    trust = bool(record.get("trust_remote_code"))
+    with _explained(record):
+        initialised = record.get("init_seed") is not None
+        model = (_initialised if initialised else _pretrained)(record, path, trust)
+        tokenizer = _tokenizer(record, path, trust)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device=device, dtype=dtype and getattr(torch, dtype))
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def load_streamed(
+    record: Mapping[str, Any], device: str = "auto", dtype: str = "float32"
+) -> tuple[StreamedModel, Any]:
+    """Set up the model that a record describes for streaming, a block in memory at a time.
+
+    Args:
+        record: What `model_record` returned.
+        device: Where blocks are brought; "auto" is a GPU where there is one.
+        dtype: Of the weights in memory.
+
+    Returns:
+        (streamed model, tokenizer)
+
+    Raises:
+        UserError: it cannot be streamed: quantized or initialised anew, or converted on loading.
+    """
+    import torch
+
+    from blockcoupling.transformer.streaming import stream_model
+
+    if record.get("quantization") or record.get("init_seed") is not None:
+        raise UserError(
+            f"{_title(record)}: weights are streamed from files as they are; a quantized or newly "
+            "initialised model is measured in memory (set extract.stream: false)"
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    path = _directory(record)
+    with _explained(record):
+        streamed = stream_model(path, getattr(torch, dtype), device)
+        return streamed, _tokenizer(record, path, trust=False)
+
+
+def _directory(record: Mapping[str, Any]) -> Path:
+    """Where the files of a model lie, downloaded if need be."""
+    return _download(record).path if record["source"] == "hub" else Path(record["path"])
+
+
+def _tokenizer(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    beside = Path(record.get("tokenizer") or path)
+    if not has_tokenizer(beside):
+        raise FileNotFoundError(f"there is no tokenizer in {beside}")
+    return AutoTokenizer.from_pretrained(beside, trust_remote_code=trust)
+
+
+def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
+    """The configuration's model with weights drawn anew, by the record's seed."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(record["init_seed"])
+        return AutoModelForCausalLM.from_config(
+            config,
+            trust_remote_code=trust,
+            dtype=getattr(torch, record["dtype"]),
+            attn_implementation="eager",
+        )
+
+
+def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quantization = record.get("quantization")
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        path,
+        trust_remote_code=trust,
+        use_safetensors=None if record.get("allow_pickle") else True,
+        dtype=getattr(torch, record["dtype"]),
+        attn_implementation="eager",
+        quantization_config=_bitsandbytes(quantization) if quantization else None,
+        output_loading_info=True,
+    )
+    # transformers fills these with random numbers and goes on.
+    if absent := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
+        raise ValueError(
+            f"{len(absent)} weights are missing from its files or have another shape: "
+            f"{', '.join(absent[:5])}"
+        )
+    if not quantization:
+        return model
+    _refuse_broken_dequantization(model)
+    return model.dequantize().float()
+
+
+def _refuse_broken_dequantization(model: Any) -> None:
+    """Stop where bitsandbytes would return wrong weights without a word.
+
+    Its 4-bit blocks run over the flattened matrix, but its CPU kernel begins a new one with every
+    row: the two agree only where a row holds whole blocks (seen in 0.50.2: errors of 20 to 50 %
+    where 9 % are due).
+    """
+    import bitsandbytes
+
+    for name, module in model.named_modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit) and module.weight.device.type == "cpu":
+            state = module.weight.quant_state
+            if state.shape[-1] % state.blocksize:
+                raise ValueError(
+                    f"{name} has rows of {state.shape[-1]}, not a multiple of {state.blocksize}, "
+                    "which bitsandbytes dequantizes wrongly on a CPU; use int8, or a GPU"
+                )
+
+
+def _bitsandbytes(kind: str) -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=kind == "nf4-double",
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+
+
+def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts that transformers' class for the configuration tells, without any weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    plain_libraries()
+    stored = read_config(path)
+    trust = bool(record.get("trust_remote_code"))
+    if "auto_map" in stored and stored.get("model_type") not in CONFIG_MAPPING and not trust:
+        raise UserError(
+            f"{_title(record)} comes with Python code of its own, which would be run; read it, and "
+            "set trust_remote_code: true if you trust it"
+        )
+    if "quantization_config" in stored:
+        method = stored["quantization_config"].get("quant_method", "unknown")
+        raise UserError(
+            f"{_title(record)} is stored quantized ({method}), and cannot be differentiated; use "
+            "the unquantized weights, with quantization: nf4, nf4-double or int8 where wanted"
+        )
+    with _explained(record), torch.device("meta"):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    text = config.get_text_config()
+    facts = {
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "blocks": getattr(text, "num_hidden_layers", None),
+        "dimension": getattr(text, "hidden_size", None),
+        "context": getattr(text, "max_position_embeddings", None),
+        "vocabulary": getattr(text, "vocab_size", None),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _tokens_seen(path: Path, record: Mapping[str, Any]) -> int | None:
+    """Training tokens of a checkpoint trained here; none for weights initialised anew."""
+    if record["init_seed"] is not None:
+        return None
+    return json.loads((path / "training.json").read_text(encoding="utf-8"))["tokens"]
+
+
+def _download(record: Mapping[str, Any]) -> Snapshot:
+    return download_model(
+        record["id"],
+        record["revision"],
+        weights=record.get("init_seed") is None,
+        allow_pickle=bool(record.get("allow_pickle")),
+        trust_remote_code=bool(record.get("trust_remote_code")),
+    )
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    where = record.get("path") or f"{record['id']} at {record['revision']}"
+    return f"model {record['name']}, checkpoint {record['checkpoint']} ({where})"
+
+
+@contextmanager
+def _explained(record: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what transformers raises over a model's files into a `UserError` that names it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise UserError(f"{_title(record)} cannot be loaded: {reason}") from error

@@ -1,0 +1,1 @@
+"""Measurements held against scores: points, correlations, variances, costs."""

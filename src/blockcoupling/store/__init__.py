@@ -1,0 +1,1 @@
+"""What a measurement is kept in: the schema, and stores on disk."""

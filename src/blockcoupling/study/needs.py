@@ -1,0 +1,280 @@
+"""What a step of a study asks for: memory, minutes, threads and GPUs, from a model's size.
+
+Rough on purpose, and on the safe side: an estimate decides where a scheduler puts a job and when
+it may kill it, not how the job runs. Rates are those of one core of an ordinary server.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+from blockcoupling.config import Study
+from blockcoupling.config.models import INIT, LocalModel, TrainedModel
+from blockcoupling.measurement.memory import BYTES, bytes_per_prompt, prompts_at_once
+from blockcoupling.measurement.token_cost import cost
+from blockcoupling.sources.local import checkpoint_facts, count_parameters
+
+UNKNOWN_SIZE = 1_000_000_000
+"""Parameters of a model that does not say how many it has."""
+UNKNOWN_PROMPTS = 200
+USUAL_TOKENS = 512
+"""Tokens of a long prompt."""
+LARGEST_VOCABULARY = 256_000
+"""Of a model that does not say how many kinds of tokens it has."""
+GPU_MEMORY = 80 * 10**9
+"""Bytes that batches are made for where no size of batch is given."""
+
+FLOPS_PER_CORE = 4e10
+FLOPS_PER_GPU = 1e13
+READ = 5e8
+"""Bytes a second that weights are read from files at."""
+DOWNLOAD = 1e7
+"""Bytes a second."""
+LOADED = 4
+"""Bytes of a parameter in float32, the precision in which models are measured."""
+STORED = 2
+"""Bytes of a parameter in most models' files."""
+PRODUCTS_PER_TRIPLE = 27
+"""Products of J with a vector that an iteration takes for a singular triple."""
+DENSE_SHARE = 0.5
+"""Of d products, what a whole Jacobian takes at most (see `accumulate`)."""
+SAFETY = 3
+"""How many times the expected duration a job may take."""
+IMPORTS_MB = 1200
+"""What Python, PyTorch, transformers and Snakemake's own process take."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one job asks for.
+
+    Attributes:
+        mem_mb: Memory of the machine.
+        minutes: When it may be stopped: three times what is expected, at least ten.
+        expected: Minutes that it is expected to take, without waiting in a queue.
+        threads: Cores.
+        gpus: GPUs.
+        gpu_mb: Memory that it takes on its GPU.
+        disk_mb: What it leaves on disk.
+    """
+
+    mem_mb: int
+    minutes: int
+    expected: float
+    threads: int = 1
+    gpus: int = 0
+    gpu_mb: int = 0
+    disk_mb: int = 0
+
+
+def parameters(study: Study, model: str) -> int:
+    """Number of parameters of a model, as far as it can be told without downloading it."""
+    section = study.models[model]
+    if section.parameters is not None:
+        return section.parameters
+    if isinstance(section, TrainedModel):
+        shape = section.train
+        # A GPT block has 12 d² weights; in and out there is a byte-level embedding each.
+        return shape.hidden_size * (12 * shape.hidden_size * shape.blocks + 2 * 257)
+    if isinstance(section, LocalModel):
+        directory = list(section.trained_checkpoints().values())[-1]
+        return count_parameters(directory) or UNKNOWN_SIZE
+    return _fact(section.facts, "parameters") or UNKNOWN_SIZE
+
+
+def train_needs(study: Study, model: str) -> Needs:
+    """Training: weights, gradients and two moments; 6 operations a parameter and token."""
+    section = study.models[model]
+    assert isinstance(section, TrainedModel)
+    size, shape = parameters(study, model), section.train
+    tokens = shape.steps * shape.batch * shape.context
+    activations = 40 * shape.batch * shape.context * shape.hidden_size * shape.blocks
+    return _needs(16 * size + activations, 6 * size * tokens / FLOPS_PER_CORE)
+
+
+def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
+    """Looking a checkpoint up, and downloading its weights where they lie elsewhere."""
+    here = isinstance(study.models[model], TrainedModel | LocalModel) or checkpoint == INIT
+    size = 0 if here else STORED * parameters(study, model)
+    return _needs(0, size / DOWNLOAD, disk_mb=_mb(size))
+
+
+def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
+    """Extraction: the weights, and twice what a batch of prompts takes; products and SVDs.
+
+    Args:
+        study: The study.
+        model: Which of its models.
+        dataset: Which of its sets of prompts.
+        checkpoint: Which; by default the last. It matters where weights are streamed: those drawn
+            anew are held in memory whole.
+    """
+    size = parameters(study, model)
+    dimension, blocks = _shape(study, model)
+    options = study.extract
+    k, pairs, prompts = options.k_for(dimension), _pairs(options.tokens), _prompts(study, dataset)
+    stream = study.streams(model, checkpoint or study.checkpoints(model)[-1])
+    precision = 2 if options.dtype == "float64" else 1
+
+    outside = min(size, _vocabulary(study, model) * dimension)
+    held = min(size, outside + ceil(size / blocks)) if stream else size
+    each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs)
+    if options.batch is not None:
+        batch = options.batch
+    elif _on_gpu(study):
+        batch = prompts_at_once(precision * each, 2 * (GPU_MEMORY - precision * LOADED * held))
+    else:
+        batch = 8 if pairs == 1 else 1
+    batch = min(batch, prompts)
+    measured = precision * (LOADED * held + batch * each)
+
+    # A product with J costs the block's parameters four times: there and back. All of J is up to
+    # d / 2 of them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide
+    # model.
+    iterated = (PRODUCTS_PER_TRIPLE + blocks) * k
+    whole = DENSE_SHARE * dimension
+    dense = whole <= iterated or options.method == "dense"
+    work = 4.0 * size * (whole if dense else iterated)
+    work += 20.0 * blocks * dimension**3 if dense else 0.0
+    work += 2.0 * size * USUAL_TOKENS
+    # Streamed weights are read for the states and for each of two sweeps, batch by batch.
+    reads = 3 * ceil(prompts / batch) if stream else 1
+    # A, twice where `swapped` is asked for, and U and V; as parts and in the store.
+    stored = (1 + ("swapped" in study.reduce.variants)) * (blocks * k) ** 2
+    stored += 2 * blocks * dimension * k * options.vectors
+    needs = _on_device(
+        study,
+        size,
+        measured,
+        precision * work * pairs * prompts,
+        reading=reads * STORED * size / READ,
+        # Weights pass through the machine's memory, and so do their files.
+        loading=(LOADED + STORED) * held,
+    )
+    return replace(needs, disk_mb=_mb(2 * BYTES * stored * pairs * prompts))
+
+
+def tokenwise_needs(study: Study, model: str) -> Needs:
+    """Comparing tokens: the weights, the Jacobians to one token, and triples of all of them."""
+    assert study.tokenwise is not None
+    options, size = study.tokenwise, parameters(study, model)
+    dimension, blocks = _shape(study, model)
+    tokens = _pairs(options.tokens)
+    used = min(blocks, len({block for pair in options.blocks for block in pair}))
+    price = cost(
+        size // blocks, dimension, tokens, len(options.blocks), used, min(options.k, dimension)
+    )
+    precision = 2 if study.extract.dtype == "float64" else 1
+    triples = 2 * price.jacobians * dimension * options.k
+    measured = precision * LOADED * (size + 3 * tokens * dimension**2 + triples) + 3 * price.store
+    needs = _on_device(
+        study,
+        size,
+        measured,
+        precision * price.flops * options.prompts,
+        reading=STORED * size / READ,
+        loading=(LOADED + STORED) * size,
+    )
+    return replace(needs, disk_mb=_mb(2 * price.store * options.prompts))
+
+
+def score_needs(study: Study, model: str) -> Needs:
+    """Scoring: the weights, and a pass over a few hundred thousand tokens; or copying a number."""
+    questions = sum(task.limit or 10_000 for task in study.score.harness.values())
+    if not (study.score.heldout or questions):
+        return _needs(0, 0)
+    size = parameters(study, model)
+    return _on_device(
+        study,
+        size,
+        # A window of text has as many scores as the vocabulary for every token.
+        LOADED * (size + 4 * USUAL_TOKENS * _vocabulary(study, model)),
+        2.0 * size * (50_000 * study.score.heldout + 800 * questions),
+        reading=STORED * size / READ,
+        loading=(LOADED + STORED) * size,
+    )
+
+
+def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
+    """Reducing: a few times one prompt's A, several hundred prompts a minute."""
+    dimension, blocks = _shape(study, model)
+    one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
+    prompts = _prompts(study, dataset)
+    # The five variants at every K read A about fifty times, at a gigabyte a second.
+    return _needs(10 * one_prompt, 20 + prompts * (0.1 + 50 * one_prompt / 1e9))
+
+
+def _needs(memory: float, seconds: float, **others: int) -> Needs:
+    return Needs(
+        mem_mb=IMPORTS_MB + _mb(memory),
+        minutes=max(10, ceil(SAFETY * seconds / 60)),
+        expected=seconds / 60,
+        **others,
+    )
+
+
+def _on_device(
+    study: Study, size: int, measured: float, flops: float, reading: float, loading: float
+) -> Needs:
+    """Needs of a job on the study's device: memory in bytes, `reading` in seconds."""
+    threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
+    if _on_gpu(study):
+        seconds = reading + flops / FLOPS_PER_GPU
+        return _needs(loading, seconds, threads=threads, gpus=1, gpu_mb=_mb(measured))
+    seconds = reading + flops / (FLOPS_PER_CORE * threads)
+    return _needs(max(measured, loading), seconds, threads=threads)
+
+
+def _on_gpu(study: Study) -> bool:
+    return study.extract.device.startswith("cuda")
+
+
+def _prompts(study: Study, dataset: str) -> int:
+    return study.datasets[dataset].prompts or UNKNOWN_PROMPTS
+
+
+def _pairs(tokens: Any) -> int:
+    """How many Jacobians a long prompt has, for `extract.tokens`."""
+    if isinstance(tokens, dict):
+        return USUAL_TOKENS // int(tokens["every"]) + 1
+    if isinstance(tokens, list):
+        return len(tokens)
+    return 1 if tokens == "last" else USUAL_TOKENS
+
+
+def _shape(study: Study, model: str) -> tuple[int, int]:
+    """Dimension and number of blocks: told, read, or what a model of this size usually has."""
+    section, size = study.models[model], parameters(study, model)
+    if isinstance(section, TrainedModel):
+        return section.train.hidden_size, section.train.blocks
+    facts = section.facts
+    if isinstance(section, LocalModel):
+        facts = {"config": checkpoint_facts(list(section.trained_checkpoints().values())[-1])}
+    dimension = _fact(facts, "dimension") or ceil(2.1 * size ** (1 / 3))
+    blocks = _fact(facts, "blocks") or ceil(size / (12 * dimension**2))
+    return dimension, max(2, blocks)
+
+
+def _vocabulary(study: Study, model: str) -> int:
+    section = study.models[model]
+    if isinstance(section, TrainedModel):
+        return 257  # bytes, and a mark
+    if isinstance(section, LocalModel):
+        directory = list(section.trained_checkpoints().values())[-1]
+        return checkpoint_facts(directory)["vocabulary"] or LARGEST_VOCABULARY
+    return LARGEST_VOCABULARY
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> int | None:
+    """A number that a model's facts tell: its own configuration's, else a table's."""
+    for source in ("config", "table"):
+        told = facts.get(source)
+        value = told.get(name) if isinstance(told, Mapping) else None
+        if isinstance(value, int | float) and value > 0:
+            return int(value)
+    return None
+
+
+def _mb(count: float) -> int:
+    return ceil(count / 2**20)

@@ -1,0 +1,130 @@
+"""What a study is expected to need, step by step and model by model, before anything runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from blockcoupling.config import Study
+from blockcoupling.config.models import TrainedModel
+from blockcoupling.study import needs
+from blockcoupling.study.needs import Needs
+
+STEPS = ("train", "model", "extract", "reduce", "tokenwise", "score")
+
+
+def plan_of(study: Study) -> dict[str, Any]:
+    """Estimates for all jobs that belong to a model, as plain JSON.
+
+    Prompts, catalog, statistics, figures and report are left out: minutes and 3 GB each.
+
+    Returns:
+        `steps`, a list of: `step`, `model`, `jobs`; of its largest job `memory_gb`, `gpus`,
+        `gpu_memory_gb`, `threads` and `hours`; of all its jobs `total_hours` (one after another)
+        and `disk_gb`. And `totals`: `jobs`, `memory_gb`, `gpu_memory_gb` (of the largest job),
+        `hours`, `core_hours`, `gpu_hours`, `disk_gb`. GB are 2^30 bytes.
+    """
+    steps = []
+    everything: list[Needs] = []
+    for step in STEPS:
+        for model in study.models:
+            if jobs := list(_jobs(study, step, model)):
+                everything += jobs
+                steps.append(_line(step, model, jobs))
+    totals = {
+        "jobs": len(everything),
+        "memory_gb": _gb(max(job.mem_mb for job in everything)),
+        "gpu_memory_gb": _gb(max(job.gpu_mb for job in everything)),
+        "hours": _hours(sum(job.expected for job in everything)),
+        "core_hours": _hours(sum(job.expected * job.threads for job in everything)),
+        "gpu_hours": _hours(sum(job.expected * job.gpus for job in everything)),
+        "disk_gb": _gb(sum(job.disk_mb for job in everything)),
+    }
+    return {"study": study.study, "steps": steps, "totals": totals}
+
+
+def as_table(plan: dict[str, Any]) -> str:
+    """The same for a reader."""
+    head = (
+        *("step", "model", "jobs", "memory/GB", "GPUs", "GPU memory/GB", "cores"),
+        *("hours each", "hours", "disk/GB"),
+    )
+    rows = [[_cell(value) for value in step.values()] for step in plan["steps"]]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [list(head), *rows]
+    ]
+    total = plan["totals"]
+    gpu = (
+        f"; {_cell(total['gpu_hours'])} on a GPU, of {_cell(total['gpu_memory_gb'])} GB at most"
+        if total["gpu_hours"]
+        else ""
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{total['jobs']} jobs, {_cell(total['hours'])} hours one after another"
+            f" ({_cell(total['core_hours'])} core hours{gpu});"
+            f" {_cell(total['memory_gb'])} GB of memory for the largest, "
+            f"{_cell(total['disk_gb'])} GB on disk.",
+            "Prompts, catalog, statistics, figures and the report are minutes more.",
+        ]
+    )
+
+
+def _jobs(study: Study, step: str, model: str) -> Iterator[Needs]:
+    if step == "train":
+        if isinstance(study.models[model], TrainedModel):
+            yield needs.train_needs(study, model)
+        return
+    if step == "tokenwise":
+        for name, _, _ in study.token_jobs():
+            if name == model:
+                yield needs.tokenwise_needs(study, model)
+        return
+    for checkpoint in study.checkpoints(model):
+        match step:
+            case "model":
+                yield needs.record_needs(study, model, checkpoint)
+            case "score":
+                yield needs.score_needs(study, model)
+            case "extract":
+                for dataset in study.datasets:
+                    yield needs.extract_needs(study, model, dataset, checkpoint)
+            case "reduce":
+                for dataset in study.datasets:
+                    yield needs.reduce_needs(study, model, dataset)
+
+
+def _line(step: str, model: str, jobs: list[Needs]) -> dict[str, Any]:
+    return {
+        "step": step,
+        "model": model,
+        "jobs": len(jobs),
+        "memory_gb": _gb(max(job.mem_mb for job in jobs)),
+        "gpus": max(job.gpus for job in jobs),
+        "gpu_memory_gb": _gb(max(job.gpu_mb for job in jobs)),
+        "threads": max(job.threads for job in jobs),
+        "hours": _hours(max(job.expected for job in jobs)),
+        "total_hours": _hours(sum(job.expected for job in jobs)),
+        "disk_gb": _gb(sum(job.disk_mb for job in jobs)),
+    }
+
+
+def _gb(megabytes: float) -> float:
+    return round(megabytes / 1024, 1)
+
+
+def _hours(minutes: float) -> float:
+    return round(minutes / 60, 4)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if value >= 100 else f"{round(value, 2):g}"

@@ -1,0 +1,95 @@
+"""The last block measured after the model's final norm, as the released code measures it.
+
+That code differentiates between the entries of `hidden_states`, the last of which has passed the
+final norm: its last map is x ↦ norm(F^L(x)), not F^L. No architecture is named here either.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from blockcoupling.errors import UserError
+from blockcoupling.transformer.blocks import BlockCall, Blocks, run
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+
+class NormedBlock(nn.Module):
+    """The last block and the final norm after it, called with the block's own arguments."""
+
+    def __init__(self, block: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.block, self.norm = block, norm
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The norm of the hidden state that the block returns."""
+        output = self.block(*args, **kwargs)
+        return self.norm(output[0] if isinstance(output, tuple | list) else output)
+
+
+def find_final_norm(
+    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
+) -> nn.Module:
+    """Find the final norm by watching one forward pass.
+
+    It is the module that is given the last block's output X^L and returns what the model gives out
+    as its last hidden state.
+
+    Args:
+        model: the model.
+        blocks: its blocks.
+        input_ids: a short prompt, (1, token).
+
+    Raises:
+        UserError: if there is no such module.
+    """
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def watch(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            calls.append((module, args[0], output))
+
+    inside = {part for block in blocks.modules for part in block.modules()}
+    last: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        last.append(output[0] if isinstance(output, tuple | list) else output)
+
+    with ExitStack() as hooks, torch.no_grad():
+        hooks.callback(blocks.modules[-1].register_forward_hook(keep).remove)
+        for module in model.modules():
+            if module not in inside:
+                hooks.callback(module.register_forward_hook(watch).remove)
+        output = run(model, input_ids, use_cache=False)
+    final = getattr(output, "last_hidden_state", None)
+    if final is None:
+        final = output if isinstance(output, Tensor) else output[0]
+    for module, before, after in calls:
+        if _same(before, last[-1]) and _same(after, final) and not _same(before, after):
+            return module
+    if _same(last[-1], final):
+        why = "its last hidden state is its last block's output, so nothing is to be added to it"
+    else:
+        why = "no single module makes its last hidden state out of its last block's output"
+    raise UserError(
+        f"{type(model).__name__} has no final norm to measure the last block after: {why}. Measure "
+        "it without `final_norm` (and without the preset `released`, which asks for it)."
+    )
+
+
+def after_norm(call: BlockCall, norm: nn.Module) -> BlockCall:
+    """A recorded call of the last block, followed by the final norm."""
+    with torch.no_grad():
+        output = norm(call.output)
+    return replace(call, block=NormedBlock(call.block, norm), output=output)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    # NaN, of a broken weight, is reported where it is measured.
+    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())

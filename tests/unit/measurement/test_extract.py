@@ -1,0 +1,354 @@
+"""A job measures every prompt once, ends with the numbers of `measure`, and can be killed."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from safetensors.torch import load_file, save_file
+from tiny_model import save_tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import blockcoupling as bc
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.measurement import extract as module
+from blockcoupling.measurement.extract import extract
+from blockcoupling.measurement.instrument import Instrument, Settings
+from blockcoupling.sources.models import model_record, spec_from_argument
+
+TEXTS = {"a": "one prompt", "b": "x", "c/d": "and a longer one", "e": "two words", "f": "last"}
+SETTINGS = Settings(k=4, tokens=[-1, 0])
+BATCH = 2
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny", hidden_size=16)
+
+
+@pytest.fixture(scope="module")
+def record(directory: Path) -> dict[str, Any]:
+    return model_record(spec_from_argument(str(directory)))
+
+
+def write(path: Path, texts: dict[str, str]) -> Path:
+    lines = [json.dumps({"id": name, "text": text}) for name, text in texts.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Job:
+    """An extraction with its own files, that counts the prompts it measures."""
+
+    def __init__(self, root: Path, record: dict[str, Any], watch: pytest.MonkeyPatch) -> None:
+        self.prompts = write(root / "prompts.jsonl", TEXTS)
+        self.parts, self.out, self.record = root / "parts", root / "svd.zarr", record
+        self.measured: list[str] = []
+        measure = Instrument.measure
+
+        def counting(instrument: Instrument, prompts: list) -> list[xr.Dataset]:
+            self.measured += [prompt.id for prompt in prompts]
+            return measure(instrument, prompts)
+
+        watch.setattr(Instrument, "measure", counting)
+
+    def run(self, settings: Settings = SETTINGS, batch: int | None = BATCH, **options: Any) -> None:
+        self.measured.clear()
+        extract(self.record, self.prompts, self.parts, self.out, settings, batch=batch, **options)
+
+    def store(self) -> xr.Dataset:
+        return bc.open_store(self.out).load()
+
+
+@pytest.fixture
+def job(tmp_path: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Job:
+    return Job(tmp_path, record, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, record: dict[str, Any]
+) -> dict[str, bytes]:
+    """The files of the store of a job that nothing happened to."""
+    with pytest.MonkeyPatch.context() as watch:
+        job = Job(tmp_path_factory.mktemp("undisturbed"), record, watch)
+        job.run()
+        return contents(job.out)
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_store_holds_what_measure_returns(job: Job, directory: Path) -> None:
+    job.run()
+    store = job.store()
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    ds = bc.measure(model, tokenizer, list(TEXTS.values()), 4, tokens=[-1, 0], batch=BATCH)
+    assert list(store["prompt"].values) == list(TEXTS)
+    assert set(store.data_vars) == set(ds.data_vars)
+    for name in (*ds.data_vars, "token_in", "token_out", "tokens", "token_text"):
+        np.testing.assert_array_equal(store[name].values, ds[name].values, err_msg=name)
+
+
+def test_the_store_says_where_it_is_from(job: Job, directory: Path) -> None:
+    job.run()
+    attributes = job.store().attrs
+    assert attributes["model"] == directory.name
+    assert attributes["checkpoint"] == "main"
+    assert attributes["model_id"] == str(directory)
+    assert attributes["revision"] is None
+    assert attributes["weight_dtype"] == attributes["dtype"] == "float32"
+    assert attributes["tolerance"] == 1e-4
+
+
+def test_a_record_may_be_a_file(job: Job, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(job.record))
+    job.run()
+    wanted = contents(job.out)
+    extract(path, job.prompts, tmp_path / "other", tmp_path / "other.zarr", SETTINGS, batch=BATCH)
+    assert contents(tmp_path / "other.zarr") == wanted
+
+
+def test_a_second_run_measures_nothing(job: Job, undisturbed: dict[str, bytes]) -> None:
+    job.run()
+    assert job.measured == list(TEXTS)
+    job.run()
+    assert job.measured == []
+    assert contents(job.out) == undisturbed
+
+
+@pytest.mark.parametrize("written", range(5))
+def test_a_job_broken_off_goes_on_where_it_was(
+    job: Job, undisturbed: dict[str, bytes], written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompt, left = module.write_prompt, written
+
+    def failing(*args: Any) -> Path:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        return write_prompt(*args)
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(module, "write_prompt", failing)
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
+    assert not job.out.exists()
+    assert len(list(job.parts.glob("[!.]*.zarr"))) == written
+    job.run()
+    # Prompts are measured two at a time; a batch that was written whole is not measured again.
+    assert job.measured == list(TEXTS)[written - written % BATCH :]
+    assert contents(job.out) == undisturbed
+
+
+# Kills its own process in the middle of writing the third prompt's store.
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import xarray as xr
+from blockcoupling.measurement.extract import extract
+from blockcoupling.measurement.instrument import Settings
+
+record, root = json.loads(sys.argv[1]), Path(sys.argv[2])
+write, calls = xr.Dataset.to_zarr, []
+
+def dying(ds, *args, **kwargs):
+    calls.append(ds)
+    if len(calls) == 3:
+        write(ds[["S", "A"]], *args, **(kwargs | {"encoding": None}))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(ds, *args, **kwargs)
+
+xr.Dataset.to_zarr = dying
+extract(record, root / "prompts.jsonl", root / "parts", root / "svd.zarr",
+        Settings(k=4, tokens=[-1, 0]), batch=2)
+"""
+
+
+def test_a_killed_job_goes_on_where_it_was(
+    job: Job, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(job.record), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert died.returncode == -9, died.stderr
+    assert len(list(job.parts.glob("[!.]*.zarr"))) == 2
+    assert list(job.parts.glob(".tmp-*"))  # what it was writing
+    job.run()
+    assert job.measured == ["c/d", "e", "f"]
+    assert contents(job.out) == undisturbed
+    assert not list(job.parts.glob(".tmp-*"))
+
+
+def test_a_choice_of_methods_holds_for_the_whole_job(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made by the clock, once: a rerun follows it, whatever the clock says then."""
+    from blockcoupling.jacobian import method
+    from blockcoupling.jacobian.method import MethodChooser
+
+    monkeypatch.setattr(method, "SMALL_DIMENSION", 2)
+    says = ["krylov", "dense"]
+    monkeypatch.setattr(MethodChooser, "choose", lambda *args: says[0])
+    settings = Settings(k=1, tolerance=0.3)  # reached before the iteration is given up
+    wide = save_tiny_model(tmp_path / "wide", hidden_size=64)
+    job.record = model_record(spec_from_argument(str(wide)))
+    job.run(settings)
+    krylov = contents(job.out)
+    free = job.store()["matrix_free"].values
+    assert free.any()
+    lost = sorted(job.parts.glob("[!.]*.zarr"))[1:]  # from the middle of the first batch
+    for part in lost:
+        (part / "zarr.json").unlink()
+    says[0] = "dense"
+    job.run(settings)
+    assert job.measured == list(TEXTS)
+    assert contents(job.out) == krylov
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [Settings(k=3, tokens=[-1, 0]), Settings(k=4), Settings(k=4, tokens=[-1, 0], seed=1)],
+    ids=["k", "tokens", "seed"],
+)
+def test_other_settings_measure_again(
+    job: Job, changed: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    job.run()
+    with caplog.at_level(logging.WARNING):
+        job.run(changed)
+    assert job.measured == list(TEXTS)
+    assert "from other settings, weights or text" in caplog.text
+    assert job.store().sizes["k"] == changed.k
+
+
+def test_another_text_measures_that_prompt_again(job: Job) -> None:
+    job.run(batch=1)
+    write(job.prompts, TEXTS | {"b": "y"})
+    job.run(batch=1)
+    assert job.measured == ["b"]
+
+
+def test_more_prompts_measure_those_alone(job: Job) -> None:
+    job.run(batch=1)
+    write(job.prompts, {"first": "new", **TEXTS})
+    job.run(batch=1)
+    assert job.measured == ["first"]
+    assert list(job.store()["prompt"].values) == ["first", *TEXTS]
+
+
+def test_other_weights_measure_again(job: Job, tmp_path: Path) -> None:
+    job.run()
+    other = save_tiny_model(tmp_path / "other" / "tiny", hidden_size=32)
+    job.record = model_record(spec_from_argument(str(other)))
+    job.run()
+    assert job.measured == list(TEXTS)
+
+
+def test_batches_are_sized_by_what_is_free(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blockcoupling.measurement.instrument.free_bytes", lambda device: 0)
+    job.run(batch=None)
+    single = contents(job.out)
+    plan = json.loads((job.parts / "plan.json").read_text())
+    assert plan["batch"] == 1
+    # Decided once: with more memory, a job that is run again does not measure otherwise.
+    monkeypatch.setattr("blockcoupling.measurement.instrument.free_bytes", lambda device: 10**12)
+    for part in list(job.parts.glob("[!.]*.zarr"))[:2]:
+        (part / "zarr.json").unlink()
+    job.run(batch=None)
+    assert len(job.measured) == 2
+    assert contents(job.out) == single
+
+
+def test_streamed_weights_give_the_same(job: Job, tmp_path: Path) -> None:
+    job.run()
+    loaded = job.store()
+    job.parts, job.out = tmp_path / "streamed", tmp_path / "streamed.zarr"
+    job.run(stream=True)
+    for name, values in loaded.data_vars.items():
+        # The same arithmetic on the same weights.
+        np.testing.assert_array_equal(job.store()[name], values, err_msg=str(name))
+
+
+def test_float64(job: Job) -> None:
+    job.run(dtype="float64")
+    store = job.store()
+    assert store.attrs["weight_dtype"] == store.attrs["dtype"] == "float64"
+
+
+# ------------------------------------------------------------------------------------- refusals
+
+
+def test_k_above_the_width(job: Job) -> None:
+    with pytest.raises(UserError, match="Choose k from 1 to 16"):
+        job.run(Settings(k=17))
+    assert not job.parts.exists()
+    job.run(Settings(k=17), k_when_smaller="d")
+    assert job.store().sizes["k"] == 16
+
+
+def test_prompts_that_do_not_fit_are_listed_before_anything_is_measured(job: Job) -> None:
+    write(job.prompts, {"good": "good", "long": "x" * 65, "longer": "x" * 66})
+    with pytest.raises(UserError) as caught:
+        job.run(Settings(k=99))
+    lines = str(caught.value).splitlines()
+    assert [line[:14] for line in lines] == ["prompt 'long' ", "prompt 'longer", "k = 99: this m"]
+    assert job.measured == []
+
+
+def test_no_prompts(job: Job) -> None:
+    job.prompts.write_text("")
+    with pytest.raises(UserError, match="holds no prompt"):
+        job.run()
+
+
+def spoil(record: dict[str, Any], directory: Path, change: Callable) -> dict[str, Any]:
+    """The record of a copy of the tiny model whose weights are changed."""
+    save_tiny_model(directory, hidden_size=16)
+    weights = load_file(directory / "model.safetensors")
+    change(weights)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    return model_record(spec_from_argument(str(directory)))
+
+
+def test_a_nan_weight_is_named_by_model_block_and_prompt(job: Job, tmp_path: Path) -> None:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        weights["gpt_neox.layers.1.mlp.dense_4h_to_h.weight"][2, 3] = torch.nan
+
+    job.record = spoil(job.record, tmp_path / "broken", change)
+    message = r"model broken at main, prompt 'a': the hidden state after block 2 is not finite"
+    with pytest.raises(MeasurementError, match=message):
+        job.run()
+    assert not job.out.exists()
+
+
+def test_a_block_that_does_nothing_is_named_by_model_block_and_prompt(
+    job: Job, tmp_path: Path
+) -> None:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        for name, values in weights.items():
+            if ".layers.0." in name and ("4h_to_h" in name or "attention.dense" in name):
+                values.zero_()
+
+    job.record = spoil(job.record, tmp_path / "idle", change)
+    message = r"model idle at main, prompt 'a', block 1: the residual Jacobian is exactly 0"
+    with pytest.raises(MeasurementError, match=message):
+        job.run()

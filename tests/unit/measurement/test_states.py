@@ -1,0 +1,84 @@
+"""What is kept of trajectories, against its definition and against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+
+from blockcoupling.measurement.states import gram, principal_components
+
+
+def trajectories(tokens: int, states: int = 5, embed: int = 7, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.normal(size=(tokens, states, embed)).cumsum(axis=1)
+
+
+def test_gram_is_its_definition() -> None:
+    states = trajectories(3)
+    found = gram(states)
+    for token, x in enumerate(states):
+        steps = [x[0], *(x[i] - x[i - 1] for i in range(1, len(x)))]
+        for i, one in enumerate(steps):
+            for j, other in enumerate(steps):
+                # Seven products a sum: a few roundings of 1e-16.
+                assert found[token, i, j] == pytest.approx(np.dot(one, other), abs=1e-13)
+
+
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_law_gram_holds_every_states_norm(tokens: int, seed: int) -> None:
+    """‖x^l‖² is the sum over the steps up to l: trajectories can be told from it alone."""
+    states = trajectories(tokens, seed=seed)
+    found = gram(states)
+    norms = [found[:, : i + 1, : i + 1].sum(axis=(1, 2)) for i in range(states.shape[1])]
+    np.testing.assert_allclose(
+        np.stack(norms, axis=1), (states**2).sum(axis=-1), rtol=1e-10, atol=1e-12
+    )
+
+
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_law_gram_does_not_see_a_change_of_basis(tokens: int, seed: int) -> None:
+    states = trajectories(tokens, seed=seed)
+    turn, _ = np.linalg.qr(np.random.default_rng(seed + 1).normal(size=(7, 7)))
+    np.testing.assert_allclose(gram(states @ turn), gram(states), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("tokens", [3, 4, 20])
+def test_components_are_scikit_learns(tokens: int) -> None:
+    states = trajectories(tokens)
+    projected, explained = principal_components(states)
+    pca = PCA(2, svd_solver="full").fit(states[:, -1])
+    wanted = np.stack([pca.transform(states[:, i]) for i in range(states.shape[1])], axis=1)
+    # Stored in float32 (6e-8); of either sign.
+    scale = np.abs(wanted).max()
+    for component in range(2):
+        found, other = projected[..., component], wanted[..., component]
+        sign = np.sign((found * other).sum())
+        np.testing.assert_allclose(found, sign * other, rtol=0, atol=2e-7 * scale)
+    np.testing.assert_allclose(explained, pca.explained_variance_ratio_, rtol=2e-7)
+    assert projected.dtype == explained.dtype == np.float32
+
+
+def test_signs_are_fixed() -> None:
+    """Trajectories mirrored in the origin have the same axes, so mirrored projections."""
+    states = trajectories(6)
+    once, _ = principal_components(states)
+    mirrored, _ = principal_components(-states)
+    np.testing.assert_allclose(mirrored, -once, rtol=0, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize(("tokens", "components"), [(1, 0), (2, 1)])
+def test_fewer_tokens_have_fewer_components(tokens: int, components: int) -> None:
+    projected, explained = principal_components(trajectories(tokens))
+    assert projected.shape == (tokens, 5, 2)
+    assert not projected[..., components:].any()
+    assert not explained[components:].any()
+    assert explained[:components].sum() == pytest.approx(components, abs=1e-6)  # all of it
+
+
+def test_tokens_that_end_in_one_place_have_no_components() -> None:
+    states = trajectories(4)
+    states[:, -1] = states[0, -1]
+    projected, explained = principal_components(states)
+    assert not projected.any()
+    assert not explained.any()

@@ -1,0 +1,281 @@
+"""The report: one file with the study's numbers and pictures, shown by a browser without fault."""
+
+import os
+import re
+import shutil
+from base64 import b64decode
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.errors import UserError
+from blockcoupling.figures import FIGURES, draw, save
+from blockcoupling.report.page import findings, render, write_report
+from blockcoupling.statistics.correlate import write_statistics
+from blockcoupling.wording import with_error
+
+DRAWN = ("emergence", "correlation")
+
+
+@pytest.fixture(scope="module")
+def pictured(analysed: Catalog, tmp_path_factory) -> Catalog:
+    """Return the study with two figures; the others are tested by themselves."""
+    root = Path(analysed.path("predictors")).parents[1]
+    folder = tmp_path_factory.mktemp("figures")
+    entries = list((root / "entries").glob("*.yml"))
+    for name in DRAWN:
+        for path in save(draw(name, analysed), folder / name, ("png", "pdf")):
+            entry = folder / "entries" / f"{path.name}.yml"
+            write_entry(entry, "figure", path, {"figure": name, "format": path.suffix[1:]})
+            entries.append(entry)
+    return join(entries, folder / "catalog.yml")
+
+
+@pytest.fixture(scope="module")
+def file(pictured: Catalog, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(pictured, path)
+    return path
+
+
+class Reader(HTMLParser):
+    """Collects what the tests ask for: references, tables as rows of cells, ids, running text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.rows: list[list[str]] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.references += [given[name] for name in ("src", "href", "srcset") if name in given]
+        self.ids += [given["id"]] if "id" in given else []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        elif "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(file: Path) -> Reader:
+    return Reader(file.read_text(encoding="utf-8"))
+
+
+def test_nothing_is_fetched(file, page):
+    assert all(ref.startswith(("data:", "#")) for ref in page.references)
+    html = file.read_text(encoding="utf-8")
+    assert not re.search(r"<script|@import|url\(|https?://", html)
+
+
+def test_every_tag_is_closed_and_every_link_has_its_target(page):
+    assert page.open == []
+    anchors = [ref[1:] for ref in page.references if ref.startswith("#")]
+    assert anchors
+    assert set(anchors) <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_every_row_has_a_cell_for_every_column(page):
+    width = 0
+    for row in page.rows:
+        if row[0] in ("model", "predictor", "points", "measure", "dataset", "score"):
+            width = len(row)
+        assert len(row) == width
+
+
+def test_pictures_are_those_of_the_catalog(pictured, page):
+    images = [ref for ref in page.references if ref.startswith("data:image/png")]
+    contents = [b64decode(image.partition(",")[2]) for image in images]
+    assert contents == [pictured[f"figure/{name}/png"].read() for name in DRAWN]
+    for name in DRAWN:
+        assert FIGURES[name].caption in page.text
+
+
+def test_numbers_are_those_of_the_tables(pictured, page):
+    points = pictured.one(kind="predictors").read()
+    row = points.query("model == 'neox-96' and checkpoint == 'step600'").squeeze()
+    shown = [cells for cells in page.rows if cells[:2] == ["neox-96", "step600"]]
+    assert len(shown) == 2  # among the final ones, and among all
+    assert shown[0][2] == with_error(row["coupling"], row["coupling_se"])
+    assert shown[0][-1] == with_error(row["heldout.loss"], 0.01)
+    every = {tuple(cells[:2]) for cells in page.rows if re.fullmatch(r"step\d+", cells[1])}
+    assert len(every) == 18
+
+
+def test_correlations_are_shown_with_what_they_are_worth(page):
+    text = " ".join(page.text.split())
+    assert "Coupling against heldout loss, all checkpoints (n = 18): R² = 0." in text
+    assert "18 points of 3 models are not independent" in text
+    assert "n = 3: too few points for a p-value or an interval" in text
+    final = [row for row in page.rows if row[:2] == ["final", "coupling"]]
+    assert [row[7] for row in final] == ["–", "–"]
+
+
+def test_provenance_names_versions_and_seeds(page):
+    text = " ".join(page.text.split())
+    for said in ("torch version", "transformers version", "schema version"):
+        assert said in text
+    assert "200 resamples, seed 0" in text
+    assert ["neox-64", "neox-64/step600/heldout", "none"] in page.rows  # measured, by its id
+
+
+def test_the_loading_snippet_runs_as_printed(file, pictured, tmp_path, monkeypatch):
+    html = file.read_text(encoding="utf-8")
+    snippet = re.search(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL).group(1)
+    code = snippet.replace("&#34;", '"')
+    # The example opens the catalog where the workflow puts it.
+    monkeypatch.chdir(tmp_path)
+    Path("catalog").symlink_to(Path(pictured.user_parameters["CATALOG_PATH"]).parent)
+    names: dict = {}
+    exec(code, names)
+    assert len(names["points"]) == 18
+    assert set(names["coupling"]["model"]) == {"neox-128"}
+    assert names["matrices"]["miscoupling_mean"].dims == ("variant", "K", "block", "block_other")
+
+
+def test_how_models_were_measured_is_told_where_it_differs(page):
+    (head,) = [n for n, row in enumerate(page.rows) if row[:2] == ["model", "model id"]]
+    assert page.rows[head] == ["model", "model id", "quantization"]
+    quantization = {row[0]: row[-1] for row in page.rows[head + 1 : head + 4]}
+    assert quantization == {"neox-64": "none", "neox-96": "none", "neox-128": "nf4"}
+
+
+def test_markup_in_names_is_text(pictured):
+    html = render(pictured, title="<script>alert('&')</script>")
+    assert "<script>" not in html
+    assert html.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;") == 2
+
+
+def test_the_same_catalog_makes_the_same_report(pictured, file):
+    assert render(pictured) == file.read_text(encoding="utf-8")
+
+
+def test_a_study_without_usable_figures_is_told(analysed, pictured, tmp_path):
+    only_pdf = tmp_path / "f.pdf"
+    only_pdf.write_bytes(b"%PDF")
+    root = Path(analysed.path("predictors")).parents[1]
+    entries = list((root / "entries").glob("*.yml"))
+    entry = tmp_path / "f.yml"
+    write_entry(entry, "figure", only_pdf, {"figure": "emergence", "format": "pdf"})
+    for chosen in (entries, [*entries, entry]):
+        with pytest.raises(UserError, match="the report needs figures as png or svg"):
+            render(join(chosen, tmp_path / "catalog.yml"))
+
+
+def test_a_study_without_scores_has_a_report_that_says_so(analysed, tmp_path):
+    root = Path(analysed.path("predictors")).parents[1]
+    entries = [
+        entry
+        for entry in (root / "entries").glob("0*.yml")
+        if "kind: score" not in entry.read_text(encoding="utf-8")
+    ]
+    measured = join(entries, tmp_path / "measured.yml")
+    files = write_statistics(measured, tmp_path / "correlation.parquet", resamples=10)
+    for kind, path in files.items():
+        entries.append(tmp_path / f"{kind}.yml")
+        write_entry(entries[-1], kind, path)
+    for name in ("emergence", "correlation", "predictors"):
+        catalog = join(entries, tmp_path / "catalog.yml")
+        (path,) = save(draw(name, catalog), tmp_path / name, ["png"])
+        entries.append(tmp_path / f"figure-{name}.yml")
+        write_entry(entries[-1], "figure", path, {"figure": name, "format": "png"})
+    page = Reader(render(join(entries, tmp_path / "catalog.yml")))
+    assert "No checkpoint of this study has a score" in page.text
+    assert page.open == []
+
+
+def test_findings_put_the_direction_in_words():
+    row = {"predictor": "coupling", "score": "arc", "metric": "acc_norm", "subset": "final"}
+    row |= {"n": 30, "r2": 0.8, "r2_low": 0.6, "r2_high": 0.9, "pearson_p": 9.99e-10, "note": ""}
+    better, worse = (
+        findings(pd.DataFrame([{**row, "pearson": 0.89, "higher_is_better": up}]))
+        for up in (True, False)
+    )
+    start = "Coupling against arc acc norm, final (n = 30): R² = 0.80, 95 % interval [0.60, 0.90], "
+    assert better == [f"{start}p = 1.0·10⁻⁹; stronger coupling goes with the better score."]
+    assert worse == [f"{start}p = 1.0·10⁻⁹; stronger coupling goes with the worse score."]
+    none = {**row, "r2": np.nan, "pearson": np.nan, "higher_is_better": True}
+    said = findings(pd.DataFrame([{**none, "note": "constant predictor: no correlation"}]))
+    assert said == [
+        "Coupling against arc acc norm, final (n = 30): constant predictor: no correlation."
+    ]
+
+
+# --------------------------------------------------------------------------------- in a browser
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator:
+    """Start a Chromium of its own, with an empty profile, that logs what pages complain about."""
+    from selenium import webdriver
+
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        missing = "chromium and chromedriver are not installed (Debian: chromium, chromium-driver)"
+        if os.environ.get("BLOCKCOUPLING_BROWSER") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_it_without_fault(browser, file, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(file.as_uri())
+    # What is folded away has to fit too.
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert browser.get_log("browser") == []
+    assert browser.title == "Block coupling"
+    widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
+    assert len(widths) == len(DRAWN)
+    assert min(widths) > 0
+    assert browser.execute_script("return window.innerWidth") == width
+    needed, given = browser.execute_script(
+        "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
+    )
+    assert needed <= given
+    fetched = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name)"
+        ".filter(name => !name.startsWith('data:'))"
+    )
+    assert fetched == []

@@ -1,0 +1,43 @@
+"""The corpus holds each paragraph once, and nothing held out is trained on."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockcoupling.sources.corpus import corpus, split_passages
+
+paragraph = st.text("ab \n", max_size=6)
+topics = st.dictionaries(
+    st.text("xyz", min_size=1, max_size=3), st.lists(paragraph).map("\n\n".join), max_size=6
+)
+
+
+def paragraphs(text: str) -> list[str]:
+    return [p.strip() for p in text.split("\n\n") if p.strip()]
+
+
+@given(topics, st.integers(1, 30))
+def test_every_paragraph_is_kept_exactly_once(texts: dict[str, str], size: int) -> None:
+    kept = [p for passage in split_passages(texts, size) for p in paragraphs(passage.text)]
+    assert len(kept) == len(set(kept))
+    assert set(kept) == {p for text in texts.values() for p in paragraphs(text)}
+
+
+@given(topics, st.integers(1, 30))
+def test_passages_end_when_they_are_long_enough(texts: dict[str, str], size: int) -> None:
+    passages = list(split_passages(texts, size))
+    for passage, after in pairwise(passages):
+        if after.number:
+            assert after.topic == passage.topic
+            assert len(passage.text.encode()) + 2 >= size
+    assert len({(p.topic, p.number) for p in passages}) == len(passages)
+
+
+def test_a_tenth_is_held_out_and_never_trained_on() -> None:
+    texts = corpus()
+    sizes = [sum(len(p.text.encode()) for p in part) for part in (texts.training, texts.heldout)]
+    assert 0.07 < sizes[1] / sum(sizes) < 0.13
+    assert sum(sizes) > 300_000
+    trained = {p for passage in texts.training for p in paragraphs(passage.text)}
+    assert not trained & {p for passage in texts.heldout for p in paragraphs(passage.text)}

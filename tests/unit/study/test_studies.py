@@ -1,0 +1,46 @@
+"""The studies that come with the project are in order as they are, without a network."""
+
+from pathlib import Path
+
+import pytest
+
+from blockcoupling.config.models import HubModel, TrainedModel
+from blockcoupling.study.check import load_config
+
+ROOT = Path(__file__).parents[3]
+STUDIES = ["config/config.yaml", *(f"config/studies/{s}.yaml" for s in ("paper", "smollm2"))]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the paths in them are taken from there
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # whoever asks the hub fails
+
+
+def test_no_study_is_left_out() -> None:
+    assert sorted(Path("config/studies").glob("*.yaml")) == sorted(map(Path, STUDIES[1:]))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_it_is_in_order(study: str) -> None:
+    assert list(load_config(study).jobs())
+
+
+def test_the_small_real_study_has_every_kind_of_model_and_all_benchmarks() -> None:
+    study = load_config("config/studies/smollm2.yaml")
+    real = [model for model in study.models.values() if isinstance(model, HubModel)]
+    assert {model.quantization for model in real} == {None, "nf4", "nf4-double", "int8"}
+    assert study.checkpoints("smollm2") == ["init", "main"]
+    trained = [model for model in study.models.values() if isinstance(model, TrainedModel)]
+    built_in = load_config("config/config.yaml")
+    assert {name: study.checkpoints(name) for name in built_in.models} == {
+        name: built_in.checkpoints(name) for name in built_in.models
+    }
+    for model, usual in zip(trained, built_in.models.values(), strict=True):
+        shape = {"context", "batch"}
+        assert isinstance(usual, TrainedModel)
+        assert model.train.model_dump(exclude=shape) == usual.train.model_dump(exclude=shape)
+    paper = load_config("config/studies/paper.yaml")
+    assert {name: data.id for name, data in study.datasets.items()} == {
+        name: data.id for name, data in paper.datasets.items()
+    }
