@@ -36,11 +36,12 @@ test-slurm: $(ENV)  ## start a two-node Slurm on this machine and run a study on
 	  fi
 	BLOCKCOUPLING_SLURM=1 pytest tests/slurm
 
-lint: $(ENV)    ## style, types, and the workflow's own linters
+lint: $(ENV)    ## style, types, the wings' contract, and the workflow's own linters
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	lint-imports --no-logo
 	mypy
 
 format: $(ENV)  ## put the code into the shape that lint wants
