@@ -15,7 +15,7 @@ import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.measurement.tokenwise_store import PLACES
-from blockcoupling.statistics.correlate import write_statistics
+from blockcoupling.statistics.write import write_statistics
 from blockcoupling.store.example import example
 
 STEPS = (0, 4, 16, 64, 256, 600)

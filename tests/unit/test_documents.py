@@ -8,7 +8,7 @@ import pytest
 from blockcoupling.catalog import KINDS
 from blockcoupling.figures import FIGURES
 from blockcoupling.statistics.costs import COLUMNS, RULES
-from blockcoupling.statistics.points import MEASURES
+from blockcoupling.statistics.predictors import MEASURES
 
 ROOT = Path(__file__).parents[2]
 

@@ -595,7 +595,7 @@ def correlate(
     Example:  `blockcoupling correlate --catalog catalog.yml --out statistics/correlation.parquet`
     """
     from blockcoupling.catalog import open_catalog
-    from blockcoupling.statistics.correlate import write_statistics
+    from blockcoupling.statistics.write import write_statistics
 
     written = write_statistics(
         open_catalog(catalog),

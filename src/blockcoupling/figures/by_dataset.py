@@ -8,7 +8,8 @@ import numpy as np
 
 from blockcoupling.figures.data import NothingToShow, ends, settings
 from blockcoupling.figures.style import keys, legend_below, looks, model_axis, panels, styled
-from blockcoupling.statistics.points import CHECKPOINT, MEASURES, prompt_values
+from blockcoupling.statistics.points import CHECKPOINT, prompt_values
+from blockcoupling.statistics.predictors import MEASURES, of_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from blockcoupling.catalog import Catalog
 
-_MEASURES = ("coupling", "line_shape_score", "expodistance", "equidistance")
+_MEASURES = ("coupling", *(each.name for each in of_kind("trajectory")))
 
 
 def from_catalog(catalog: Catalog, *, k: int | None = None, variant: str | None = None) -> Figure:

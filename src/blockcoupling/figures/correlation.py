@@ -18,8 +18,9 @@ from blockcoupling.figures.style import (
     styled,
     words,
 )
-from blockcoupling.statistics.correlate import read_scores, subsets
 from blockcoupling.statistics.points import CHECKPOINT
+from blockcoupling.statistics.scores import read_scores
+from blockcoupling.statistics.subsets import subsets
 from blockcoupling.wording import interval, number, p_value
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from blockcoupling.figures.style import (
     styled,
     words,
 )
-from blockcoupling.statistics.correlate import read_scores
+from blockcoupling.statistics.predictors import of_kind
+from blockcoupling.statistics.scores import read_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 _MEASURES = {
     "coupling": "coupling −⟨m⟩ (K = {k})",
-    "line_shape_score": "line-shape score",
-    "expodistance": "expodistance",
-    "equidistance": "equidistance",
+    **{each.name: each.label for each in of_kind("trajectory")},
 }
 _MOST_SCORES = 3
 _COLUMNS = 3

@@ -10,8 +10,9 @@ import pandas as pd
 from blockcoupling.figures.correlation import describe
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import keys, legend_below, looks, panels, styled, words
-from blockcoupling.statistics.correlate import read_scores
-from blockcoupling.statistics.points import CHECKPOINT, FACTS, MEASURES
+from blockcoupling.statistics.points import CHECKPOINT
+from blockcoupling.statistics.predictors import FACTS, LABELS
+from blockcoupling.statistics.scores import read_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +49,8 @@ def draw(table: pd.DataFrame, correlation: pd.DataFrame) -> Figure:
         correlation: of each predictor with that score: slope, intercept, r2, pearson_p, n.
 
     """
-    labels = {"coupling": MEASURES["coupling"], **FACTS}
-    names = [name for name in labels if name == "coupling" or table[name].dropna().nunique() > 1]
+    varying = [name for name in FACTS if table[name].dropna().nunique() > 1]
+    names = ["coupling", *varying]
     by_size = table.sort_values(["parameters", "model"])
     many = by_size["model"].nunique() > _MOST_MODELS and by_size["family"].notna().all()
     group = "family" if many else "model"
@@ -69,7 +70,7 @@ def draw(table: pd.DataFrame, correlation: pd.DataFrame) -> Figure:
             fit = line["intercept"].iloc[0] + line["slope"].iloc[0] * x
             own.plot(x, fit, "--", color="black", lw=1)
             own.set_title(f"n = {line['n'].iloc[0]}\n{describe(line.iloc[0])}")
-        own.set_xlabel(labels[name])
+        own.set_xlabel(LABELS[name])
         own.margins(0.08)
         own.locator_params(axis="x", nbins=4)
     first = correlation.iloc[0]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled, words
-from blockcoupling.statistics.points import FACTS, MEASURES
+from blockcoupling.statistics.predictors import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,6 @@ def draw(correlation: pd.DataFrame) -> Figure:
         raise NothingToShow("No checkpoint of this study has a score.")
     metrics = list(shown.groupby(["score", "metric"], sort=True))
     names = list(shown["predictor"].drop_duplicates())[::-1]
-    labels = {**MEASURES, **FACTS}
     look = looks(shown["subset"].drop_duplicates())
     figure, axes = panels(
         1, len(metrics), size=(3.3, 0.9 + 0.27 * len(names)), sharey=True, sharex=True
@@ -53,7 +52,7 @@ def draw(correlation: pd.DataFrame) -> Figure:
     for own in axes.flat:
         for y in range(len(names) - 1):
             own.axhline(y + 0.5, color="#eeeeee", lw=0.6)
-    axes[0, 0].set_yticks(range(len(names)), [labels.get(name, name) for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [LABELS.get(name, name) for name in names])
     axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
     legend_below(figure, keys(look, line=False))
     return figure

@@ -9,14 +9,15 @@ from matplotlib.patches import Patch
 
 from blockcoupling.figures.data import NothingToShow, ends
 from blockcoupling.figures.style import legend_below, looks, model_axis, panels, styled
-from blockcoupling.statistics.points import CHECKPOINT, MEASURES, PROMPT
+from blockcoupling.statistics.points import CHECKPOINT, PROMPT
+from blockcoupling.statistics.predictors import of_kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from blockcoupling.catalog import Catalog
 
-_MEASURES = ("line_shape_score", "expodistance", "equidistance")
+_MEASURES = {each.name: each.label for each in of_kind("trajectory")}
 _STATES = ("untrained", "trained")
 
 
@@ -76,7 +77,7 @@ def draw(table: pd.DataFrame, models: list[str]) -> Figure:
                 box.set(facecolor=look[state].color, alpha=0.75, lw=0.6)
             for part in (*boxes["whiskers"], *boxes["caps"]):
                 part.set(lw=0.6)
-        own.set_ylabel(MEASURES[measure])
+        own.set_ylabel(_MEASURES[measure])
         own.set_xlim(-0.6, len(models) - 0.4)
     model_axis(axes[-1, 0], models)
     axes[-1, 0].set_xlabel("model, smallest first")

@@ -18,9 +18,10 @@ import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
-from blockcoupling.statistics.correlate import read_scores
 from blockcoupling.statistics.costs import by_rule
-from blockcoupling.statistics.points import CHECKPOINT, FACTS, MEASURES
+from blockcoupling.statistics.points import CHECKPOINT
+from blockcoupling.statistics.predictors import LABELS, MEASURES, of_kind
+from blockcoupling.statistics.scores import read_scores
 from blockcoupling.wording import (
     MISSING,
     count,
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 _IDENTITY = ("model", "checkpoint", "dataset")
-_LABELS = {**MEASURES, **FACTS}
-_SHOWN = ["coupling", "adjacent_coupling", "line_shape_score", "expodistance", "equidistance"]
+_SHOWN = [each.name for each in of_kind("coupling", "trajectory")]
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _compared(main: pd.DataFrame) -> list[Table]:
             ]
         nothing = [MISSING, MISSING]
         rows = [
-            [_LABELS.get(name, name), *(c for each in subsets for c in by.get(each, nothing))]
+            [LABELS.get(name, name), *(c for each in subsets for c in by.get(each, nothing))]
             for name, by in cells.items()
         ]
         sizes = own.groupby("subset")["n"].max()
@@ -257,7 +257,7 @@ def _correlation(table: pd.DataFrame) -> list[Table]:
         rows = [
             [
                 row["subset"],
-                _LABELS.get(row["predictor"], row["predictor"]),
+                LABELS.get(row["predictor"], row["predictor"]),
                 str(row["n"]),
                 significant(row["slope"]),
                 number(row["r2"]),

@@ -11,31 +11,14 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.statistics.predictors import MEASURES, of_kind
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 CHECKPOINT = ["model", "checkpoint"]
 PROMPT = [*CHECKPOINT, "dataset", "prompt"]
-
-MEASURES: dict[str, str] = {
-    "coupling": "coupling",
-    "adjacent_coupling": "coupling of adjacent blocks",
-    "line_shape_score": "line-shape score",
-    "expodistance": "expodistance",
-    "equidistance": "equidistance",
-    "jacobian_norm": "Jacobian norm ‖J‖",
-    "s1": "largest singular value",
-}
-"""What is measured on a prompt, with a label for axes and tables."""
-
-FACTS: dict[str, str] = {
-    "log_parameters": "log₁₀ parameters",
-    "depth": "depth L",
-    "dimension": "dimension d",
-    "tokens": "training tokens",
-}
-"""What is known about a checkpoint and held against its score."""
+_PAIR = [*PROMPT, "token_in", "token_out"]
 
 
 def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") -> pd.DataFrame:
@@ -64,20 +47,16 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
             f"{', '.join(map(str, sorted(have['k'].unique())))} and variants "
             f"{', '.join(sorted(have['variant'].unique()))} (reduce.k, reduce.variants)"
         )
-    regularity = ["line_shape_score", "expodistance", "equidistance"]
-    trajectory = catalog.search(kind="trajectory").frame(filters=[("is_last", "==", True)])
-    values = trajectory.rename(columns={"token": "last"})[[*PROMPT, "last", *regularity]]
-    last = values[[*PROMPT, "last"]]
-
-    coupling = coupling.assign(adjacent_coupling=-coupling["adjacent"])
+    last = catalog.search(kind="trajectory").frame(filters=[("is_last", "==", True)])
+    last = last.rename(columns={"token": "last"})
+    regular = last[[*PROMPT, "last"]].join(_named(last, "trajectory"))
+    values = regular.drop(columns="last")
     spectra = catalog.search(kind="spectra").frame(
-        columns=[*PROMPT, "token_in", "token_out", "jacobian_norm", "s1"]
+        columns=[*_PAIR, *(each.column or each.name for each in of_kind("spectra"))]
     )
-    for table, measures in (
-        (coupling, ["coupling", "adjacent_coupling"]),
-        (spectra, ["jacobian_norm", "s1"]),
-    ):
-        means = at_last_token(table, last).groupby(PROMPT, as_index=False)[measures].mean()
+    for kind, table in (("coupling", coupling), ("spectra", spectra)):
+        own = at_last_token(table[_PAIR].join(_named(table, kind)), regular[[*PROMPT, "last"]])
+        means = own.groupby(PROMPT, as_index=False)[[each.name for each in of_kind(kind)]].mean()
         values = values.merge(means, on=PROMPT, how="left")
     values = values[[*PROMPT, *MEASURES]]
     bad = values[~np.isfinite(values[[*MEASURES]].to_numpy(float)).all(axis=1)]
@@ -89,6 +68,13 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
             f"{', '.join(m for m in MEASURES if not np.isfinite(row[m]))}"
         )
     return values.sort_values(PROMPT, ignore_index=True)
+
+
+def _named(table: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return the measurements of a kind by name."""
+    return pd.DataFrame(
+        {each.name: each.sign * table[each.column or each.name] for each in of_kind(kind)}
+    )
 
 
 def at_last_token(table: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:

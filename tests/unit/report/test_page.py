@@ -16,7 +16,7 @@ from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, draw, save
 from blockcoupling.report.page import findings, render, write_report
-from blockcoupling.statistics.correlate import write_statistics
+from blockcoupling.statistics.write import write_statistics
 from blockcoupling.wording import with_error
 
 DRAWN = ("emergence", "correlation")

@@ -161,3 +161,8 @@ def test_a_value_that_is_not_finite_is_named(tmp_path):
     catalog = _tables(tmp_path, {"token_in": 9, "token_out": 9, "adjacent": np.inf})
     with pytest.raises(MeasurementError, match="m c, d prompt p: adjacent_coupling"):
         prompt_values(catalog)
+
+
+def test_a_k_that_was_not_reduced_is_named(study):
+    with pytest.raises(UserError, match=r"no coupling for K = 7, .* has K = 1, 2, 5, 10, 20, 30"):
+        prompt_values(study, k=7)

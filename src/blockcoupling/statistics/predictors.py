@@ -1,0 +1,65 @@
+"""The predictors: what is held against a score, what it is called, and where it is read.
+
+Every other list of their names, in statistics, figures and report, is taken from this one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Predictor(NamedTuple):
+    """One number per checkpoint.
+
+    A measurement is read from tables of one `kind`, at each prompt's last token, and averaged over
+    blocks, prompts and datasets. A fact stands in the model's record and has no kind.
+    """
+
+    name: str
+    label: str
+    """For axes and tables."""
+    kind: str | None = None
+    """Of the catalog entries that hold it: coupling, trajectory, spectra."""
+    column: str | None = None
+    """Of those tables, where it is not the name."""
+    sign: int = 1
+    covariate: str | None = None
+    """A column of the points that holds this fact fixed, in a partial correlation."""
+
+
+PREDICTORS: tuple[Predictor, ...] = (
+    Predictor("coupling", "coupling", "coupling"),
+    Predictor(
+        "adjacent_coupling", "coupling of adjacent blocks", "coupling", column="adjacent", sign=-1
+    ),
+    Predictor("line_shape_score", "line-shape score", "trajectory"),
+    Predictor("expodistance", "expodistance", "trajectory"),
+    Predictor("equidistance", "equidistance", "trajectory"),
+    Predictor("jacobian_norm", "Jacobian norm ‖J‖", "spectra"),
+    Predictor("s1", "largest singular value", "spectra"),
+    Predictor("log_parameters", "log₁₀ parameters", covariate="log_parameters"),
+    Predictor("depth", "depth L", covariate="depth"),
+    Predictor("dimension", "dimension d", covariate="dimension"),
+    Predictor("tokens", "training tokens", covariate="log_tokens"),
+)
+
+MEASURES: dict[str, str] = {each.name: each.label for each in PREDICTORS if each.kind}
+"""What is measured on a prompt, with its label."""
+
+FACTS: dict[str, str] = {each.name: each.label for each in PREDICTORS if not each.kind}
+"""What is known about a checkpoint without measuring it, with its label."""
+
+LABELS: dict[str, str] = MEASURES | FACTS
+
+COVARIATES: tuple[str, ...] = tuple(each.covariate for each in PREDICTORS if each.covariate)
+"""What a partial correlation holds fixed."""
+
+
+def of_kind(*kinds: str) -> list[Predictor]:
+    """Return the measurements that are read from tables of these kinds."""
+    return [each for each in PREDICTORS if each.kind in kinds]
+
+
+def held_fixed(predictor: str) -> list[str]:
+    """Return the covariates of a predictor: all but the one that is the predictor itself."""
+    return [each.covariate for each in PREDICTORS if each.covariate and each.name != predictor]

@@ -1,0 +1,114 @@
+"""All statistics of a study, read through its catalog and written as tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from blockcoupling.atomic import replacing
+from blockcoupling.errors import UserError
+from blockcoupling.statistics.by_k import correlation_by_k
+from blockcoupling.statistics.correlate import correlate
+from blockcoupling.statistics.multiplicity import Correction
+from blockcoupling.statistics.points import CHECKPOINT, checkpoint_facts, points, prompt_values
+from blockcoupling.statistics.predictors import MEASURES
+from blockcoupling.statistics.scores import one_column_each, read_scores
+from blockcoupling.statistics.variance import components
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+logger = logging.getLogger(__name__)
+
+
+def write_statistics(
+    catalog: Catalog,
+    out: str | Path,
+    *,
+    k: int = 10,
+    variant: str = "frobenius",
+    checkpoints: Literal["all", "final"] = "all",
+    score: str | None = None,
+    metric: str | None = None,
+    score_above: Sequence[float] = (),
+    correction: Correction = "holm",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Path]:
+    """Read measurements and scores through the catalog and write the statistics.
+
+    Args:
+        catalog: has entries of the kinds model, coupling, trajectory, spectra and score.
+        out: the correlation table; the others are written beside it.
+        k: how many singular vectors the coupling is of.
+        variant: which mis-coupling.
+        checkpoints: as in :func:`correlate`.
+        score: the score that the study is about, which figures and report show; the rows about
+            it have `headline` set. Unset, all have.
+        metric: of that score; unset, every one.
+        score_above: as in :func:`correlate`, like the rest.
+        correction: as there.
+        resamples: as there.
+        seed: as there.
+
+    Returns:
+        The files by kind: `correlation` (:func:`correlate`), `predictors`
+        (`statistics.points.points` with one more column per score, `score.metric`),
+        `variance` (`statistics.variance.components`, of the final checkpoints) and
+        `correlation_by_k` (:func:`correlation_by_k`).
+
+    Raises:
+        UserError: the catalog lacks what is asked for.
+
+    """
+    values = prompt_values(catalog, k=k, variant=variant)
+    table = points(values, checkpoint_facts(catalog))
+    scores = read_scores(catalog)
+    correlation = correlate(
+        table,
+        scores,
+        checkpoints=checkpoints,
+        score_above=score_above,
+        correction=correction,
+        resamples=resamples,
+        seed=seed,
+    )
+    if correlation.empty:
+        logger.warning("no checkpoint has a score: there is nothing to hold measurements against")
+    correlation["headline"] = _is_named(correlation, score, metric)
+    finals = table.loc[table["final"], CHECKPOINT]
+    spread = components(values.merge(finals, on=CHECKPOINT), list(MEASURES))
+    predictors = table.merge(
+        one_column_each(scores), left_on=CHECKPOINT, right_index=True, how="left"
+    )
+
+    by_k = correlation_by_k(
+        catalog, scores, score, metric, checkpoints=checkpoints, resamples=resamples, seed=seed
+    )
+    tables = {
+        "correlation": correlation.assign(k=k, variant=variant),
+        "predictors": predictors.assign(k=k, variant=variant),
+        "variance": spread.assign(k=k, variant=variant),
+        "correlation_by_k": by_k,
+    }
+    target = Path(out)
+    files = {name: target.with_name(f"{name}.parquet") for name in tables} | {"correlation": target}
+    for name, content in tables.items():
+        with replacing(files[name]) as fresh:
+            content.to_parquet(fresh, index=False)
+    return files
+
+
+def _is_named(table: pd.DataFrame, score: str | None, metric: str | None) -> pd.Series:
+    named = pd.Series(True, index=table.index, dtype=bool)
+    for column, wanted in (("score", score), ("metric", metric)):
+        named &= True if wanted is None else table[column].eq(wanted)
+    if len(table) and not named.any():
+        have = (table["score"] + " " + table["metric"]).drop_duplicates()
+        asked = " ".join(filter(None, (score, metric)))
+        raise UserError(f"no score {asked!r} in the catalog; there are: {', '.join(have)}")
+    return named

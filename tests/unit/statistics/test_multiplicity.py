@@ -1,0 +1,26 @@
+"""Adjusted p-values are those of statsmodels."""
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from blockcoupling.statistics.multiplicity import adjust
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.sampled_from(["holm", "fdr_bh"]))
+def test_corrections_are_those_of_statsmodels(p, correction):
+    table = pd.DataFrame({"group": "a", "pearson_p": p, "spearman_p": p})
+    found = adjust(table, ["group"], correction)
+    expected = multipletests(p, method=correction)[1]
+    np.testing.assert_allclose(found["pearson_p_adjusted"], expected, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(found["spearman_p_adjusted"], expected, rtol=1e-12, atol=1e-300)
+
+
+def test_missing_p_values_are_no_comparisons():
+    table = pd.DataFrame({"group": list("aab"), "pearson_p": [0.02, np.nan, 0.02]})
+    found = adjust(table.assign(spearman_p=table["pearson_p"]), ["group"])
+    assert found["comparisons"].tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(found["pearson_p_adjusted"], [0.02, np.nan, 0.02])

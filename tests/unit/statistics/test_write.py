@@ -1,0 +1,48 @@
+"""The statistics of a whole study, through its catalog."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from blockcoupling.errors import UserError
+from blockcoupling.statistics.predictors import MEASURES
+from blockcoupling.statistics.write import write_statistics
+
+
+def test_statistics_of_a_study_with_checkpoints(study, tmp_path):
+    files = write_statistics(study, tmp_path / "correlation.parquet", resamples=200)
+    found = pd.read_parquet(files["correlation"]).query("metric == 'loss'")
+    coupling = found[found["predictor"] == "coupling"].set_index("subset")
+    assert coupling["n"].to_dict() == {
+        "all checkpoints": 18,
+        "trained": 15,
+        "final": 3,
+        "checkpoints of neox-64": 6,
+        "checkpoints of neox-96": 6,
+        "checkpoints of neox-128": 6,
+    }
+    assert np.isnan(coupling["pearson_p"]["final"])
+    assert "n = 3: too few points" in coupling["note"]["final"]
+    predictors = pd.read_parquet(files["predictors"])
+    assert len(predictors) == 18
+    expected = stats.linregress(predictors["coupling"], predictors["heldout.loss"])
+    assert coupling["slope"]["all checkpoints"] == pytest.approx(expected.slope)
+    assert coupling["pearson_p"]["all checkpoints"] == pytest.approx(expected.pvalue)
+    assert set(pd.read_parquet(files["variance"])["measure"]) == set(MEASURES)
+
+
+def test_only_final_checkpoints_when_asked(study, tmp_path):
+    files = write_statistics(study, tmp_path / "c.parquet", checkpoints="final", resamples=10)
+    assert set(pd.read_parquet(files["correlation"])["subset"]) == {"final"}
+
+
+def test_the_score_that_a_study_is_about_is_marked(study, tmp_path):
+    options = {"resamples": 10, "checkpoints": "final"}
+    files = write_statistics(
+        study, tmp_path / "c.parquet", score="heldout", metric="loss", **options
+    )
+    found = pd.read_parquet(files["correlation"])
+    assert (found["headline"] == (found["metric"] == "loss")).all()
+    with pytest.raises(UserError, match=r"no score 'arc' .*: heldout accuracy, heldout loss"):
+        write_statistics(study, tmp_path / "c.parquet", score="arc", **options)
