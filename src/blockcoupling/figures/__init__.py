@@ -34,9 +34,10 @@ FIGURES: Mapping[str, Description] = {
         "matrices",
         "Mis-coupling between blocks",
         "Mis-coupling m(i, j) between every two blocks, untrained above trained, mean over prompts "
-        "and datasets. Low (dark) means that the top singular vectors of block j diagonalize the "
-        "Jacobian of block i. The diagonal is 0 by definition and left grey; all panels share one "
-        "colour scale.",
+        "and datasets. Low (blue) means that the top singular vectors of block j diagonalize the "
+        "Jacobian of block i; white is about what unrelated blocks have. The diagonal is 0 by "
+        "definition and left grey; what is undefined is hatched; all panels share one colour "
+        "scale.",
     ),
     "emergence": Description(
         "emergence",
@@ -140,7 +141,8 @@ FIGURES: Mapping[str, Description] = {
         "Self-coupling of tokens",
         "Mis-coupling of the Jacobian of token t with respect to itself in one block, with that of "
         "token t′ in another (or the same), for the first prompt of the largest model. The title "
-        "says which blocks. Untrained above trained, one colour scale.",
+        "says which blocks. Untrained above trained, one colour scale; grey: a Jacobian against "
+        "itself.",
         "of_self",
     ),
     "token_coupling_input_fixed": Description(
@@ -159,12 +161,13 @@ FIGURES: Mapping[str, Description] = {
     ),
 }
 
-_FORMATS: Mapping[str, dict[str, Any]] = {
+FORMATS: Mapping[str, dict[str, Any]] = {
     # Without dates and program versions, the same data make the same bytes.
     "png": {"dpi": 200, "metadata": {"Software": None}},
     "pdf": {"dpi": 300, "metadata": {"Creator": None, "Producer": None, "CreationDate": None}},
     "svg": {"dpi": 300, "metadata": {"Creator": None, "Date": None}},
 }
+"""The formats that a figure can be written in, and how Matplotlib is told."""
 
 
 def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
@@ -208,12 +211,12 @@ def save(figure: Figure, stem: str | Path, formats: Iterable[str] = ("png", "pdf
     from blockcoupling.figures.style import styled
 
     wanted = list(formats)
-    if unknown := [each for each in wanted if each not in _FORMATS]:
-        raise UserError(f"unknown format {', '.join(unknown)}; formats: {', '.join(_FORMATS)}")
+    if unknown := [each for each in wanted if each not in FORMATS]:
+        raise UserError(f"unknown format {', '.join(unknown)}; formats: {', '.join(FORMATS)}")
     # It tells, glyph by glyph, which part of a font it embeds in a PDF.
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     paths = [Path(f"{stem}.{each}") for each in wanted]
     for path, each in zip(paths, wanted, strict=True):
         with replacing(path) as fresh:
-            styled(figure.savefig)(fresh, format=each, **_FORMATS[each])
+            styled(figure.savefig)(fresh, format=each, **FORMATS[each])
     return paths

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 
 from blockcoupling.errors import UserError
 from blockcoupling.figures.data import Ends, NothingToShow, ends, settings
-from blockcoupling.figures.style import SEQUENTIAL, counted, panels, styled, words
+from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
+from blockcoupling.figures.style import panels, styled, words
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -72,7 +71,8 @@ def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -
         for half, state in enumerate(("untrained", "trained"))
         if any(pair[half] is not None for pair in matrices.values())
     ]
-    low, high = _limits([m.values for pair in matrices.values() for m in pair if m is not None])
+    drawn = [m.values for pair in matrices.values() for m in pair if m is not None]
+    scale = Scale([off_diagonal(values) for values in drawn], CENTRES.get(variant))
     figure, axes = panels(len(states) * len(groups), columns, size=(1.95, 2.1))
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
     for own in axes.flat:
@@ -87,37 +87,19 @@ def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -
                         0.5, 0.5, f"{model}:\nno {state}\ncheckpoint", ha="center", va="center"
                     )
                     continue
-                image = _panel(own, matrix, low, high)
-                own.set_title(f"{model}, {matrix.checkpoint}\nmean {_off_mean(matrix.values):.2f}")
+                image = draw_matrix(own, matrix.values, scale)
+                mean = np.nanmean(off_diagonal(matrix.values))
+                own.set_title(f"{model}, {matrix.checkpoint}\nmean {mean:.2f}")
                 if n == len(states) - 1:
                     own.set_xlabel("block j")
                 if column == 0:
                     own.set_ylabel(f"{state}\nblock i")
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02)
-    bar.set_label(f"mis-coupling m(i, j)\n({words(variant)}, K = {k})")
-    bar.outline.set_linewidth(0.5)
+    colour_bar(
+        figure,
+        image,
+        axes,
+        f"mis-coupling m(i, j)\n({words(variant)}, K = {k})",
+        shrink=0.6,
+        aspect=30,
+    )
     return figure
-
-
-def _panel(axes: Axes, matrix: Matrix, low: float, high: float) -> Any:
-    colours = mpl.colormaps[SEQUENTIAL].with_extremes(bad="#d9d9d9")
-    values = np.where(np.eye(len(matrix.values), dtype=bool), np.nan, matrix.values)
-    edge = len(values) + 0.5
-    image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, extent=(0.5, edge, edge, 0.5))
-    axes.set_axis_on()
-    axes.grid(False)
-    axes.set_xticks(counted(len(values)))
-    axes.set_yticks(counted(len(values)))
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=2)
-    return image
-
-
-def _off_mean(values: NDArray[np.float64]) -> float:
-    return float(values[~np.eye(len(values), dtype=bool)].mean())
-
-
-def _limits(matrices: list[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return the range off the diagonals, rounded outwards to 0.05."""
-    values = np.concatenate([m[~np.eye(len(m), dtype=bool)] for m in matrices])
-    return float(np.floor(values.min() * 20) / 20), float(np.ceil(values.max() * 20) / 20)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow, ends, largest, settings
-from blockcoupling.figures.style import SEQUENTIAL, panels, styled, words
+from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix
+from blockcoupling.figures.style import panels, styled, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +27,8 @@ class Panel(NamedTuple):
     title: str
     tokens: list[int]
     values: NDArray[np.float64]
+    by_definition: NDArray[np.bool_]
+    """Where a Jacobian is held against itself, so that m is 0."""
 
 
 def of_self(catalog: Catalog, **options: Any) -> Figure:
@@ -100,6 +102,7 @@ def _panel(kind: str, blocks: tuple[int, int], part: pd.DataFrame) -> Panel:
         f"blocks {blocks[0]}, {blocks[1]}{fixed}",
         [int(t) for t in matrix.index],
         matrix.to_numpy(dtype=np.float64),
+        np.eye(len(matrix), dtype=bool) & (blocks[0] == blocks[1]),
     )
 
 
@@ -143,26 +146,29 @@ def draw(
 
     """
     across = max(len(row) for _, row in rows)
-    values = np.concatenate([panel.values.ravel() for _, row in rows for panel in row])
-    low, high = np.floor(np.nanmin(values) * 20) / 20, np.ceil(np.nanmax(values) * 20) / 20
+    scale = Scale(
+        [panel.values[~panel.by_definition] for _, row in rows for panel in row],
+        CENTRES.get(variant),
+    )
     figure, axes = panels(len(rows), across, size=(2.6, 2.6))
     image: Any = None
     for own in axes.flat:
         own.set_axis_off()
     for line, (label, row) in zip(axes, rows, strict=True):
         for own, panel in zip(line, row, strict=False):
-            colours = mpl.colormaps[SEQUENTIAL].with_extremes(bad="#d9d9d9")
-            image = own.imshow(panel.values, cmap=colours, vmin=low, vmax=high)
-            own.set_axis_on()
-            own.grid(False)
-            own.spines[:].set_visible(False)
+            image = draw_matrix(own, panel.values, scale, by_definition=panel.by_definition)
             own.set_title(panel.title)
             _ticks(own, panel.tokens, texts)
             own.set_xlabel(_AXES[kind][1])
         line[0].set_ylabel(f"{label}\n{_AXES[kind][0]}")
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=25, pad=0.02)
-    bar.set_label(f"{model}: mis-coupling m\n({words(variant)}, K = {k})")
-    bar.outline.set_linewidth(0.5)
+    colour_bar(
+        figure,
+        image,
+        axes,
+        f"{model}: mis-coupling m\n({words(variant)}, K = {k})",
+        shrink=0.7,
+        aspect=25,
+    )
     return figure
 
 
@@ -171,6 +177,7 @@ def _ticks(axes: Any, tokens: list[int], texts: dict[int, str]) -> None:
     places = list(range(0, len(tokens), step))
     labels = [f"{texts[tokens[p]]} {tokens[p]}" if texts else str(tokens[p]) for p in places]
     labels = [label if len(label) <= 14 else f"{label[:9]}…{label[-4:]}" for label in labels]
-    axes.set_xticks(places, labels, rotation=90)
-    axes.set_yticks(places, labels)
-    axes.tick_params(length=2, labelsize="x-small")
+    counted_from_one = [p + 1 for p in places]
+    axes.set_xticks(counted_from_one, labels, rotation=90)
+    axes.set_yticks(counted_from_one, labels)
+    axes.tick_params(labelsize="x-small")

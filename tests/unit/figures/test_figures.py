@@ -148,9 +148,10 @@ def test_matrices_are_means_over_datasets_on_one_scale(analysed, drawn):
     np.fill_diagonal(expected, np.nan)
     np.testing.assert_allclose(untrained.get_images()[0].get_array().filled(np.nan), expected)
     low, high = images[0].get_clim()
+    assert low + high == pytest.approx(2)  # chance, 1, is in the middle of the colours
     shown = np.concatenate([image.get_array().compressed() for image in images])
-    assert low <= shown.min() <= low + 0.05
-    assert high - 0.05 <= shown.max() <= high
+    reach = abs(shown - 1).max()
+    assert reach <= high - 1 <= reach + 0.05
 
 
 def test_matrices_of_another_k_and_variant(analysed):

@@ -1,0 +1,87 @@
+"""The picture of one model measured by hand: its mean mis-coupling between every two blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blockcoupling.errors import UserError
+from blockcoupling.figures import FORMATS, save
+from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
+from blockcoupling.figures.style import panels, settle, styled, words
+from blockcoupling.reduce.coupling import miscoupling
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+_LONGEST_LINE = 52
+
+
+def picture_format(picture: str | Path) -> str:
+    """Return the format that a picture's name asks for; to be called before anything long.
+
+    Raises:
+        UserError: the name does not end in a format that there is.
+
+    """
+    chosen = Path(picture).suffix.lstrip(".")
+    if chosen not in FORMATS:
+        endings = ", ".join(f".{each}" for each in FORMATS)
+        raise UserError(f"the picture {picture}: let its name end in one of {endings}")
+    return chosen
+
+
+def quick_picture(ds: xr.Dataset, k: int, variant: str, title: str, picture: str | Path) -> None:
+    """Write the L × L matrix of mis-coupling, mean over prompts and pairs, as one picture.
+
+    Args:
+        ds: a dataset of the schema.
+        k: how many singular vectors are compared.
+        variant: of the mis-coupling.
+        title: what was measured.
+        picture: the file; its ending says the format.
+
+    Raises:
+        UserError: k, variant or format cannot be had.
+
+    """
+    chosen = picture_format(picture)
+    figure = draw(ds, k, variant, title)
+    save(figure, Path(picture).with_suffix(""), [chosen])
+
+
+@styled
+def draw(ds: xr.Dataset, k: int, variant: str, title: str) -> Figure:
+    """Draw the picture; see :func:`quick_picture`."""
+    mean = miscoupling(ds, k=k, variant=variant).mean(["prompt", "pair"]).to_numpy()
+    others = off_diagonal(mean)
+    defined = others[np.isfinite(others)]
+    scale = Scale([others], CENTRES.get(variant))
+    figure, axes = panels(1, 1, size=(4.6, 3.9))
+    (own,) = axes.flat
+    image = draw_matrix(own, mean, scale)
+    said = f"mean {defined.mean():.3f} off the diagonal" if len(defined) else "all undefined"
+    if len(defined) < len(others):
+        said += f"; hatched: undefined ({len(others) - len(defined)})"
+    own.set_title(f"{_shortened(title)}\n{said}")
+    own.set_xlabel("block j, whose singular vectors")
+    own.set_ylabel("block i, whose Jacobian")
+    prompts = ds.sizes["prompt"]
+    over = f"{prompts} prompt{'s' * (prompts != 1)}"
+    colour_bar(
+        figure,
+        image,
+        axes,
+        f"mis-coupling m(i, j), {words(variant)}, K = {k}, {over}",
+        aspect=25,
+    )
+    settle(figure)
+    return figure
+
+
+def _shortened(text: str) -> str:
+    """Leave out the beginning of what is too long: the end of a path says more."""
+    return text if len(text) <= _LONGEST_LINE else f"…{text[1 - _LONGEST_LINE :]}"
