@@ -116,7 +116,7 @@ class Bench:
 def dense_over_floor(bench: Bench) -> float:
     """Time of the dense Jacobians alone over the block's matrix products with d vectors."""
     from benchmarks.machine import seconds
-    from blockcoupling.jacobian.linearize import same_token
+    from blockcoupling.jacobian.block_operators import same_token
     from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
 
     ids = prompts(1, 64)[0]

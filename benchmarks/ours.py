@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import synchronize
+from blockcoupling.jacobian.block_operators import SameToken
 from blockcoupling.jacobian.decompose import Decomposition, decompose
-from blockcoupling.jacobian.linearize import SameToken
 from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
 
 

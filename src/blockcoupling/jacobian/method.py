@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from blockcoupling.jacobian.linearize import Operator
+from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.svd import default_block
 
 Method = Literal["auto", "dense", "krylov"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
-from blockcoupling.jacobian.linearize import DenseOperator, Operator
+from blockcoupling.jacobian.operator import DenseOperator, Operator
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.jacobian.linearize import rows_at_once
+from blockcoupling.jacobian.batches import rows_at_once
 from blockcoupling.transformer.blocks import (
     BlockCall,
     Blocks,

@@ -17,10 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.jacobian.decompose import AtPrompt, Decomposition, decompose
-from blockcoupling.jacobian.linearize import Operator, SameToken, StackedOperator, between_tokens
+from blockcoupling.jacobian.block_operators import SameToken, between_tokens
+from blockcoupling.jacobian.decompose import Decomposition, decompose
 from blockcoupling.jacobian.matmul import Matmul, full_float32
 from blockcoupling.jacobian.method import Method
+from blockcoupling.jacobian.operator import Operator, StackedOperator
+from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.measurement.states import gram, principal_components
 from blockcoupling.store.schema import stamp

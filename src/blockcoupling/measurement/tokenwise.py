@@ -23,7 +23,7 @@ import xarray as xr
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.jacobian.decompose import dense_triples
+from blockcoupling.jacobian.dense_svd import dense_triples
 from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import relative_residual

@@ -7,7 +7,7 @@ Here the two parts stay apart, and attention is linearized once, before any prod
 The function is registered with transformers'
 `AttentionInterface`, so it serves every model that goes through that interface; whether it does
 what the model's own attention does is checked on every block it is used for (see
-`linearize.same_token`).
+`block_operators.same_token`).
 """
 
 from __future__ import annotations

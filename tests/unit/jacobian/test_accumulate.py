@@ -7,12 +7,12 @@ from full_jacobian import full_jacobian
 from torch import Tensor
 from torch.nn import functional
 
-from blockcoupling.jacobian import linearize
+from blockcoupling.jacobian import batches
 from blockcoupling.jacobian.accumulate import CutGraph
-from blockcoupling.jacobian.linearize import between_tokens, same_token
+from blockcoupling.jacobian.block_operators import between_tokens, same_token
 from blockcoupling.transformer.blocks import find_blocks, record_decode, record_full
 
-# As in test_linearize: models' softmax is in float32 even where their weights are in float64.
+# As in test_block_operators: models' softmax is in float32 even where their weights are in float64.
 EXACT = 2e-6
 # Sums of some ten float64 products.
 ROUNDING = 1e-12
@@ -20,8 +20,8 @@ ROUNDING = 1e-12
 
 @pytest.fixture
 def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linearize, "CUT_FROM", 0)
-    monkeypatch.setattr(linearize, "rows_at_once", lambda dimension, tokens: 3)
+    monkeypatch.setattr(batches, "CUT_FROM", 0)
+    monkeypatch.setattr(batches, "rows_at_once", lambda dimension, tokens: 3)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

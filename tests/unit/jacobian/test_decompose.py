@@ -11,13 +11,14 @@ from architectures import prompt, small_model
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
-from blockcoupling.jacobian import decompose as module
+from blockcoupling.jacobian import dense_svd, first_sweep, spill
 from blockcoupling.jacobian import method as choosing
-from blockcoupling.jacobian import spill
-from blockcoupling.jacobian.decompose import AtPrompt, Decomposition, decompose
-from blockcoupling.jacobian.linearize import DenseOperator, Operator, same_token
+from blockcoupling.jacobian.block_operators import same_token
+from blockcoupling.jacobian.decompose import Decomposition, decompose
 from blockcoupling.jacobian.method import NORM_PROBES, MethodChooser
+from blockcoupling.jacobian.operator import DenseOperator, Operator
 from blockcoupling.jacobian.svd import NotConverged
+from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
 
 PROMPTS, BLOCKS, D, K = 2, 4, 200, 5
@@ -211,8 +212,8 @@ def test_residual_is_computed_anew(
 
         return call
 
-    monkeypatch.setattr(module, "full_svd", spoiling(module.full_svd))
-    monkeypatch.setattr(module, "truncated_svd", spoiling(module.truncated_svd))
+    monkeypatch.setattr(dense_svd, "full_svd", spoiling(dense_svd.full_svd))
+    monkeypatch.setattr(first_sweep, "truncated_svd", spoiling(first_sweep.truncated_svd))
     message = r"block 1: .*residual .*e-03 s_1, more than the 1"
     with pytest.raises(AtPrompt, match=message) as caught:
         decompose(operators(jacobians), BLOCKS, K, method=method)
@@ -230,12 +231,12 @@ def test_residual_is_that_of_the_vectors(jacobians: Tensor) -> None:
 def test_a_requested_iteration_that_does_not_converge_is_an_error(
     jacobians: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truncated = module.truncated_svd
+    truncated = first_sweep.truncated_svd
 
     def short(*args: object, **kwargs: object) -> object:
         return truncated(*args, **(kwargs | {"max_products": 8}))
 
-    monkeypatch.setattr(module, "truncated_svd", short)
+    monkeypatch.setattr(first_sweep, "truncated_svd", short)
     with pytest.raises(MeasurementError, match="block 1: the SVD did not converge"):
         decompose(operators(jacobians), BLOCKS, K, method="krylov")
     # Where it was not the user's choice, the whole matrix is taken instead.
@@ -265,7 +266,7 @@ def test_what_choosing_took_is_not_counted(
 
     monkeypatch.setattr(choosing, "SMALL_DIMENSION", 8)
     if gives_up:
-        monkeypatch.setattr(module, "truncated_svd", fail)
+        monkeypatch.setattr(first_sweep, "truncated_svd", fail)
     chooser = MethodChooser(triples=0.5, slowdown=0.0)
     first = decompose(operators(jacobians), BLOCKS, 2, chooser=chooser)
     again = decompose(operators(jacobians), BLOCKS, 2, method=first.methods)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
-from blockcoupling.jacobian.linearize import DenseOperator
+from blockcoupling.jacobian.operator import DenseOperator
 from blockcoupling.jacobian.svd import (
     NotConverged,
     SingularTriples,

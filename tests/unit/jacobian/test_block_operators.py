@@ -5,15 +5,7 @@ import torch
 from architectures import FAMILIES, prompt, small_model
 from full_jacobian import full_jacobian
 
-from blockcoupling.jacobian import linear_maps, linearize
-from blockcoupling.jacobian.linearize import (
-    NARROW,
-    DenseOperator,
-    SameToken,
-    between_tokens,
-    same_token,
-)
-from blockcoupling.jacobian.matmul import Matmul
+from blockcoupling.jacobian.block_operators import between_tokens, same_token
 from blockcoupling.transformer.blocks import find_blocks, record_decode, record_full
 
 # Models with float64 weights still take their softmax, and some their norms, in float32: two ways
@@ -81,22 +73,6 @@ def test_prompts_side_by_side_change_nothing(family: str) -> None:
             assert relative(pulled[p], alone.T @ vectors[p]) < EXACT
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_few_vectors_at_a_time(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of a few vectors (a row of a batch each) and of many agree with the matrix."""
-    # As with larger models and several threads.
-    monkeypatch.setattr(linear_maps, "SMALLEST", 0)
-    monkeypatch.setattr(linearize, "shared_out", lambda device: linear_maps.ConstantWeights())
-    model, ids = small_model(family), prompt(6)
-    for call in record_decode(model, find_blocks(model, ids), ids):
-        operator = same_token([call])
-        (jacobian,) = operator.dense()
-        for k in (1, 3, 3, 8, 8, 3, NARROW + 1):
-            vectors = torch.randn(1, operator.dimension, k, dtype=torch.float64)
-            assert relative(operator.matmat(vectors)[0], jacobian @ vectors[0]) < EXACT
-            assert relative(operator.adjoint(vectors)[0], jacobian.T @ vectors[0]) < EXACT
-
-
 def test_context_is_held_apart_where_attention_goes_through_the_interface() -> None:
     """Which families take the fast path is a fact about speed worth noticing when it changes."""
     ids = prompt(6)
@@ -140,53 +116,3 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
     found = same_token([call]).matmat(direction[None, :, None])[0, :, 0] + direction
     # Central differences: error step² times third derivatives, and rounding 1e-16 / step.
     assert relative(found, difference) < 1e-7
-
-
-def test_dense_operator_is_its_matrix() -> None:
-    matrix = torch.randn(2, 5, 5, dtype=torch.float64)
-    vectors = torch.randn(2, 5, 3, dtype=torch.float64)
-    operator = DenseOperator(matrix)
-    assert torch.equal(operator.matmat(vectors), matrix @ vectors)
-    assert torch.equal(operator.adjoint(vectors), matrix.mT @ vectors)
-    assert operator.dense() is matrix
-
-
-@pytest.mark.parametrize("matmul", ["tf32", "bfloat16"])
-@pytest.mark.parametrize("context", [False, True])
-def test_products_of_lower_precision_know_their_error(matmul: Matmul, context: bool) -> None:
-    model, ids = small_model("llama", torch.float32), prompt(9)
-    blocks = find_blocks(model, ids)
-    calls = record_full(model, blocks, ids) if context else record_decode(model, blocks, ids)
-    for call in calls:
-        if context:
-            exact, lower = (between_tokens(call, 6, 8, m) for m in ("float32", matmul))
-        else:
-            exact, lower = (same_token([call], m) for m in ("float32", matmul))
-        assert exact.matmul_error is None
-        assert lower.matmul_error is not None
-        found = float(lower.matmul_error[0])
-        actual = relative(lower.dense(), exact.dense().double())
-        # Four random vectors tell ‖J' − J‖_F / ‖J‖_F to some ten per cent.
-        assert actual / 2 <= found <= 2 * actual + 1e-6  # and rounding
-        # bfloat16 has 8 bits, TF32 is float32 on a CPU.
-        assert (1e-4 < found < 0.1) if matmul == "bfloat16" else found < 1e-6
-        vectors = torch.randn(1, lower.dimension, 3)
-        assert relative(lower.matmat(vectors), lower.dense() @ vectors) < 0.1
-
-
-@pytest.mark.parametrize("agrees", [True, False])
-def test_how_a_block_attends_is_found_out_once(
-    agrees: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(linearize, "_agree", lambda *args: asked.append(agrees) or agrees)
-    model, ids = small_model("llama"), prompt(6)
-    calls = record_decode(model, find_blocks(model, ids), ids)
-    operators = SameToken(lambda block: [calls[block]])
-    first = operators(1)
-    found = first.dense()
-    assert asked == [agrees]
-    second = operators(1)
-    assert first.attention == second.attention == ("one-token" if agrees else "eager")
-    assert torch.equal(found, second.dense())
-    assert asked == [agrees]

@@ -1,0 +1,177 @@
+"""How a block's recorded call becomes a linear operator: at one token, or from one to another.
+
+The residual Jacobian of block l from token t1 to token t2 is ∂f(X)_{t2}/∂x_{t1} with f = F − id
+(arXiv 2407.07810): for t1 = t2 the Jacobian of the block minus the identity, for t1 < t2 the
+Jacobian itself, since the skip connection does not cross tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from blockcoupling.jacobian import batches
+from blockcoupling.jacobian.block_jacobian import BlockJacobian
+from blockcoupling.jacobian.calls import merged, point
+from blockcoupling.jacobian.checked import CheckedOperator
+from blockcoupling.jacobian.matmul import Matmul
+from blockcoupling.jacobian.operator import Operator, StackedOperator
+from blockcoupling.transformer.attention import Context, UnsupportedAttention, attend_to
+from blockcoupling.transformer.blocks import BlockCall
+
+logger = logging.getLogger(__name__)
+
+
+class SameToken:
+    """Operators of a model's blocks, as `same_token` makes them.
+
+    How a block attends is found out the first time it is asked for, and holds from then on.
+
+    Args:
+        calls: block index → its decode calls, one per prompt.
+        matmul: precision of the blocks' matrix products.
+    """
+
+    def __init__(
+        self, calls: Callable[[int], Sequence[BlockCall]], matmul: Matmul = "float32"
+    ) -> None:
+        self._calls, self._matmul = calls, matmul
+        self._attention: dict[int, str] = {}
+
+    def __call__(self, block: int) -> Operator:
+        """The operator of one block (0 …), its graph recorded anew."""
+        return same_token(
+            self._calls(block),
+            self._matmul,
+            self._attention.get(block),
+            partial(self._attention.__setitem__, block),
+        )
+
+
+def same_token(
+    calls: Sequence[BlockCall],
+    matmul: Matmul = "float32",
+    attention: str | None = None,
+    settled: Callable[[str], object] = lambda attention: None,
+) -> Operator:
+    """The Jacobians of a block from each prompt's last token to itself, minus the identity.
+
+    The block is called at exactly the arguments it was recorded with. Where its attention can be
+    replaced by one that holds the context constant, and gives the same output and the same
+    gradient, it is; the operator's `attention` says which was used.
+
+    Args:
+        calls: one decode call of the same block per prompt (`blocks.record_decode`).
+        matmul: precision of the block's matrix products.
+        attention: where it is known already, from an operator of these calls.
+        settled: told how the block attends, once it is known.
+    """
+    fast = None if attention == "eager" else _one_token(calls)
+    if fast is None:
+        settled("eager")
+        return _all_eager(calls, matmul)
+    if attention == "one-token":
+        return _lowered(fast, matmul)
+    checked = CheckedOperator(fast, calls, lambda: _all_eager(calls, "float32"), settled)
+    if matmul == "float32":
+        return checked
+    return _lowered(fast, matmul) if checked.settle() is fast else _all_eager(calls, matmul)
+
+
+def between_tokens(
+    call: BlockCall, token_in: int, token_out: int, matmul: Matmul = "float32"
+) -> BlockJacobian:
+    """The Jacobian of a block from one token of a prompt to another (or to itself).
+
+    Args:
+        call: a call on the whole prompt (`blocks.record_full`).
+        token_in: t1, the token whose state is varied.
+        token_out: t2 ≥ t1, the token whose state is read.
+        matmul: precision of the block's matrix products.
+
+    Raises:
+        ValueError: if t1 > t2 (exactly zero in a causal model) or out of range.
+    """
+    tokens = call.input.shape[1]
+    if not 0 <= token_in <= token_out < tokens:
+        raise ValueError(f"tokens {token_in} → {token_out} of a prompt of {tokens}: need t1 ≤ t2")
+    states = point(call)
+    before, after = states[:, :token_in], states[:, token_in + 1 :]
+
+    def function(x: Tensor) -> Tensor:
+        return call(torch.cat([before, x[:, None], after], dim=1))[:, token_out]
+
+    operator = BlockJacobian(
+        function,
+        states[:, token_in],
+        residual=token_in == token_out,
+        tokens=tokens,
+    )
+    return _lowered(operator, matmul)
+
+
+def _eager(call: BlockCall) -> BlockJacobian:
+    cache = call.cache()
+    context = 0 if cache is None else cache.get_seq_length()
+    return BlockJacobian(
+        lambda x: call(x[:, None])[:, 0],
+        point(call)[:, 0],
+        residual=True,
+        tokens=1 + context,
+    )
+
+
+def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
+    """The operator with the context held constant, all prompts at once; None if not possible."""
+    caches = [call.cache() for call in calls]
+    if any(cache is None or not hasattr(cache, "layers") for cache in caches):
+        return None
+    side_by_side = merged(calls)
+    if side_by_side is None:
+        return None
+    context = Context([cache for cache in caches if cache is not None])
+    call = side_by_side.with_cache(context)
+
+    def function(x: Tensor) -> Tensor:
+        with attend_to(context, call.block):
+            return call(x[:, None])[:, 0]
+
+    apart = len(calls) > 1 and call.input.shape[-1] >= batches.CUT_FROM
+    try:
+        operator = BlockJacobian(
+            function,
+            point(call)[:, 0],
+            residual=True,
+            repeats=len(calls) == 1,  # arguments of one prompt serve any number of copies
+            alone=(lambda prompt: _one_token_of(calls[prompt])) if apart else None,
+        )
+    except (UnsupportedAttention, RuntimeError, TypeError, ValueError, IndexError) as error:
+        # A block with an attention of its own trips, in its own way, over a cache that gives back
+        # one key: it is then measured through that attention.
+        logger.debug("block keeps its own attention: %s", error)
+        return None
+    if context.updates != 1 or context.uses != 1:
+        return None
+    operator.attention = "one-token"
+    return operator
+
+
+def _one_token_of(call: BlockCall) -> BlockJacobian:
+    operator = _one_token([call])
+    assert operator is not None, "a prompt alone is not measured as it is among others"
+    return operator
+
+
+def _all_eager(calls: Sequence[BlockCall], matmul: Matmul) -> BlockJacobian | StackedOperator:
+    own = [_lowered(_eager(call), matmul) for call in calls]
+    return own[0] if len(own) == 1 else StackedOperator(own)
+
+
+def _lowered(operator: BlockJacobian, matmul: Matmul) -> BlockJacobian:
+    if matmul != "float32":
+        operator.lower(matmul)
+    return operator

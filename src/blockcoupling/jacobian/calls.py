@@ -1,0 +1,61 @@
+"""Recorded calls of a block, as it is linearized there: where, and several prompts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from blockcoupling.transformer.attention import UnsupportedAttention
+from blockcoupling.transformer.blocks import BlockCall
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def point(call: BlockCall) -> Float[Tensor, "prompt token embed"]:
+    """Where a block is linearized, on the block's own device (of several, with a `device_map`)."""
+    return call.input.to(call.output.device)
+
+
+def merged(calls: Sequence[BlockCall]) -> BlockCall | None:
+    """One call for several prompts, where their arguments can be put side by side."""
+    first = calls[0]
+    if len(calls) == 1:
+        return first
+    try:
+        args = tuple(_side_by_side([c.args[i] for c in calls]) for i in range(len(first.args)))
+        kwargs = {key: _side_by_side([c.kwargs[key] for c in calls]) for key in first.kwargs}
+    except UnsupportedAttention:
+        return None
+    return replace(
+        first,
+        args=args,
+        kwargs=kwargs,
+        input=torch.cat([c.input for c in calls]),
+        output=torch.cat([c.output for c in calls]),
+    )
+
+
+def _side_by_side(values: list) -> object:
+    """Put one argument of several calls side by side along the batch."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        if first.ndim == 4 and all(not v.any() for v in values) and first.is_floating_point():
+            return None  # a mask that hides nothing: the padding is hidden by the context's bias
+        if first.ndim == 0 or any(v.shape != first.shape for v in values):
+            raise UnsupportedAttention("arguments of different shapes")
+        if all(torch.equal(v, first) for v in values) and first.shape[0] != 1:
+            return first
+        if first.shape[0] != 1:
+            raise UnsupportedAttention("an argument without a batch dimension")
+        return torch.cat(values)
+    if isinstance(first, tuple | list):
+        return tuple(_side_by_side([v[i] for v in values]) for i in range(len(first)))
+    plain = first is None or isinstance(first, bool | int | float | str)
+    if plain and any(v != first for v in values):
+        raise UnsupportedAttention("arguments that differ between prompts")
+    return first

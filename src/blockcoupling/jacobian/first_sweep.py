@@ -1,0 +1,94 @@
+"""The first sweep over the blocks: every block's singular triples (U_i, S_i, V_i)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from blockcoupling.errors import MeasurementError
+from blockcoupling.jacobian.dense_svd import dense_triples
+from blockcoupling.jacobian.operator import DenseOperator, Operator
+from blockcoupling.jacobian.spill import Spill
+from blockcoupling.jacobian.svd import NotConverged, SingularTriples, truncated_svd
+from blockcoupling.jacobian.trivial import refuse_trivial
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the first sweep finds of one block."""
+
+    triples: SingularTriples
+    method: str
+    attention: str
+    products: int
+    norm: Float[Tensor, " prompt"] | None  # the matrix-free path has it from the second sweep
+    spectrum: Float[Tensor, "prompt embed"] | None
+    matmul_error: Float[Tensor, " prompt"] | None
+
+
+@dataclass(frozen=True)
+class FirstSweep:
+    """Finds the triples of one block after the other, dense or matrix-free.
+
+    Attributes:
+        operators: block index (0 …) → operator for all prompts.
+        k: triples to keep.
+        tolerance: residual at which an iteration may stop.
+        full: find all singular values, too.
+        seed: of the iteration's random start.
+        asked_for_krylov: whether an iteration that does not converge is an error; otherwise the
+            whole matrix takes its place.
+        spill: where whole Jacobians wait for the second sweep.
+    """
+
+    operators: Callable[[int], Operator]
+    k: int
+    tolerance: float
+    full: bool
+    seed: int
+    asked_for_krylov: bool
+    spill: Spill
+
+    def of(self, block: int, method: str, operator: Operator) -> Found:
+        """The triples of one block.
+
+        Args:
+            block: which (0 …).
+            method: "dense" or "krylov".
+            operator: its operator.
+
+        Raises:
+            MeasurementError: naming the block.
+        """
+        off = None if operator.matmul_error is None else operator.matmul_error.cpu()
+        # An operator that is not quite linear has no triples to a better residual than this.
+        tolerance = max(self.tolerance, 0.0 if off is None else 2 * float(off.max()))
+        if method == "krylov":
+            refuse_trivial(operator, block)
+            operator.products = 0
+            # Where the choice is ours, an iteration dearer than the whole matrix is given up.
+            limit = None if self.asked_for_krylov else round(operator.dense_products)
+            try:
+                triples = truncated_svd(
+                    operator, self.k, tolerance, max_products=limit, seed=self.seed
+                )
+            except NotConverged as error:
+                if self.asked_for_krylov:
+                    raise MeasurementError(f"block {block + 1}: {error}") from error
+            else:
+                attention, products = operator.attention, operator.products
+                return Found(triples, "krylov", attention, products, None, None, off)
+        operator.products = 0
+        jacobian = operator.dense()
+        refuse_trivial(DenseOperator(jacobian), block)
+        triples, spectrum = dense_triples(jacobian, self.k, self.tolerance, self.full, self.seed)
+        norm = jacobian.flatten(1).double().norm(dim=1).cpu()
+        self.spill.put(block, jacobian)
+        attention, products = operator.attention, operator.products
+        return Found(triples, "dense", attention, products, norm, spectrum, off)

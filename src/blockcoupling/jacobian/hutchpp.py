@@ -1,0 +1,34 @@
+"""The Frobenius norm of a Jacobian from products alone, with its standard error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from blockcoupling.jacobian.method import NORM_PROBES
+from blockcoupling.jacobian.operator import Operator
+from blockcoupling.jacobian.svd import SingularTriples
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def hutchpp(
+    operator: Operator, found: SingularTriples, seed: int
+) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:
+    """‖J‖_F and its standard error: the found triples exactly, the rest by random probes.
+
+    ‖J‖_F² = Σ s_k² + E‖J (I − V Vᵀ) ω‖² for Gaussian ω (Hutch++, Meyer et al. 2021).
+    """
+    generator = torch.Generator().manual_seed(seed + 1)
+    # The same for every prompt: what else is in the batch changes no prompt's numbers.
+    probes = torch.randn(operator.dimension, NORM_PROBES, generator=generator, dtype=torch.float64)
+    probes = probes.to(operator.device, operator.dtype)
+    probes = probes - found.V @ (found.V.mT @ probes)
+    squares = operator.matmat(probes).double().square().sum(dim=1)
+    total = found.S.double().square().sum(dim=1) + squares.mean(dim=1)
+    norm = total.sqrt()
+    error = squares.std(dim=1) / NORM_PROBES**0.5 / (2 * norm)
+    return norm.cpu(), error.cpu()

@@ -1,0 +1,124 @@
+"""The Jacobians of one block as linear operators: what every kind of them can do.
+
+Matrix-vector products in both directions, and the matrix itself where it is asked for; prompts
+stand side by side, vectors are columns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Vectors = Float[Tensor, "prompt embed k"]
+
+
+class Operator(ABC):
+    """Jacobians of one block for a batch of prompts; matrices are never assumed to exist.
+
+    Attributes:
+        prompts: P, the number of Jacobians side by side.
+        dimension: d; every Jacobian is d × d.
+        dtype, device: of the vectors it takes and gives.
+        products: matrix-vector products done so far, per prompt.
+        matmul_error: ‖(J' − J) Ω‖_F / ‖J Ω‖_F for random Ω, where J' is J with products of lower
+            precision (see `lower`); None for those of the vectors' own.
+    """
+
+    prompts: int
+    dimension: int
+    dtype: torch.dtype
+    device: torch.device
+    products: int = 0
+    matmul_error: Float[Tensor, " prompt"] | None = None
+
+    @abstractmethod
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v for every prompt: (prompt, d, k) → (prompt, d, k)."""
+
+    @abstractmethod
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u for every prompt: (prompt, d, k) → (prompt, d, k)."""
+
+    @abstractmethod
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt, rows = output, columns = input."""
+
+    @property
+    def dense_products(self) -> float:
+        """What `dense` takes for a prompt, in products of many vectors at a time."""
+        return self.dimension
+
+    @property
+    def attention(self) -> str:
+        """How the block attended: "one-token" (context held apart) or "eager"."""
+        return "eager"
+
+
+class DenseOperator(Operator):
+    """Jacobians that exist as matrices (prompt, d, d)."""
+
+    def __init__(self, jacobian: Float[Tensor, "prompt embed embed"]) -> None:
+        self._jacobian = jacobian
+        self.prompts, self.dimension, _ = jacobian.shape
+        self.dtype, self.device = jacobian.dtype, jacobian.device
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v."""
+        self.products += v.shape[-1]
+        return self._jacobian @ v
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u."""
+        self.products += u.shape[-1]
+        return self._jacobian.mT @ u
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """The matrices themselves."""
+        return self._jacobian
+
+
+class StackedOperator(Operator):
+    """Several operators side by side, their prompts in order."""
+
+    def __init__(self, members: Sequence[Operator]) -> None:
+        self._members = list(members)
+        first = self._members[0]
+        self.prompts = sum(m.prompts for m in self._members)
+        self.dimension, self.dtype, self.device = first.dimension, first.dtype, first.device
+        errors = [m.matmul_error for m in self._members if m.matmul_error is not None]
+        self.matmul_error = torch.cat(errors) if errors else None
+
+    @property
+    def attention(self) -> str:
+        """How the members' blocks attended."""
+        return "+".join(sorted({m.attention for m in self._members}))
+
+    @property
+    def dense_products(self) -> float:
+        """Of all members together, over the prompts."""
+        return sum(m.prompts * m.dense_products for m in self._members) / self.prompts
+
+    def _each(self, act: Callable[[Operator, Tensor], Tensor], vectors: Vectors) -> Vectors:
+        self.products += vectors.shape[-1]
+        parts = vectors.split([m.prompts for m in self._members])
+        return torch.cat([act(m, part) for m, part in zip(self._members, parts, strict=True)])
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v."""
+        return self._each(lambda m, part: m.matmat(part), v)
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u."""
+        return self._each(lambda m, part: m.adjoint(part), u)
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt."""
+        self.products += round(self.dense_products)
+        return torch.cat([m.dense() for m in self._members])

@@ -1,0 +1,27 @@
+"""When an operator is held against the block itself."""
+
+import pytest
+import torch
+from architectures import prompt, small_model
+
+from blockcoupling.jacobian import checked
+from blockcoupling.jacobian.block_operators import SameToken
+from blockcoupling.transformer.blocks import find_blocks, record_decode
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_how_a_block_attends_is_found_out_once(
+    agrees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(checked, "_agree", lambda *args: asked.append(agrees) or agrees)
+    model, ids = small_model("llama"), prompt(6)
+    calls = record_decode(model, find_blocks(model, ids), ids)
+    operators = SameToken(lambda block: [calls[block]])
+    first = operators(1)
+    found = first.dense()
+    assert asked == [agrees]
+    second = operators(1)
+    assert first.attention == second.attention == ("one-token" if agrees else "eager")
+    assert torch.equal(found, second.dense())
+    assert asked == [agrees]
