@@ -1,4 +1,4 @@
-"""Numbers as one writes them in a text or a table."""
+"""Numbers as one writes them in a text or a table, and text that can be written at all."""
 
 from __future__ import annotations
 
@@ -81,6 +81,15 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return MISSING
     return f"[{number(low)}, {number(high)}]"
+
+
+def lone_surrogate(text: str) -> int | None:
+    """Where a text has half of a surrogate pair, which no encoding can hold; None if nowhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
 def _power(value: float, decimals: int) -> str:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockcoupling.wording import count, interval, number, p_value, significant, with_error
+from blockcoupling.wording import (
+    count,
+    interval,
+    lone_surrogate,
+    number,
+    p_value,
+    significant,
+    with_error,
+)
 
 NOTHING = [None, math.nan, math.inf]
 
@@ -74,3 +82,11 @@ def test_what_is_missing_is_a_dash(nothing):
 
 def test_interval():
     assert interval(-0.1, 0.956) == "[−0.10, 0.96]"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("", None), ("née 🎈", None), ("\ud800", 0), ("ab\udfff", 2), ("\ud83c\udf88", 0)],
+)
+def test_half_of_a_surrogate_pair_is_found(text: str, place: int | None) -> None:
+    assert lone_surrogate(text) == place

@@ -19,7 +19,7 @@ from blockcoupling.sources.models import load_model, load_streamed, read_record
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.store.stores import fingerprint, finished, merge, write_prompt
 from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize
+from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def extract(
         loaded, tokenizer = load_streamed(record, device, dtype)
     else:
         loaded, tokenizer = load_model(record, device, dtype)
-    wanted = [tokenize(tokenizer, p.text, p.id) for p in read_prompts(prompts)]
+    wanted = tokenize_prompts(tokenizer, ((p.id, p.text) for p in read_prompts(prompts)), loaded)
     if not wanted:
         raise UserError(f"{prompts} holds no prompt")
     identity = {

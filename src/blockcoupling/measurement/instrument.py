@@ -25,7 +25,7 @@ from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.measurement.states import gram, principal_components
-from blockcoupling.store.schema import stamp
+from blockcoupling.store.schema import plain, stamp
 from blockcoupling.transformer.blocks import (
     BlockCall,
     Blocks,
@@ -391,7 +391,7 @@ class Instrument:
         }
         if found.S_full is not None:
             coordinates["k_full"] = np.arange(1, found.S_full.shape[-1] + 1)
-        return xr.Dataset(variables, coordinates, self._attributes())
+        return xr.Dataset(variables, coordinates, plain(self._attributes()))
 
     def _attributes(self) -> dict[str, Any]:
         weights = next(p for p in self.model.parameters() if p.is_floating_point())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from blockcoupling.config.presets import with_preset
 from blockcoupling.measurement.instrument import Instrument, Settings
 from blockcoupling.store.schema import combine, validate
 from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import tokenize
+from blockcoupling.transformer.tokens import texts_of, tokenize_prompts
 
 
 def measure(
     model: nn.Module | StreamedModel,
     tokenizer: Callable[[str], Any],
-    prompts: Sequence[str],
+    prompts: str | Iterable[str],
     k: int | None = None,
     *,
     dtype: torch.dtype | None = None,
@@ -38,7 +38,7 @@ def measure(
         model: a causal transformer (Hugging Face or alike), weights in float32 or float64; others
             are measured on a float32 copy. Or a streamed model (`streaming.stream_model`).
         tokenizer: any callable text → input_ids, or → a mapping that holds them.
-        prompts: the texts.
+        prompts: the texts; a text alone is one prompt.
         k: K_max; by default 50, or d where d < 50.
         dtype: measure on a copy of the model with weights of this type.
         batch: how many prompts go through a block together; None: what free memory holds, 1 … 16.
@@ -56,7 +56,8 @@ def measure(
     """
     asked = vars(Settings(k=k, **settings))
     chosen = Settings(**with_preset(preset, asked, vars(Settings())))
-    tokenized = [tokenize(tokenizer, text, f"p{i}") for i, text in enumerate(prompts)]
+    texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
+    tokenized = tokenize_prompts(tokenizer, texts, model)
     if not isinstance(model, StreamedModel):
         model = in_precision(model, dtype)
     instrument = Instrument.of(model, chosen, {})

@@ -112,11 +112,12 @@ def tokenwise(
     from blockcoupling.measurement.token_cost import cost
     from blockcoupling.measurement.tokenwise import chosen_blocks, chosen_tokens, compare_tokens
     from blockcoupling.sources.models import load_model, read_record
-    from blockcoupling.transformer.tokens import tokenize
+    from blockcoupling.transformer.tokens import tokenize_prompts
 
     record = read_record(model)
     loaded, tokenizer = load_model(record, device, dtype)
-    wanted = [tokenize(tokenizer, p.text, p.id) for p in read_prompts(prompts)[:count]]
+    some = [(p.id, p.text) for p in read_prompts(prompts)[:count]]
+    wanted = tokenize_prompts(tokenizer, some, loaded)
     identity = {
         "model": record.get("name"),
         "checkpoint": record.get("checkpoint"),

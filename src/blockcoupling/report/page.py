@@ -439,7 +439,9 @@ def _attributes(catalog: Catalog, points: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {"model": model, **{k: v for k, v in attributes.items() if k not in _IDENTITY}}
             )
-    return pd.DataFrame(rows).map(lambda value: "none" if pd.isna(value) else str(value))
+    return pd.DataFrame(rows).map(
+        lambda value: "none" if pd.isna(value) or value == "" else str(value)
+    )
 
 
 def _provenance(

@@ -114,12 +114,12 @@ def from_jacobians(
         attrs=stamp()
         | {
             "model_id": "example",
-            "revision": None,
+            "revision": "",
             "weight_dtype": "float64",
-            "quantization": None,
+            "quantization": "",
             "attention": "none",
             "method": "dense",
-            "seed": None,
+            "seed": "",
             "torch_version": "none",
             "transformers_version": "none",
         },

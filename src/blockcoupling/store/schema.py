@@ -3,9 +3,10 @@
 The same in words, with the meaning of each axis: docs/schema.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -110,12 +111,12 @@ ATTRIBUTES = {
     "schema_version": "version of this schema",
     "blockcoupling_version": "version of the package that wrote the store",
     "model_id": "hub id or directory the weights came from",
-    "revision": "revision of the weights, null where there is none",
+    "revision": "revision of the weights, empty where there is none",
     "weight_dtype": "data type of the weights as loaded",
-    "quantization": "quantization of the weights, null where there is none",
+    "quantization": "quantization of the weights, empty where there is none",
     "attention": "attention implementation differentiated through",
     "method": "how the SVD was found: `dense` or `krylov`",
-    "seed": "seed of everything random on the way, null where nothing is",
+    "seed": "seed of everything random on the way, empty where nothing is",
     "torch_version": "version of torch",
     "transformers_version": "version of transformers",
 }
@@ -127,6 +128,11 @@ PADDING = {"token_text": "", "token_in": -1, "token_out": -1}
 def stamp() -> dict[str, int | str]:
     """Return the two attributes that every store carries: schema and package version."""
     return {"schema_version": SCHEMA_VERSION, "blockcoupling_version": version("blockcoupling")}
+
+
+def plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes that every format of files can hold: where there is nothing, empty text."""
+    return {name: "" if value is None else value for name, value in attributes.items()}
 
 
 def validate(ds: xr.Dataset) -> None:

@@ -26,6 +26,7 @@ from blockcoupling.store.schema import (
     check_values,
     combine,
     demand_alike,
+    plain,
     validate,
 )
 
@@ -156,6 +157,7 @@ def open_store(path: Path | str) -> xr.Dataset:
     except SchemaError as error:
         raise SchemaError(f"{path}: {error}") from error
     ds = ds.assign_coords({name: coord.compute() for name, coord in ds.coords.items()})
+    ds.attrs = plain(ds.attrs)  # stores of earlier versions have nulls
     return ds[[name for name in VARIABLES if name in ds]]  # Zarr keeps no order
 
 

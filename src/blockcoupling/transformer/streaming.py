@@ -151,6 +151,11 @@ class StreamedModel:
     model: nn.Module
     weights: BlockWeights
 
+    @property
+    def config(self) -> Any:
+        """The model's configuration."""
+        return self.model.config
+
 
 def stream_model(
     directory: Path | str, dtype: torch.dtype = torch.float32, device: str = "cpu"

@@ -1,9 +1,16 @@
-"""Prompts as the model sees them, and which of their tokens are measured."""
+"""Prompts as the model sees them, and which of their tokens are measured.
+
+The last token of a prompt is the one that answers, so that what a tokenizer puts behind every text
+(an end mark, padding) is left out; what it puts before the text (a begin mark) stays, once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from io import IOBase
 from numbers import Integral
 from typing import Any, Literal
 
@@ -12,6 +19,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from blockcoupling.errors import UserError
+from blockcoupling.wording import lone_surrogate
+
+logger = logging.getLogger(__name__)
 
 Tokens = Literal["last", "all"] | Sequence[int] | Sequence[tuple[int, int]] | dict[str, int]
 
@@ -31,30 +41,236 @@ class TokenizedPrompt:
     token_text: tuple[str, ...]
 
 
-def tokenize(tokenizer: Callable[[str], Any], text: str, name: str) -> TokenizedPrompt:
-    """Turn a text into a prompt of one row of token ids (of none, for an empty text).
+def texts_of(prompts: object) -> list[str]:
+    """The texts that a user handed over as prompts: one text, or several in an order.
+
+    Args:
+        prompts: a text, or a list, tuple, column, array or generator of texts.
+
+    Raises:
+        UserError: it is something else, or holds something else.
+    """
+    if isinstance(prompts, str):
+        return [str(prompts)]
+    kind = type(prompts).__name__
+    holds_texts = isinstance(prompts, Mapping | Set | IOBase) or hasattr(prompts, "columns")
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray) or holds_texts:
+        raise UserError(
+            f"prompts are a text or a list of texts, not a {kind}"
+            + ("; give the texts in it as a list, in the order you want" if holds_texts else "")
+        )
+    texts = list(prompts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f"prompts are texts, and number {number} of these (p{number}) is of type "
+                f"{type(text).__name__}: {str(text)[:40]}"
+            )
+    return [str(text) for text in texts]
+
+
+def tokenize_prompts(
+    tokenizer: Callable[..., Any], prompts: Iterable[tuple[str, str]], model: object = None
+) -> list[TokenizedPrompt]:
+    """Turn texts into prompts, without the end mark and the padding that a tokenizer adds.
+
+    Which marks are the tokenizer's is told by what it returns with `add_special_tokens=False`,
+    where it takes that. Of any other callable, ids of the model's configuration are looked for: an
+    end mark is added where all the prompts end in it.
+
+    Args:
+        tokenizer: text → input_ids, or → a mapping that holds them.
+        prompts: (id, text) of each.
+        model: the model, whose configuration names begin and end marks.
+
+    Raises:
+        UserError: a text is none, or the tokenizer does not return one row of ids for it.
+    """
+    tokenizer = _callable(tokenizer)
+    texts = list(prompts)
+    whole = [tokenize(tokenizer, text, name) for name, text in texts]
+    if _takes_special(tokenizer):
+        bare = [tokenize(tokenizer, text, name, add_special_tokens=False) for name, text in texts]
+        before = _marks_before(tokenizer)
+        cut = [_own(a, b, before) for a, b in zip(whole, bare, strict=True)]
+    else:
+        begin, end = (_ids_of(name, tokenizer, model) for name in ("bos", "eos"))
+        appended = all(_ends_in(prompt, end) for prompt in whole)
+        cut = [_without(prompt, begin, end if appended else set()) for prompt in whole]
+    changed = [
+        (a, b) for a, b in zip(whole, cut, strict=True) if a.input_ids.shape != b.input_ids.shape
+    ]
+    if changed:
+        a, b = changed[0]
+        logger.warning(
+            "%d of %d prompts are measured without a mark that the tokenizer adds behind the text, "
+            "or a second time before it, so that they begin once and end in their own text: %s has "
+            "the tokens %s, of %s",
+            len(changed),
+            len(whole),
+            a.id,
+            _shown(b),
+            _shown(a),
+        )
+    return cut
+
+
+def tokenize(
+    tokenizer: Callable[..., Any], text: str, name: str, **options: Any
+) -> TokenizedPrompt:
+    """Turn a text into one row of token ids (of none, for an empty text), all that are no padding.
 
     Args:
         tokenizer: text → input_ids, or → a mapping that holds them.
         text: the text.
         name: the prompt's id.
+        options: handed on to the tokenizer.
 
     Raises:
-        UserError: if the tokenizer returns more than one row of ids.
+        UserError: the text is none, or the tokenizer does not return one row of ids.
     """
-    encoded = tokenizer(text)
-    if hasattr(encoded, "keys"):
-        encoded = encoded["input_ids"]
-    ids = torch.as_tensor(encoded, dtype=torch.long)
-    if ids.ndim > 2 or (ids.ndim == 2 and ids.shape[0] != 1):
+    if not isinstance(text, str):
+        raise UserError(f"prompt {name!r} is no text, but a {type(text).__name__}")
+    if (place := lone_surrogate(text)) is not None:
         raise UserError(
-            f"prompt {name!r}: the tokenizer returned input_ids of shape {tuple(ids.shape)}; one "
+            f"prompt {name!r}: character {place + 1} is half of a surrogate pair "
+            f"({text[place]!a}), which stands for nothing; correct the text"
+        )
+    encoded = tokenizer(text, **options)
+    mask = None
+    if hasattr(encoded, "keys"):
+        if "input_ids" not in encoded:
+            raise UserError(
+                f"prompt {name!r}: the tokenizer returned {', '.join(map(str, encoded))}, and no "
+                "input_ids"
+            )
+        encoded, mask = encoded["input_ids"], encoded.get("attention_mask")
+    ids = _row(getattr(encoded, "ids", encoded), name)
+    if mask is not None and torch.as_tensor(mask).numel() == len(ids):
+        ids = _unmasked(ids, torch.as_tensor(mask).reshape(-1), name)
+    decode = getattr(tokenizer, "decode", None)
+    texts = tuple(str(decode([i])) if decode else "" for i in ids.tolist())
+    return TokenizedPrompt(name, ids[None], texts)
+
+
+def _callable(tokenizer: Any) -> Callable[..., Any]:
+    inner = getattr(tokenizer, "tokenizer", None)
+    if hasattr(tokenizer, "image_processor") and callable(inner):  # a processor of several inputs
+        return inner
+    if not callable(tokenizer):
+        raise UserError(
+            f"the tokenizer is of type {type(tokenizer).__name__}, which cannot be called: give a "
+            "function from a text to its input_ids"
+        )
+    return tokenizer
+
+
+def _row(values: Any, name: str) -> Int[Tensor, " token"]:
+    """One row of whole numbers, from (token,) or (1, token)."""
+    try:
+        found = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"prompt {name!r}: the tokenizer returned no input_ids, but {str(values)[:60]} "
+            f"({type(values).__name__})"
+        ) from error
+    if found.ndim == 0 or found.ndim > 2 or (found.ndim == 2 and found.shape[0] != 1):
+        raise UserError(
+            f"prompt {name!r}: the tokenizer returned input_ids of shape {tuple(found.shape)}; one "
             "text has one row of them, (token,) or (1, token)"
         )
-    ids = ids.reshape(1, -1)
-    decode = getattr(tokenizer, "decode", None)
-    texts = tuple(str(decode([i])) if decode else "" for i in ids[0].tolist())
-    return TokenizedPrompt(name, ids, texts)
+    if found.numel() and (found.is_floating_point() or found.is_complex() or (found < 0).any()):
+        raise UserError(
+            f"prompt {name!r}: the tokenizer returned {found.flatten().tolist()[:5]}; input_ids "
+            "are whole numbers from 0"
+        )
+    return found.reshape(-1).long()
+
+
+def _unmasked(
+    ids: Int[Tensor, " token"], mask: Int[Tensor, " token"], name: str
+) -> Int[Tensor, " token"]:
+    """The ids that the attention mask lets through: the others are padding, before or behind."""
+    kept = mask.nonzero().flatten()
+    if len(kept) and int(kept[-1] - kept[0]) + 1 != len(kept):
+        raise UserError(
+            f"prompt {name!r}: the tokenizer's attention_mask leaves gaps between the tokens; one "
+            "text is measured as one piece"
+        )
+    return ids[kept]
+
+
+def _takes_special(tokenizer: Callable[..., Any]) -> bool:
+    try:
+        return "add_special_tokens" in inspect.signature(tokenizer).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return False
+
+
+def _marks_before(tokenizer: Callable[..., Any]) -> int:
+    """How many ids the tokenizer puts before a text."""
+    probe = [
+        tokenize(tokenizer, "a", "a", **options).input_ids[0].tolist()
+        for options in ({}, {"add_special_tokens": False})
+    ]
+    return next(iter(_places(*probe)), 0)
+
+
+def _places(whole: Sequence[int], piece: Sequence[int]) -> list[int]:
+    """Where `piece` stands in `whole`."""
+    last = len(whole) - len(piece)
+    return [start for start in range(last + 1) if whole[start : start + len(piece)] == piece]
+
+
+def _own(whole: TokenizedPrompt, bare: TokenizedPrompt, before: int) -> TokenizedPrompt:
+    """What the tokenizer puts before a text, and the text: nothing behind it, nothing twice."""
+    ids, own = whole.input_ids[0].tolist(), bare.input_ids[0].tolist()
+    places = _places(ids, own)
+    if not places:
+        # With marks the text itself is cut another way: nothing can be told apart.
+        return whole
+    start = before if before in places else places[0]
+    if start and own[:start] == ids[:start]:
+        return bare
+    return _part(whole, 0, start + len(own))
+
+
+def _ids_of(mark: str, *owners: object) -> set[int]:
+    """The ids of a mark (`bos`, `eos`), as tokenizer and model's configuration have them."""
+    found: set[int] = set()
+    for owner in owners:
+        config: Any = getattr(owner, "config", owner)
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        value = getattr(text, f"{mark}_token_id", None)
+        found |= {
+            v for v in (value if isinstance(value, list | tuple) else [value]) if v is not None
+        }
+    return found
+
+
+def _ends_in(prompt: TokenizedPrompt, marks: set[int]) -> bool:
+    return prompt.input_ids.shape[1] > 1 and int(prompt.input_ids[0, -1]) in marks
+
+
+def _without(prompt: TokenizedPrompt, begin: set[int], end: set[int]) -> TokenizedPrompt:
+    """A prompt without the second of two begin marks, and without an end mark at its end."""
+    ids = prompt.input_ids[0].tolist()
+    twice = ids[:1] == ids[1:2] and ids[0] in begin and ids[1:2] != ids[2:3]
+    return _part(prompt, int(twice), len(ids) - _ends_in(prompt, end))
+
+
+def _part(prompt: TokenizedPrompt, start: int, stop: int) -> TokenizedPrompt:
+    return replace(
+        prompt,
+        input_ids=prompt.input_ids[:, start:stop],
+        token_text=prompt.token_text[start:stop],
+    )
+
+
+def _shown(prompt: TokenizedPrompt) -> str:
+    ids = [str(i) for i in prompt.input_ids[0].tolist()]
+    shown = ids if len(ids) <= 8 else [*ids[:3], "…", *ids[-3:]]
+    return f"[{', '.join(shown)}]"
 
 
 def token_pairs(tokens: Tokens, length: int) -> list[tuple[int, int]]:

@@ -387,6 +387,27 @@ def test_one_block_among_other_mistakes() -> None:
     assert said[1].startswith("LlamaForCausalLM has 1 block")
 
 
+# ----------------------------------------------------------------------- what is read as a prompt
+
+
+def test_a_text_alone_is_one_prompt(tmp_path: Path) -> None:
+    model = small_model("llama", torch.float32)
+    ds = bc.measure(model, numbers, PROMPTS[0], k=2)
+    xr.testing.assert_identical(ds, bc.measure(model, numbers, [PROMPTS[0]], k=2))
+    ds.to_netcdf(tmp_path / "one.nc", engine="scipy")
+    with xr.open_dataset(tmp_path / "one.nc", engine="scipy") as read:
+        xr.testing.assert_equal(read, ds)
+        assert read.attrs == ds.attrs
+
+
+def test_an_end_mark_that_a_tokenizer_adds_is_not_measured() -> None:
+    model = small_model("llama", torch.float32)
+    model.config.eos_token_id = 5
+    ds = bc.measure(model, lambda text: [*numbers(text), 5], PROMPTS[:2], k=2)
+    assert ds["tokens"].values.tolist() == list(LENGTHS[:2])
+    xr.testing.assert_equal(ds, bc.measure(model, numbers, PROMPTS[:2], k=2))
+
+
 # ------------------------------------------------------------------------- numbers not to trust
 
 

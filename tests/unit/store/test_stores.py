@@ -205,3 +205,22 @@ def test_memory_of_a_merge_does_not_grow_with_the_number_of_prompts(tmp_path, mo
         peak[number] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak[12] - peak[2] < 2 * one["A"].nbytes
+
+
+def test_a_store_goes_through_netcdf(tmp_path):
+    expected = write(tmp_path / "parts", "ab")
+    store.merge(tmp_path / "parts", tmp_path / "svd.zarr", expected)
+    ds = store.open_store(tmp_path / "svd.zarr").compute()
+    ds.to_netcdf(tmp_path / "svd.nc", engine="scipy")
+    with xr.open_dataset(tmp_path / "svd.nc", engine="scipy") as read:
+        xr.testing.assert_equal(read, ds)
+        assert read.attrs == ds.attrs
+
+
+def test_nulls_of_earlier_stores_are_read_as_empty_text(tmp_path):
+    expected = {"a": "x"}
+    store.write_prompt(tmp_path, prompt("a").assign_attrs(revision=None, seed=None), "x")
+    store.merge(tmp_path, tmp_path / "svd.zarr", expected)
+    attributes = store.open_store(tmp_path / "svd.zarr").attrs
+    assert (attributes["revision"], attributes["seed"]) == ("", "")
+    assert attributes["schema_version"] == store.SCHEMA_VERSION
