@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.measurement.tokenwise_store import PLACES
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.store.example import example
@@ -25,7 +26,6 @@ MODELS = {
     "neox-128": {"blocks": 8, "dimension": 128, "parameters": 1_700_000},
 }
 DATASETS = ("heldout", "handwritten")
-VARIANTS = ("frobenius", "absolute", "absolute_trace", "offdiagonal", "swapped")
 KS = (1, 2, 5, 10, 20, 30)
 SIZES = {"frobenius": 1, "absolute": 0.8, "absolute_trace": 0.25, "offdiagonal": 0.9, "swapped": 1}
 ZARR = {"zarr_format": 3, "consolidated": False}
@@ -198,7 +198,7 @@ def _measurements(
             "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
         },
         coords={
-            "variant": np.array(VARIANTS, dtype=object),
+            "variant": np.array(list(VARIANTS), dtype=object),
             "K": list(KS),
             "block": numbers,
             "block_other": numbers,

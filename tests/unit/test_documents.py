@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blockcoupling.catalog import KINDS
+from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS
 from blockcoupling.figures import FIGURES
 from blockcoupling.statistics.costs import COLUMNS, RULES
 from blockcoupling.statistics.predictors import MEASURES
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def rows(document: str, heading: str) -> list[list[str]]:
     """Return the first table after a heading, row by row."""
     text = (ROOT / document).read_text(encoding="utf-8").split(f"{heading}\n", 1)[1]
-    lines = re.search(r"^\|.*?(?=\n\n)", text, re.DOTALL | re.MULTILINE).group().splitlines()
+    lines = re.search(r"^\|.*?(?=\n\n|\Z)", text, re.DOTALL | re.MULTILINE).group().splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -38,6 +39,23 @@ def test_every_kind_of_entry_is_listed():
     assert [[cell.strip("`") for cell in row] for row in listed] == [
         [name, kind.holds, kind.made_by] for name, kind in KINDS.items()
     ]
+
+
+def test_every_variant_is_defined_as_the_table_has_it():
+    listed = rows("docs/definitions.md", "## Coupling")
+    assert listed == [
+        [f"`{name}`" + " (default)" * (name == DEFAULT_VARIANT), each.formula, each.source]
+        for name, each in VARIANTS.items()
+    ]
+
+
+def test_the_guide_names_every_variant_a_study_can_have():
+    (row,) = [
+        row
+        for row in rows("docs/adding-models.md", "## What is measured")
+        if row[0] == "`reduce.variants`"
+    ]
+    assert row[2] == ", ".join(VARIANTS)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from blockcoupling.figures import FIGURES
 from blockcoupling.sources.local import weight_files
 from blockcoupling.config.datasets import JsonlDataset
 from blockcoupling.config.models import LocalModel, TrainedModel
+from blockcoupling.config.variants import products
 
 try:
     study = load_config(config)
@@ -125,7 +126,7 @@ def extract_options(wildcards):
         final_norm=options.final_norm,
         batch=options.batch,
         stream=study.streams(wildcards.model, wildcards.checkpoint),
-        swapped="swapped" in study.reduce.variants,
+        swapped="A_swapped" in products(study.reduce.variants),
         seed=study.seed,
     )
 

@@ -9,11 +9,12 @@ import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS, VariantName, products
 from blockcoupling.errors import MeasurementError, UserError
 
 
@@ -75,14 +76,10 @@ def _options(
 # ------------------------------------------------------------------------- shared by several verbs
 
 
-class Variant(StrEnum):
-    """How a mis-coupling is taken from A."""
-
-    frobenius = "frobenius"
-    absolute = "absolute"
-    absolute_trace = "absolute_trace"
-    offdiagonal = "offdiagonal"
-    swapped = "swapped"
+if TYPE_CHECKING:
+    Variant = str
+else:  # typer takes a list of choices as an Enum only
+    Variant = StrEnum("Variant", {name: name for name in VARIANTS})
 
 
 class Method(StrEnum):
@@ -215,7 +212,7 @@ def measure(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Text to measure at.")],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors are compared.")] = 10,
     variant: Annotated[
-        Variant | None, typer.Option(help="Which mis-coupling; default: frobenius.")
+        VariantName | None, typer.Option(help=f"Which mis-coupling; default: {DEFAULT_VARIANT}.")
     ] = None,
     preset: Annotated[
         Preset | None,
@@ -240,7 +237,7 @@ def measure(
         model,
         prompts,
         k=k,
-        variant=None if variant is None else variant.value,
+        variant=variant,
         preset=None if preset is None else preset.value,
         token=token,
         picture=out,
@@ -464,18 +461,17 @@ def tokenwise(
     from blockcoupling.measurement.tokenwise import TokenSettings
     from blockcoupling.measurement.tokenwise_store import tabulate
     from blockcoupling.measurement.tokenwise_store import tokenwise as run
-    from blockcoupling.reduce.coupling import VARIANTS
 
     facets = _facets(facet)
     if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
         raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
-    variants = [each.value for each in variant] if variant else list(VARIANTS)
+    variants = list(map(str, variant or VARIANTS))
     wanted: Any = tokens if tokens in ("last", "all") else _json(tokens, "--tokens")
     settings = TokenSettings(
         tokens=wanted,
         blocks=_json(blocks, "--blocks"),
         k=k,
-        swapped="swapped" in variants,
+        swapped="A_swapped" in products(variants),
         tolerance=tolerance,
         seed=seed,
     )
@@ -505,8 +501,7 @@ def reduce(
     from blockcoupling.reduce.tables import reduce_store
 
     facets = _facets(facet)
-    variants = [each.value for each in variant]
-    written = reduce_store(svd, out, k, variants, facets or None, workers=workers)
+    written = reduce_store(svd, out, k, list(map(str, variant)), facets or None, workers=workers)
     _enter(entries, {path.stem: path for path in written}, facets)
 
 
@@ -577,7 +572,7 @@ def correlate(
     catalog: CatalogFile,
     out: Annotated[Path, typer.Option(help="The correlation table; the others go beside it.")],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
-    variant: Annotated[Variant, typer.Option(help="Which mis-coupling.")] = Variant.frobenius,
+    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
     checkpoints: Annotated[
         Checkpoints, typer.Option(help="Which are points of the correlation.")
     ] = Checkpoints.all,
@@ -601,7 +596,7 @@ def correlate(
         open_catalog(catalog),
         out,
         k=k,
-        variant=variant.value,
+        variant=variant,
         checkpoints=checkpoints.value,
         score=score,
         metric=metric,

@@ -2,28 +2,6 @@
 
 `blockcoupling.study.check.load_config` reads a file into a `Study` and reports everything wrong.
 Relative paths are taken from the working directory, as everywhere in Snakemake.
+
+Nothing is imported here: the names of choices and variants are to be had without pydantic.
 """
-
-from blockcoupling.config.datasets import BuiltinDataset, Dataset, HubDataset, JsonlDataset
-from blockcoupling.config.models import HubModel, LocalModel, Model, TrainedModel, Training
-from blockcoupling.config.steps import Correlate, Extract, Figures, HarnessTask, Reduce, Score
-from blockcoupling.config.study import Study
-
-__all__ = [
-    "BuiltinDataset",
-    "Correlate",
-    "Dataset",
-    "Extract",
-    "Figures",
-    "HarnessTask",
-    "HubDataset",
-    "HubModel",
-    "JsonlDataset",
-    "LocalModel",
-    "Model",
-    "Reduce",
-    "Score",
-    "Study",
-    "TrainedModel",
-    "Training",
-]

@@ -12,7 +12,7 @@ class Preset(NamedTuple):
     """What a preset settles, and which mis-couplings it is about, the first the default one."""
 
     settings: Mapping[str, Any]
-    variants: tuple[Literal["absolute", "absolute_trace", "swapped"], ...]
+    variants: tuple[str, ...]
 
 
 PRESETS: Mapping[str, Preset] = {

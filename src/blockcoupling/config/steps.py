@@ -14,17 +14,10 @@ from pydantic import (
 from blockcoupling.config.datasets import Template
 from blockcoupling.config.presets import PresetName, with_preset
 from blockcoupling.config.section import Name, Section, UserPath
+from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS, VariantName
 from blockcoupling.errors import UserError
 
 DEFAULT_K = 50
-Variant = Literal["frobenius", "absolute", "absolute_trace", "offdiagonal", "swapped"]
-VARIANTS: tuple[Variant, ...] = (
-    "frobenius",
-    "absolute",
-    "absolute_trace",
-    "offdiagonal",
-    "swapped",
-)
 
 
 def _tokens(value: Any) -> Any:
@@ -103,7 +96,7 @@ class Reduce(Section):
 
     k: list[PositiveInt] = Field(default=[])
     """Unset: those of 1, 2, 5, 10, 20, 30, 50 that are at most K_max."""
-    variants: list[Variant] = Field(default=list(VARIANTS), min_length=1)
+    variants: list[VariantName] = Field(default=list(VARIANTS), min_length=1)
 
 
 def _positions(value: Any) -> Any:
@@ -178,7 +171,7 @@ class Correlate(Section):
 
     k: PositiveInt | None = None
     """Unset: 10, or the largest tabulated K below it."""
-    variant: Variant = "frobenius"
+    variant: VariantName = DEFAULT_VARIANT
     bootstrap: PositiveInt = 2000
     checkpoints: Literal["all", "final"] = "all"
     seed: NonNegativeInt | None = None

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.figures.data import NothingToShow, at_last, ends
 from blockcoupling.figures.style import (
     FAINT,
@@ -52,8 +53,7 @@ def draw(means: pd.DataFrame) -> Figure:
         means: model, checkpoint, trained (bool), variant, k, coupling, coupling_se.
 
     """
-    known = ["frobenius", "absolute", "absolute_trace", "offdiagonal", "swapped"]
-    variants = [name for name in known if (means["variant"] == name).any()]
+    variants = [name for name in VARIANTS if (means["variant"] == name).any()]
     look = looks(means["model"].unique())
     columns = min(3, len(variants))
     rows = -(-len(variants) // columns)

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import nn
 
 from blockcoupling.config.presets import with_preset
+from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS, products
 from blockcoupling.measurement.instrument import Instrument, Settings
 from blockcoupling.store.schema import combine, validate
 from blockcoupling.transformer.streaming import StreamedModel
@@ -81,7 +82,7 @@ def in_precision(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     return model if own == wanted else copy.deepcopy(model).to(wanted)
 
 
-def summary(ds: xr.Dataset, k: int, variant: str = "frobenius") -> pd.DataFrame:
+def summary(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> pd.DataFrame:
     """One row per prompt and pair: coupling, adjacent blocks, s_1, regularity of the last token.
 
     Args:
@@ -155,11 +156,10 @@ def measure_to_table_and_picture(
     from blockcoupling.config.presets import PRESETS
     from blockcoupling.errors import UserError
     from blockcoupling.progress import Progress
-    from blockcoupling.reduce.coupling import VARIANTS
     from blockcoupling.sources.models import load_model, record_of
 
     if variant is None:
-        variant = "frobenius" if preset is None else PRESETS[preset].variants[0]
+        variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
     wrong = []
     if not re.fullmatch("last|all|-?[0-9]+", token):
         wrong.append(f"token {token!r}: give last, all, or a position such as 0 or -1")
@@ -180,7 +180,7 @@ def measure_to_table_and_picture(
             k,
             tokens=token if token in ("last", "all") else [int(token)],
             method=method,
-            swapped=variant == "swapped",
+            swapped="A_swapped" in products([variant]),
             preset=preset,
             progress=progress.advance,
         )

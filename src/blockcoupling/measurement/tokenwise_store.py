@@ -18,9 +18,10 @@ import numpy as np
 import xarray as xr
 
 from blockcoupling.atomic import replacing
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
-from blockcoupling.reduce.coupling import VARIANTS, miscoupling_kernel
+from blockcoupling.reduce.coupling import miscoupling_kernel
 from blockcoupling.reduce.tables import IDENTITY, parquet_table
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.store.schema import SCHEMA_VERSION, SchemaError

@@ -5,56 +5,18 @@ of K, so that all numbers of vectors and all variants come out of one pass over 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Shaped
 
+from blockcoupling.config.variants import DEFAULT_VARIANT, PRODUCTS, VARIANTS, products
 from blockcoupling.errors import MeasurementError, UserError
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Variant:
-    """How one mis-coupling is made: off-diagonal entries count alike in all of them."""
-
-    diagonal: Callable[[Array, Array], Array]  # deviation of A's diagonal, from (diag A_ij, s_i)
-    scale: Callable[[Array], Array]  # what m is relative to, for every K, from s_i
-    product: str = "A"
-
-
-def _signed(diagonal: Array, s: Array) -> Array:
-    return diagonal - s
-
-
-def _unsigned(diagonal: Array, s: Array) -> Array:
-    return np.abs(diagonal) - s
-
-
-def _none(diagonal: Array, s: Array) -> Array:
-    return np.zeros_like(diagonal)
-
-
-def _frobenius(s: Array) -> Array:
-    return np.sqrt(np.cumsum(s**2, axis=-1))
-
-
-def _trace(s: Array) -> Array:
-    return np.cumsum(s, axis=-1)
-
-
-VARIANTS = {
-    "frobenius": Variant(_signed, _frobenius),
-    "absolute": Variant(_unsigned, _frobenius),
-    "absolute_trace": Variant(_unsigned, _trace),
-    "offdiagonal": Variant(_none, _frobenius),
-    "swapped": Variant(_unsigned, _frobenius, product="A_swapped"),
-}
-
-
-def miscoupling(ds: xr.Dataset, k: int, variant: str = "frobenius") -> xr.DataArray:
+def miscoupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.DataArray:
     """Return the mis-coupling m(i, j) of every pair of blocks; 0 where they are fully coupled.
 
     `frobenius`: m(i, j) = ‖A_ij − S_i‖_F / ‖S_i‖_F with the top k singular vectors of block j
@@ -99,14 +61,14 @@ def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> x
             output_dtypes=[np.float64],
             dask_gufunc_kwargs={"output_sizes": {"variant": len(names), "K": len(k)}},
         ).assign_coords(variant=np.array(names, dtype=object), K=list(k))
-        for product in ("A", "A_swapped")
+        for product in PRODUCTS
         if (names := [name for name in variants if VARIANTS[name].product == product])
     ]
     joined = by_product[0] if len(by_product) == 1 else xr.concat(by_product, "variant")
     return joined.sel(variant=list(variants)).rename("miscoupling")
 
 
-def coupling(ds: xr.Dataset, k: int, variant: str = "frobenius") -> xr.DataArray:
+def coupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.DataArray:
     """Return the coupling of each prompt and pair: minus the mean of m(i, j) over i ≠ j.
 
     Args, errors: see `miscoupling`.
@@ -165,14 +127,15 @@ def miscoupling_kernel(
 def _check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
     if unknown := [name for name in variants if name not in VARIANTS]:
         raise UserError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
-    needed = {"S", *(VARIANTS[name].product for name in variants)}
-    if "A_swapped" in needed and "A_swapped" not in ds:
+    if missing := sorted({"S", *products(variants)} - set(ds)):
+        lacking = next((name for name in variants if VARIANTS[name].product == missing[0]), None)
+        if missing[0] in ("A", "S"):
+            raise UserError(f"the dataset has no variable {missing[0]}, which mis-coupling needs")
         raise UserError(
-            "the variant `swapped` needs the products V_jᵀ J_i U_j, which this store does not "
-            "hold: extract again with them (variable `A_swapped`), or leave the variant out"
+            f"the variant `{lacking}` needs the products {PRODUCTS[missing[0]]}, which this store "
+            f"does not hold: extract again with them (variable `{missing[0]}`), or leave the "
+            "variant out"
         )
-    if missing := sorted(needed - set(ds)):
-        raise UserError(f"the dataset has no variable {missing[0]}, which mis-coupling needs")
     stored = ds.sizes["k"]
     if wrong := [each for each in k if not 1 <= each <= stored]:
         raise UserError(

@@ -14,14 +14,10 @@ import pandas as pd
 import xarray as xr
 
 from blockcoupling.atomic import replacing
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
-from blockcoupling.reduce.coupling import (
-    VARIANTS,
-    mean_between_blocks,
-    mean_by_distance,
-    miscouplings,
-)
+from blockcoupling.reduce.coupling import mean_between_blocks, mean_by_distance, miscouplings
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
 from blockcoupling.store.stores import open_store

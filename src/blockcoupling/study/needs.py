@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from blockcoupling.config import Study
 from blockcoupling.config.models import INIT, LocalModel, TrainedModel
+from blockcoupling.config.study import Study
+from blockcoupling.config.variants import products
 from blockcoupling.measurement.memory import BYTES, bytes_per_prompt, prompts_at_once
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.sources.local import checkpoint_facts, count_parameters
@@ -140,8 +141,8 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     work += 2.0 * size * USUAL_TOKENS
     # Streamed weights are read for the states and for each of two sweeps, batch by batch.
     reads = 3 * ceil(prompts / batch) if stream else 1
-    # A, twice where `swapped` is asked for, and U and V; as parts and in the store.
-    stored = (1 + ("swapped" in study.reduce.variants)) * (blocks * k) ** 2
+    # A and its like for other variants, and U and V; as parts and in the store.
+    stored = len({"A", *products(study.reduce.variants)}) * (blocks * k) ** 2
     stored += 2 * blocks * dimension * k * options.vectors
     needs = _on_device(
         study,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from blockcoupling.config import Study
 from blockcoupling.config.models import TrainedModel
+from blockcoupling.config.study import Study
 from blockcoupling.study import needs
 from blockcoupling.study.needs import Needs
 

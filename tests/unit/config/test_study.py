@@ -4,16 +4,15 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
 
-from blockcoupling.config import Study, steps
 from blockcoupling.config.models import step_of
 from blockcoupling.config.questions import TEMPLATES
 from blockcoupling.config.section import Section
-from blockcoupling.reduce.coupling import VARIANTS
+from blockcoupling.config.steps import Extract
+from blockcoupling.config.study import Study
 from blockcoupling.study.check import load_config
 
 MODELS = {
@@ -39,10 +38,6 @@ MODELS = {
 @pytest.fixture
 def study() -> Study:
     return load_config({"models": MODELS, "results": "out"})
-
-
-def test_variants_are_those_that_can_be_reduced() -> None:
-    assert set(get_args(steps.Variant)) == set(steps.VARIANTS) == set(VARIANTS)
 
 
 def test_checkpoints_in_order_of_training(study) -> None:
@@ -134,7 +129,7 @@ def test_the_metric_of_a_recorded_score_is_its_own() -> None:
     "tokens", ["last", "all", [0, -1], [[0, 3], [-2, -1]], [1, [0, 1]], {"every": 4}]
 )
 def test_forms_of_tokens(tokens: object) -> None:
-    assert steps.Extract(tokens=tokens).tokens == tokens
+    assert Extract(tokens=tokens).tokens == tokens
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import blockcoupling as bc
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.measurement import instrument
 from blockcoupling.measurement.measure import measure_to_table_and_picture, summary
-from blockcoupling.reduce.coupling import VARIANTS
 from blockcoupling.store.schema import check_values, validate
 from blockcoupling.transformer.blocks import record_full, record_in_two
 

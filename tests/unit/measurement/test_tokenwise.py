@@ -13,6 +13,7 @@ from full_jacobian import full_jacobian
 from tiny_model import save_tiny_model
 
 from blockcoupling.cli import app
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
 from blockcoupling.measurement.instrument import Instrument, Settings
@@ -169,9 +170,7 @@ def test_a_job_from_the_command_line(tmp_path: Path) -> None:
     ds = open_tokenwise(tmp_path / "t.zarr")
     assert set(ds["prompt"].values) == {"a", "b"}
     table = pd.read_parquet(tmp_path / "t.parquet")
-    assert set(table["variant"]) == {
-        *("frobenius", "absolute", "absolute_trace", "offdiagonal", "swapped")
-    }
+    assert set(table["variant"]) == set(VARIANTS)
     assert np.isfinite(table["miscoupling"]).all()
     assert {path.stem for path in (tmp_path / "e").iterdir()} == {"token_products", "tokenwise"}
     # A rerun finds what is done: the model's files may change in between without a trace.

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import coupling, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
@@ -92,14 +93,14 @@ def test_columns_and_rows(reduced):
         assert not frame.duplicated(keys).any()
         assert (frame[list(IDENTITY)] == list(IDENTITY.values())).all(axis=None)
         assert frame["prompt"].unique().tolist() == ["p0", "p1", "p2"]
-    assert frames["coupling"]["variant"].unique().tolist() == list(coupling.VARIANTS)
+    assert frames["coupling"]["variant"].unique().tolist() == list(VARIANTS)
 
 
 def test_numbers_are_those_of_the_functions(ds, reduced):
     frames, _ = reduced
     table = frames["coupling"].set_index(["prompt", "token_in", "variant", "k"])
     local = frames["locality"].set_index(["prompt", "token_in", "variant", "k", "distance"])
-    for variant in coupling.VARIANTS:
+    for variant in VARIANTS:
         for k in (1, 3):
             expected = coupling.coupling(ds, k, variant).values[1, 2]
             row = table.loc[("p1", 2, variant, k)]

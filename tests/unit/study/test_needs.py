@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockcoupling.config import Study
+from blockcoupling.config.study import Study
 from blockcoupling.study.needs import (
     UNKNOWN_SIZE,
     extract_needs,

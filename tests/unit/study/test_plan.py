@@ -2,7 +2,7 @@
 
 import pytest
 
-from blockcoupling.config import Study
+from blockcoupling.config.study import Study
 from blockcoupling.study import needs
 from blockcoupling.study.plan import as_table, plan_of
 
