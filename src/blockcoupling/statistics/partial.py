@@ -32,22 +32,21 @@ def partial_correlation(x: ArrayLike, y: ArrayLike, covariates: ArrayLike) -> Pa
         there are fewer than two degrees of freedom, or when the covariates determine x or y.
 
     """
-    from scipy import stats
+    import statsmodels.api as sm
+    from scipy import linalg, stats
 
     a, b = np.asarray(x, float), np.asarray(y, float)
     z = np.asarray(covariates, float).reshape(len(a), -1)
     z = z - z.mean(axis=0)
     scale = np.abs(z).max(axis=0)
-    z = z[:, scale > 0] / scale[scale > 0]
-    left, s, _ = np.linalg.svd(z, full_matrices=False)
-    basis = left[:, s > 1e-10 * s.max(initial=0)]
+    # Covariates of any size, some of them one another's copies up to rounding: a basis of them.
+    basis = linalg.orth(z[:, scale > 0] / scale[scale > 0], rcond=1e-10)
+    held = np.column_stack([np.ones(len(a)), basis])
     freedom = len(a) - 2 - basis.shape[1]
-    rest = []
-    for values in (a - a.mean(), b - b.mean()):
-        residual = values - basis @ (basis.T @ values)
-        if np.linalg.norm(residual) <= 1e-10 * np.linalg.norm(values):
+    rest = [sm.OLS(values, held).fit().resid for values in (a, b)]
+    for values, left in zip((a, b), rest, strict=True):
+        if np.linalg.norm(left) <= 1e-10 * np.linalg.norm(values - values.mean()):
             return Partial(np.nan, np.nan, freedom)
-        rest.append(residual)
     if freedom < 2:
         return Partial(np.nan, np.nan, freedom)
     r = float(np.clip(rest[0] @ rest[1] / np.linalg.norm(rest[0]) / np.linalg.norm(rest[1]), -1, 1))

@@ -8,8 +8,19 @@ with all effects random. The variances are Henderson's method I (Biometrics 9, 1
 uncorrected sums of squares T_f = Σ_g (Σ_{i∈g} y_i)² / n_g of each grouping f have expectations that
 are linear in the variances, whatever the numbers of observations, and setting T_f to its
 expectation gives as many equations as unknowns. For balanced data this is the analysis of variance,
-and REML where no component is negative. It costs one pass over the data, where a mixed-model fit
-would hold a matrix of all prompts times all prompts.
+and REML where no component is negative.
+
+It costs one pass over the data. REML by statsmodels' MixedLM, with all effects crossed, takes on
+one core, for one measure:
+
+    models × datasets × prompts    rows     MixedLM    this method
+    10 × 4 × 20                       800     0.6 s       0.02 s
+    20 × 6 × 20                     2,400     5.4 s       0.04 s
+    38 × 6 × 20                     4,560      18 s       0.07 s
+    38 × 6 × 200                   45,600       –         0.9 s
+
+–: its work grows with rows × effects², here by 140, to most of an hour and several GB; it was not
+run. Sparse matrices do not make it faster. The tests compare both where REML is quick.
 """
 
 from __future__ import annotations
