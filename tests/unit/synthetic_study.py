@@ -15,8 +15,8 @@ import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.config.variants import VARIANTS
-from blockcoupling.measurement.tokenwise_store import PLACES
 from blockcoupling.statistics.write import write_statistics
+from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.example import example
 
 STEPS = (0, 4, 16, 64, 256, 600)

@@ -459,8 +459,8 @@ def tokenwise(
     --facet dataset=mine`
     """
     from blockcoupling.measurement.tokenwise import TokenSettings
-    from blockcoupling.measurement.tokenwise_store import tabulate
-    from blockcoupling.measurement.tokenwise_store import tokenwise as run
+    from blockcoupling.measurement.tokenwise_job import tokenwise as run
+    from blockcoupling.reduce.tokenwise import tabulate
 
     facets = _facets(facet)
     if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from torch import nn
 
-from blockcoupling.atomic import replacing
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import UserError
 from blockcoupling.measurement.instrument import Instrument, Settings
-from blockcoupling.progress import Progress
+from blockcoupling.measurement.job import Advance, Job, Plan
 from blockcoupling.sources.models import load_model, load_streamed, read_record
 from blockcoupling.sources.prompts import read_prompts
-from blockcoupling.store.stores import fingerprint, finished, merge, write_prompt
+from blockcoupling.store.parts import fingerprint
+from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize_prompts
-
-logger = logging.getLogger(__name__)
+from blockcoupling.transformer.tokens import tokenize_prompts
 
 # What of a model's record decides its numbers; a corrected fact measures nothing anew.
 _WEIGHTS = (
@@ -105,64 +102,25 @@ def extract(
         )
         for p in wanted
     }
-    plan = _Plan(parts / "plan.json", fingerprint(all=expected, batch=batch))
-    if plan.batch is None:
-        plan.write(batch or instrument.prompts_at_once(wanted, k), None)
-    _measure(instrument, wanted, parts, expected, plan)
-    merge(parts, out, expected)
+    plan = Plan(parts / "plan.json", fingerprint(all=expected, batch=batch))
+    if plan.get("batch") is None:
+        plan.decide(batch=batch or instrument.prompts_at_once(wanted, k), methods=None)
+    by_id = {p.id: p for p in wanted}
+    instrument.methods = plan.get("methods")
 
+    def measure(names: Sequence[str], _: Advance) -> list[xr.Dataset]:
+        measured = instrument.measure([by_id[name] for name in names])
+        if plan.get("methods") is None:
+            plan.decide(methods=instrument.methods)
+        return measured
 
-def _measure(
-    instrument: Instrument,
-    wanted: Sequence[TokenizedPrompt],
-    parts: Path,
-    expected: Mapping[str, str],
-    plan: _Plan,
-) -> None:
-    done = finished(parts, expected)
-    instrument.methods = plan.methods
-    batch = plan.batch or 1
-    if done:
-        logger.info("%d of %d prompts are measured already", len(done), len(wanted))
-    with Progress(len(wanted), "measuring", "prompt", done=len(done)) as progress:
-        for start in range(0, len(wanted), batch):
-            together = wanted[start : start + batch]
-            if all(p.id in done for p in together):
-                continue
-            try:
-                measured = instrument.measure(together)
-            except MeasurementError as error:
-                name = f"{instrument.identity['model']} at {instrument.identity['checkpoint']}"
-                raise MeasurementError(f"model {name}, {error}") from error
-            if plan.methods is None:
-                plan.write(batch, instrument.methods)
-            for prompt, ds in zip(together, measured, strict=True):
-                if prompt.id not in done:
-                    write_prompt(parts, ds, expected[prompt.id])
-                    progress.advance()
-
-
-class _Plan:
-    """What a job has decided, kept beside the prompts' stores for when it is run again.
-
-    Args:
-        path: the file.
-        fingerprint: of the job; a plan of another job is not followed.
-
-    Attributes:
-        batch: prompts measured together, once decided.
-        methods: method per block, once the first batch has chosen.
-    """
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path, self._fingerprint = path, fingerprint
-        plan = json.loads(path.read_text()) if path.is_file() else {}
-        same = plan.get("fingerprint") == fingerprint
-        self.batch: int | None = plan["batch"] if same else None
-        self.methods: list[str] | None = plan["methods"] if same else None
-
-    def write(self, batch: int, methods: list[str] | None) -> None:
-        self.batch, self.methods = batch, methods
-        plan = {"fingerprint": self._fingerprint, "batch": batch, "methods": methods}
-        with replacing(self._path) as fresh:
-            fresh.write_text(json.dumps(plan))
+    Job(
+        model=f"{identity['model']} at {identity['checkpoint']}",
+        parts=parts,
+        expected=expected,
+        measure=measure,
+        write=lambda parts, _, ds, mark: write_prompt(parts, ds, mark),
+        join=merge,
+        what="measuring",
+        together=plan.get("batch"),
+    ).run(out)

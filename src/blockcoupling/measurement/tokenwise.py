@@ -29,7 +29,7 @@ from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import relative_residual
 from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
 from blockcoupling.measurement.instrument import Instrument
-from blockcoupling.measurement.tokenwise_store import PLACES
+from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.schema import stamp
 from blockcoupling.transformer.blocks import differentiable
 from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs

@@ -4,14 +4,10 @@ A prompt's store appears under its name only when it is whole (written aside, th
 that a job killed at any instant continues with the prompts that are not there yet.
 """
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import xarray as xr
@@ -19,6 +15,15 @@ import xarray as xr
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
 from blockcoupling.store.example import example
+from blockcoupling.store.parts import (
+    ZARR,
+    demand_finished,
+    fingerprint,
+    finished,
+    open_part,
+    part_path,
+    write_part,
+)
 from blockcoupling.store.schema import (
     SCHEMA_VERSION,
     VARIABLES,
@@ -43,19 +48,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_ZARR: dict[str, Any] = {"zarr_format": 3, "consolidated": False}
-_FINGERPRINT = "fingerprint"
-_LONGEST_NAME = 200  # file systems allow 255 bytes; the rest is for prefix and suffix
 _SHARD_BYTES = 4 * 2**20  # of the small variables, which share a shard between prompts
-
-
-def fingerprint(**settings: Any) -> str:
-    """Return a digest of everything that a prompt's numbers depend on (JSON values).
-
-    That is what becomes the store's attributes, the settings that do not, and the prompt's text.
-    """
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_prompt(parts_dir: Path | str, ds: xr.Dataset, fingerprint: str) -> Path:
@@ -72,39 +65,7 @@ def write_prompt(parts_dir: Path | str, ds: xr.Dataset, fingerprint: str) -> Pat
     """
     validate(ds)
     check_values(ds)
-    path = _part(parts_dir, str(ds["prompt"].item()))
-    with replacing(path) as fresh:
-        ds.assign_attrs({_FINGERPRINT: fingerprint}).to_zarr(
-            fresh,
-            encoding={name: {"chunks": data.shape} for name, data in ds.data_vars.items()},
-            **_ZARR,
-        )
-    return path
-
-
-def finished(parts_dir: Path | str, expected: Mapping[str, str]) -> set[str]:
-    """Return the ids of the prompts that are measured, out of those expected.
-
-    Args:
-        parts_dir: directory of the per-prompt stores; it need not exist.
-        expected: fingerprint by prompt id. A store with another fingerprint comes from other
-            settings, other weights or another text: it is not counted, and a line is logged.
-    """
-    done = set()
-    for prompt, wanted in expected.items():
-        try:
-            found = _read_fingerprint(_part(parts_dir, prompt))
-        except FileNotFoundError:
-            continue
-        if found == wanted:
-            done.add(prompt)
-        else:
-            logger.warning(
-                "prompt %s: its store is damaged, or from other settings, weights or text; "
-                "measuring it again",
-                prompt,
-            )
-    return done
+    return write_part(parts_dir, str(ds["prompt"].item()), ds, fingerprint)
 
 
 def merge(parts_dir: Path | str, out: Path | str, expected: Mapping[str, str]) -> None:
@@ -121,17 +82,12 @@ def merge(parts_dir: Path | str, out: Path | str, expected: Mapping[str, str]) -
     Raises:
         UserError: when a prompt is missing, or two were measured with different settings.
     """
-    done = finished(parts_dir, expected)
-    if missing := [prompt for prompt in expected if prompt not in done]:
-        raise UserError(
-            f"{len(missing)} of {len(expected)} prompts are not measured yet, the first of them "
-            f"is {missing[0]}: run the extraction again"
-        )
-    paths = [_part(parts_dir, prompt) for prompt in expected]
-    first = _open_part(paths[0])
+    demand_finished(parts_dir, expected)
+    paths = [part_path(parts_dir, prompt) for prompt in expected]
+    first = _open_prompt(paths[0])
     coords = []
     for path in paths:
-        part = _open_part(path)
+        part = _open_prompt(path)
         demand_alike(first, part)
         _demand_same_attributes(first, part, parts_dir)
         coords.append(part.drop_vars(part.data_vars))
@@ -161,31 +117,9 @@ def open_store(path: Path | str) -> xr.Dataset:
     return ds[[name for name in VARIABLES if name in ds]]  # Zarr keeps no order
 
 
-def _part(parts_dir: Path | str, prompt: str) -> Path:
-    """Return where a prompt's store lies; any id makes a file name."""
-    name = quote(prompt, safe=" ")
-    if len(name) > _LONGEST_NAME:
-        raise UserError(f"the prompt id {prompt!r} is too long for a file name: shorten it")
-    return Path(parts_dir) / f"{name}.zarr"
-
-
-def _read_fingerprint(part: Path) -> str | None:
-    """Return the fingerprint of a part; None when its metadata cannot be read."""
-    try:
-        return json.loads((part / "zarr.json").read_text())["attributes"].get(_FINGERPRINT)
-    except (ValueError, KeyError):
-        return None
-
-
-def _open_part(path: Path) -> xr.Dataset:
-    """Open a part: numbers stay on disk, coords (small) come into memory."""
-    ds = xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, cache=False)
+def _open_prompt(path: Path) -> xr.Dataset:
+    ds = open_part(path)
     validate(ds)
-    del ds.attrs[_FINGERPRINT]
-    for variable in ds.variables.values():
-        variable.encoding = {}  # the merged store has a layout of its own
-    for coord in ds.coords.values():
-        coord.load()
     return ds
 
 
@@ -214,7 +148,7 @@ def _create(path: Path, first: xr.Dataset, coords: xr.Dataset) -> None:
     encoding = {
         name: _layout(whole[name]) for name in whole.variables if "prompt" in whole[name].dims
     }
-    whole.assign_attrs(first.attrs).to_zarr(path, compute=False, encoding=encoding, **_ZARR)
+    whole.assign_attrs(first.attrs).to_zarr(path, compute=False, encoding=encoding, **ZARR)
 
 
 def _copy(name: str, parts: list[Path], out: Path) -> None:

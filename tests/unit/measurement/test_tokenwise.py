@@ -24,8 +24,9 @@ from blockcoupling.measurement.tokenwise import (
     chosen_tokens,
     compare_tokens,
 )
-from blockcoupling.measurement.tokenwise_store import open_tokenwise, tabulate
+from blockcoupling.reduce.tokenwise import tabulate
 from blockcoupling.sources.models import model_record, spec_from_argument, write_record
+from blockcoupling.store.comparisons import open_comparisons
 from blockcoupling.transformer.blocks import differentiable, find_blocks
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
@@ -167,7 +168,7 @@ def test_a_job_from_the_command_line(tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    ds = open_tokenwise(tmp_path / "t.zarr")
+    ds = open_comparisons(tmp_path / "t.zarr")
     assert set(ds["prompt"].values) == {"a", "b"}
     table = pd.read_parquet(tmp_path / "t.parquet")
     assert set(table["variant"]) == set(VARIANTS)

@@ -1,0 +1,102 @@
+"""One job of token-wise coupling: a model and some prompts → a store, resumable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import xarray as xr
+
+from blockcoupling.measurement.instrument import Instrument, Settings
+from blockcoupling.measurement.job import Advance, Job
+from blockcoupling.measurement.token_cost import cost
+from blockcoupling.measurement.tokenwise import (
+    TokenSettings,
+    chosen_blocks,
+    chosen_tokens,
+    compare_tokens,
+)
+from blockcoupling.sources.models import load_model, read_record
+from blockcoupling.sources.prompts import read_prompts
+from blockcoupling.store.comparisons import join_comparisons, write_comparisons
+from blockcoupling.store.parts import fingerprint
+from blockcoupling.transformer.tokens import tokenize_prompts
+
+logger = logging.getLogger(__name__)
+
+
+def tokenwise(
+    model: Path,
+    prompts: Path,
+    parts: Path,
+    out: Path,
+    settings: TokenSettings,
+    *,
+    count: int | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+) -> None:
+    """Compare the tokens of each prompt that is not done yet, then join all into one store.
+
+    Args:
+        model: a model's record.
+        prompts: JSON lines with id and text.
+        parts: directory of finished prompts; kept, so that a rerun finds them.
+        out: the store to write.
+        settings: what to compare.
+        count: how many prompts, from the first; None: all.
+        dtype: of weights and products.
+        device: where the model goes.
+
+    Raises:
+        UserError: tokens or blocks that are not there, before anything is measured.
+        MeasurementError: naming model, prompt, block and tokens.
+    """
+    record = read_record(model)
+    loaded, tokenizer = load_model(record, device, dtype)
+    some = [(p.id, p.text) for p in read_prompts(prompts)[:count]]
+    wanted = tokenize_prompts(tokenizer, some, loaded)
+    identity = {
+        "model": record.get("name"),
+        "checkpoint": record.get("checkpoint"),
+        "revision": record.get("revision"),
+        "quantization": record.get("quantization"),
+        "dtype": dtype,
+    }
+    instrument = Instrument.of(loaded, Settings(tolerance=settings.tolerance), identity)
+    instrument.check(wanted)
+    blocks = instrument.blocks(wanted[0])
+    pairs = chosen_blocks(settings.blocks, len(blocks))
+    chosen = [chosen_tokens(settings.tokens, p.input_ids.shape[1]) for p in wanted]
+    weights = sum(p.numel() for p in blocks.modules[0].parameters())
+    used = len({block for pair in pairs for block in pair})
+    for prompt, tokens in zip(wanted, chosen, strict=True):
+        price = cost(weights, blocks.dimension, len(tokens), len(pairs), used, settings.k)
+        logger.info("prompt %s, %d tokens: %s", prompt.id, len(tokens), price)
+    expected = {
+        p.id: fingerprint(
+            settings={**asdict(settings), "blocks": [list(pair) for pair in pairs]},
+            identity=identity,
+            weights={key: record.get(key) for key in ("id", "path", "init_seed", "step")},
+            input_ids=p.input_ids[0].tolist(),
+        )
+        for p in wanted
+    }
+    by_id = {p.id: p for p in wanted}
+
+    def measure(names: Sequence[str], advance: Advance) -> list[xr.Dataset]:
+        return [compare_tokens(instrument, by_id[name], settings, advance) for name in names]
+
+    Job(
+        model=f"{identity['model']} at {identity['checkpoint']}",
+        parts=parts,
+        expected=expected,
+        measure=measure,
+        write=write_comparisons,
+        join=join_comparisons,
+        what="comparing",
+        unit="token",
+        steps={p.id: used * len(tokens) for p, tokens in zip(wanted, chosen, strict=True)},
+    ).run(out)

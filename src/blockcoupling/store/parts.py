@@ -1,0 +1,118 @@
+"""Parts of a long job: a small store for each, which appears whole or not at all.
+
+A part carries the fingerprint of everything its numbers depend on, so that a job run again counts
+as finished what it would measure to the same numbers, and nothing else.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import xarray as xr
+
+from blockcoupling.atomic import replacing
+from blockcoupling.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+ZARR: dict[str, Any] = {"zarr_format": 3, "consolidated": False}
+FINGERPRINT = "fingerprint"
+_LONGEST_NAME = 200  # file systems allow 255 bytes; the rest is for prefix and suffix
+
+
+def fingerprint(**settings: Any) -> str:
+    """Return a digest of everything that a part's numbers depend on (JSON values).
+
+    That is what becomes the store's attributes, the settings that do not, and the prompt's text.
+    """
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def part_path(parts_dir: Path | str, name: str) -> Path:
+    """Return where a part lies; any name, a prompt's id say, makes a file name.
+
+    Raises:
+        UserError: it is too long for one.
+    """
+    quoted = quote(name, safe=" ")
+    if len(quoted) > _LONGEST_NAME:
+        raise UserError(f"the prompt id {name!r} is too long for a file name: shorten it")
+    return Path(parts_dir) / f"{quoted}.zarr"
+
+
+def write_part(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: str) -> Path:
+    """Write a part, whole or not at all.
+
+    Args:
+        parts_dir: directory of the parts.
+        name: of the part.
+        ds: what was measured, in memory.
+        fingerprint: of what its numbers depend on; see `fingerprint`.
+    """
+    path = part_path(parts_dir, name)
+    with replacing(path) as fresh:
+        ds.assign_attrs({FINGERPRINT: fingerprint}).to_zarr(
+            fresh,
+            encoding={name: {"chunks": data.shape} for name, data in ds.data_vars.items()},
+            **ZARR,
+        )
+    return path
+
+
+def open_part(path: Path) -> xr.Dataset:
+    """Open a part without its fingerprint: numbers stay on disk, coords come into memory."""
+    ds = xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, cache=False)
+    ds.attrs.pop(FINGERPRINT, None)
+    for variable in ds.variables.values():
+        variable.encoding = {}  # the joined store has a layout of its own
+    for coord in ds.coords.values():
+        coord.load()
+    return ds
+
+
+def finished(parts_dir: Path | str, expected: Mapping[str, str]) -> set[str]:
+    """Return the names of the parts that are measured, out of those expected.
+
+    Args:
+        parts_dir: directory of the parts; it need not exist.
+        expected: fingerprint by name. A part with another fingerprint comes from other settings,
+            other weights or another text: it is not counted, and a line is logged.
+    """
+    done = set()
+    for name, wanted in expected.items():
+        try:
+            found = _read_fingerprint(part_path(parts_dir, name))
+        except FileNotFoundError:
+            continue
+        if found == wanted:
+            done.add(name)
+        else:
+            logger.warning(
+                "prompt %s: its store is damaged, or from other settings, weights or text; "
+                "measuring it again",
+                name,
+            )
+    return done
+
+
+def demand_finished(parts_dir: Path | str, expected: Mapping[str, str]) -> None:
+    """Raise a UserError where a part that is to be joined is not measured yet."""
+    done = finished(parts_dir, expected)
+    if missing := [name for name in expected if name not in done]:
+        raise UserError(
+            f"{len(missing)} of {len(expected)} prompts are not measured yet, the first of them "
+            f"is {missing[0]}: run the extraction again"
+        )
+
+
+def _read_fingerprint(part: Path) -> str | None:
+    """Return the fingerprint of a part; None when its metadata cannot be read."""
+    try:
+        return json.loads((part / "zarr.json").read_text())["attributes"].get(FINGERPRINT)
+    except (ValueError, KeyError):
+        return None
