@@ -117,7 +117,9 @@ def dense_over_floor(bench: Bench) -> float:
     """Time of the dense Jacobians alone over the block's matrix products with d vectors."""
     from benchmarks.machine import seconds
     from blockcoupling.jacobian.block_operators import same_token
-    from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
+    from blockcoupling.transformer.blocks import find_blocks
+    from blockcoupling.transformer.recording import record_decode
+    from blockcoupling.transformer.running import differentiable
 
     ids = prompts(1, 64)[0]
     with differentiable(bench.model):

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from benchmarks.machine import synchronize
 from blockcoupling.jacobian.block_operators import SameToken
 from blockcoupling.jacobian.decompose import Decomposition, decompose
-from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.recording import record_decode
+from blockcoupling.transformer.running import differentiable
 
 
 @dataclass(frozen=True)

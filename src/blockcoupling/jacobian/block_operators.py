@@ -21,7 +21,7 @@ from blockcoupling.jacobian.checked import CheckedOperator
 from blockcoupling.jacobian.matmul import Matmul
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.transformer.attention import Context, UnsupportedAttention, attend_to
-from blockcoupling.transformer.blocks import BlockCall
+from blockcoupling.transformer.calls import BlockCall
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from blockcoupling.transformer.attention import UnsupportedAttention
-from blockcoupling.transformer.blocks import BlockCall
+from blockcoupling.transformer.calls import BlockCall
 
 if TYPE_CHECKING:
     from jaxtyping import Float

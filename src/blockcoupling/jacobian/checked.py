@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from blockcoupling.jacobian.operator import Vectors
-    from blockcoupling.transformer.blocks import BlockCall
+    from blockcoupling.transformer.calls import BlockCall
 
 
 class CheckedOperator(Operator):

@@ -18,14 +18,10 @@ from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.batches import rows_at_once
-from blockcoupling.transformer.blocks import (
-    BlockCall,
-    Blocks,
-    fresh_cache,
-    record_calls,
-    record_decode,
-    record_full,
-)
+from blockcoupling.transformer.blocks import Blocks
+from blockcoupling.transformer.caches import fresh_cache
+from blockcoupling.transformer.calls import BlockCall
+from blockcoupling.transformer.recording import record_calls, record_decode, record_full
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -31,7 +31,7 @@ from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.schema import stamp
-from blockcoupling.transformer.blocks import differentiable
+from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
 
 if TYPE_CHECKING:

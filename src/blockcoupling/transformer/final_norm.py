@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.transformer.blocks import BlockCall, Blocks, run
+from blockcoupling.transformer.blocks import Blocks
+from blockcoupling.transformer.calls import BlockCall
+from blockcoupling.transformer.running import run
 
 if TYPE_CHECKING:
     from jaxtyping import Int

@@ -10,7 +10,8 @@ from torch.nn import functional
 from blockcoupling.jacobian import batches
 from blockcoupling.jacobian.accumulate import CutGraph
 from blockcoupling.jacobian.block_operators import between_tokens, same_token
-from blockcoupling.transformer.blocks import find_blocks, record_decode, record_full
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.recording import record_decode, record_full
 
 # As in test_block_operators: models' softmax is in float32 even where their weights are in float64.
 EXACT = 2e-6

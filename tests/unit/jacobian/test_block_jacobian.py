@@ -8,7 +8,8 @@ from blockcoupling.jacobian import block_jacobian, linear_maps
 from blockcoupling.jacobian.batches import NARROW
 from blockcoupling.jacobian.block_operators import between_tokens, same_token
 from blockcoupling.jacobian.matmul import Matmul
-from blockcoupling.transformer.blocks import find_blocks, record_decode, record_full
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.recording import record_decode, record_full
 
 # As in test_block_operators: models' softmax is in float32 even with float64 weights.
 EXACT = 2e-6

@@ -6,7 +6,8 @@ from architectures import FAMILIES, prompt, small_model
 from full_jacobian import full_jacobian
 
 from blockcoupling.jacobian.block_operators import between_tokens, same_token
-from blockcoupling.transformer.blocks import find_blocks, record_decode, record_full
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.recording import record_decode, record_full
 
 # Models with float64 weights still take their softmax, and some their norms, in float32: two ways
 # through the same block then differ by a few of its roundings (6e-8).

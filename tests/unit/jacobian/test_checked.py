@@ -6,7 +6,8 @@ from architectures import prompt, small_model
 
 from blockcoupling.jacobian import checked
 from blockcoupling.jacobian.block_operators import SameToken
-from blockcoupling.transformer.blocks import find_blocks, record_decode
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.recording import record_decode
 
 
 @pytest.mark.parametrize("agrees", [True, False])

@@ -19,7 +19,9 @@ from blockcoupling.jacobian.method import NORM_PROBES, MethodChooser
 from blockcoupling.jacobian.operator import DenseOperator, Operator
 from blockcoupling.jacobian.svd import NotConverged
 from blockcoupling.jacobian.trivial import AtPrompt
-from blockcoupling.transformer.blocks import differentiable, find_blocks, record_decode
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.recording import record_decode
+from blockcoupling.transformer.running import differentiable
 
 PROMPTS, BLOCKS, D, K = 2, 4, 200, 5
 TOLERANCE = 1e-7

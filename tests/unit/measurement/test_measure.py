@@ -21,10 +21,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.measurement import instrument
+from blockcoupling.measurement import instrument, points
 from blockcoupling.measurement.measure import measure_to_table_and_picture, summary
 from blockcoupling.store.schema import check_values, validate
-from blockcoupling.transformer.blocks import record_full, record_in_two
+from blockcoupling.transformer.recording import record_full, record_in_two
 
 LENGTHS = (9, 4, 1, 6)
 PROMPTS = [" ".join(map(str, prompt(n, seed=n)[0].tolist())) for n in LENGTHS]
@@ -447,7 +447,7 @@ def test_decoding_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
         before, last = record_in_two(model, blocks, torch.cat([ids[:, :1], ids], dim=1))
         return [replace(c, input=c.input[:, 1:], output=c.output[:, 1:]) for c in before], last
 
-    monkeypatch.setattr(instrument, "record_in_two", other)
+    monkeypatch.setattr(points, "record_in_two", other)
     with pytest.raises(MeasurementError, match=r"'p0': decoding token 8 .*context='full'"):
         bc.measure(small_model("llama", torch.float32), numbers, PROMPTS[:1], k=2)
 
@@ -459,7 +459,7 @@ def test_decoding_is_verified_where_prompts_get_longer(monkeypatch: pytest.Monke
         passed.append(ids.shape[1])
         return record_full(model, blocks, ids)
 
-    monkeypatch.setattr(instrument, "record_full", noting)
+    monkeypatch.setattr(points, "record_full", noting)
     bc.measure(small_model("llama", torch.float32), numbers, PROMPTS[1:], k=2, batch=1)
     assert LENGTHS[1:] == (4, 1, 6)
     assert passed == [4, 6]

@@ -27,7 +27,8 @@ from blockcoupling.measurement.tokenwise import (
 from blockcoupling.reduce.tokenwise import tabulate
 from blockcoupling.sources.models import model_record, spec_from_argument, write_record
 from blockcoupling.store.comparisons import open_comparisons
-from blockcoupling.transformer.blocks import differentiable, find_blocks
+from blockcoupling.transformer.blocks import find_blocks
+from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
 # Models with float64 weights still take their softmax in float32: a few of its roundings (6e-8).
