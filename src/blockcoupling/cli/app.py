@@ -291,16 +291,38 @@ def plan(
 
 
 @app.command(rich_help_panel=STEPS)
-def train(spec: Spec, out: Out) -> None:
+def train(
+    spec: Spec,
+    out: Annotated[
+        Path | None, typer.Option(help="Where checkpoints go. Default: only states are kept.")
+    ] = None,
+    states: Annotated[
+        Path | None, typer.Option(help="Directory of training states, kept and gone on from.")
+    ] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(metavar="0,4,…", help="Instead of the checkpoints in the spec.")
+    ] = None,
+) -> None:
     """Train a small model from scratch; each checkpoint becomes a directory OUT/stepN.
+
+    With states a training that was killed goes on where it was, and a checkpoint that is added
+    later is made from the state before it.
 
     Example:  `blockcoupling train --out checkpoints/tiny --spec '{"hidden_size": 32, "blocks": 2,
     "heads": 2, "context": 64, "batch": 4, "steps": 20, "learning_rate": 0.001, "seed": 0,
     "checkpoints": [0, 20]}'`
     """
-    from blockcoupling.train import train
+    from blockcoupling.train import keep_states, train
 
-    train(_spec(spec), out)
+    about = _spec(spec)
+    if checkpoints is not None:
+        about["checkpoints"] = _json(f"[{checkpoints}]", "--checkpoints")
+    if out is not None:
+        train(about, out, states=states)
+    elif states is not None:
+        keep_states(about, states)
+    else:
+        raise UserError("say where the checkpoints go, --out, or the states, --states")
 
 
 @app.command(rich_help_panel=STEPS)

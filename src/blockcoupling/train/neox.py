@@ -1,22 +1,22 @@
-"""Training a small GPT-NeoX from scratch and keeping its checkpoints."""
+"""Training a small GPT-NeoX from scratch, from step to step."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import blockcoupling
-from blockcoupling.atomic import replacing
-from blockcoupling.config.models import TrainedModel, Training
-from blockcoupling.config.section import parse
+from blockcoupling.config.models import Training
 from blockcoupling.errors import MeasurementError
-from blockcoupling.progress import Progress, plain_libraries
+from blockcoupling.progress import Progress
 from blockcoupling.sources.corpus import corpus
+from blockcoupling.train.states import MODEL, OPTIMIZER, State, digest
 from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
 
 WARMUP = 0.05
@@ -25,49 +25,7 @@ BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
 GRADIENT_NORM = 1.0
 
-
-def train(
-    spec: Mapping[str, Any], out_dir: Path | str, threads: int | None = None
-) -> dict[int, Path]:
-    """Train a model on the corpus and save its checkpoints as Hugging Face directories.
-
-    AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
-    along a cosine. The same seed on the same machine, with the same number of threads, gives the
-    same weights to the last bit.
-
-    Args:
-        spec: `Study.train_spec(model)`: `name`, the keys of `Training`, and `checkpoints`, the
-            steps to keep; checkpoint n is the model after n updates, 0 the untrained one.
-        out_dir: Checkpoints go to `out_dir/step{n}`, each appearing whole or not at all: the
-            weights in safetensors, the tokenizer, and `training.json` with how it was made.
-        threads: Threads that torch uses; None leaves torch's own choice (OMP_NUM_THREADS).
-
-    Returns:
-        The directory of each checkpoint.
-
-    Raises:
-        UserError: the description does not hold together; every mistake is listed.
-        MeasurementError: the loss is not finite any more.
-    """
-    about = dict(spec)
-    name, checkpoints = about.pop("name", "model"), about.pop("checkpoints", [])
-    section: TrainedModel = parse(
-        TrainedModel, {"train": about, "checkpoints": checkpoints}, f"the training of {name}"
-    )
-    plain_libraries()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    saved = {}
-    try:
-        for step, loss, model in _steps(section.train, name):
-            if step in section.checkpoints:
-                saved[step] = Path(out_dir) / f"step{step}"
-                _save(model, saved[step], section.train, step, loss)
-            if step == section.checkpoints[-1]:
-                break
-    finally:
-        torch.set_num_threads(before)
-    return saved
+_DRAW = "draw"  # the state of the generator that places the windows of text
 
 
 def new_model(shape: Training) -> GPTNeoXForCausalLM:
@@ -95,42 +53,113 @@ def training_bytes() -> np.ndarray:
     return np.concatenate(pieces).astype(np.int64)
 
 
-def _steps(shape: Training, name: str) -> Iterator[tuple[int, float | None, GPTNeoXForCausalLM]]:
-    """Yield (step, loss of its batch in nats a byte, model) after every update, from step 0 on."""
-    model = new_model(shape).train()
-    yield 0, None, model
-    tokens = torch.from_numpy(training_bytes())
-    window = torch.arange(shape.context + 1)
-    draw = torch.Generator().manual_seed(shape.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=shape.learning_rate,
-        betas=BETAS,
-        weight_decay=WEIGHT_DECAY,
-        fused=True,
-    )
-    total = shape.steps
-    with Progress(total, f"training {name}", "step") as progress:
-        for step in range(1, total + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = shape.learning_rate * learning_rate_factor(step, total)
-            last = len(tokens) - len(window)
-            starts = torch.randint(last + 1, (shape.batch, 1), generator=draw)
-            batch = tokens[starts + window]
-            logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-            value = loss.item()
-            if not math.isfinite(value):
-                raise MeasurementError(
-                    f"training {name}: the loss is {value} at step {step}; a smaller "
-                    "learning_rate may help"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-            optimizer.step()
-            progress.advance(f"loss {value:.3f}")
-            yield step, value, model
+class Run:
+    """A training as far as it has come.
+
+    AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
+    along a cosine.
+
+    Args:
+        shape: what is trained, and how.
+        name: of the model, for messages.
+
+    Attributes:
+        model: as it is after `step` updates.
+        loss: of the last batch, in nats a byte; None before the first.
+    """
+
+    def __init__(self, shape: Training, name: str) -> None:
+        self.shape, self.name = shape, name
+        self.step = 0
+        self.loss: float | None = None
+        self.model = new_model(shape).train()
+        self._tokens = torch.from_numpy(training_bytes())
+        self._draw = torch.Generator().manual_seed(shape.seed)
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=shape.learning_rate,
+            betas=BETAS,
+            weight_decay=WEIGHT_DECAY,
+            fused=True,
+        )
+
+    def update(self) -> None:
+        """One more batch.
+
+        Raises:
+            MeasurementError: the loss is not finite any more.
+        """
+        step = self.step + 1
+        factor = learning_rate_factor(step, self.shape.steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.shape.learning_rate * factor
+        window = torch.arange(self.shape.context + 1)
+        last = len(self._tokens) - len(window)
+        starts = torch.randint(last + 1, (self.shape.batch, 1), generator=self._draw)
+        batch = self._tokens[starts + window]
+        logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise MeasurementError(
+                f"training {self.name}: the loss is {value} at step {step}; a smaller "
+                "learning_rate may help"
+            )
+        self._optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        self._optimizer.step()
+        self.step, self.loss = step, value
+
+    def until(self, step: int) -> Iterator[None]:
+        """Make the updates up to a step, pausing after each."""
+        work = Progress(self.shape.steps, f"training {self.name}", "step", done=self.step)
+        with work as progress:
+            while self.step < step:
+                self.update()
+                progress.advance(f"loss {self.loss:.3f}")
+                yield
+
+    def save(self, directory: Path) -> None:
+        """Write all that `load` needs into a directory; see `States`."""
+        self.save_model(directory / MODEL)
+        tensors = {_DRAW: self._draw.get_state()}
+        for parameter, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"{parameter}.{name}": value for name, value in moments.items()}
+        save_file(tensors, directory / OPTIMIZER)
+
+    def load(self, state: State) -> None:
+        """Go on from a state of the same training."""
+        # Copies, into memory that torch has laid out itself: what the bits of products depend on.
+        saved = GPTNeoXForCausalLM.from_pretrained(state.path / MODEL, use_safetensors=True)
+        self.model.load_state_dict(saved.state_dict())
+        tensors = {name: t.clone() for name, t in load_file(state.path / OPTIMIZER).items()}
+        self._draw.set_state(tensors.pop(_DRAW))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            parameter, _, name = key.partition(".")
+            moments.setdefault(int(parameter), {})[name] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.step, self.loss = state.step, state.loss
+
+    def save_model(self, directory: Path) -> None:
+        """Write the model as an ordinary Hugging Face directory, with how it was made."""
+        self.model.save_pretrained(directory)
+        byte_tokenizer(self.shape.context).save_pretrained(directory)
+        facts = {
+            "step": self.step,
+            "tokens": self.step * self.shape.batch * self.shape.context,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "training_loss": self.loss,
+            "corpus": corpus().source,
+            "training": self.shape.model_dump(),
+            "blockcoupling": blockcoupling.__version__,
+            "torch": torch.__version__,
+            # The one small file that differs wherever the weights do.
+            "weights_sha256": digest(directory / "model.safetensors"),
+        }
+        (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def learning_rate_factor(step: int, total: int) -> float:
@@ -140,26 +169,3 @@ def learning_rate_factor(step: int, total: int) -> float:
         return step / warmup
     way = (step - warmup) / max(1, total - warmup)
     return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * way)) / 2
-
-
-def _save(
-    model: GPTNeoXForCausalLM,
-    directory: Path,
-    shape: Training,
-    step: int,
-    loss: float | None,
-) -> None:
-    facts = {
-        "step": step,
-        "tokens": step * shape.batch * shape.context,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "training_loss": loss,
-        "corpus": corpus().source,
-        "training": shape.model_dump(),
-        "blockcoupling": blockcoupling.__version__,
-        "torch": torch.__version__,
-    }
-    with replacing(directory) as unfinished:
-        model.save_pretrained(unfinished)
-        byte_tokenizer(shape.context).save_pretrained(unfinished)
-        (unfinished / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

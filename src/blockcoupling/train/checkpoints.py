@@ -1,0 +1,146 @@
+"""The checkpoints of a training: made from the nearest state that is kept, or from the start."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blockcoupling.atomic import replacing
+from blockcoupling.config.models import TrainedModel, Training
+from blockcoupling.config.section import parse
+from blockcoupling.progress import plain_libraries
+from blockcoupling.sources.corpus import corpus
+from blockcoupling.train.states import MODEL, States
+
+if TYPE_CHECKING:
+    from blockcoupling.train.neox import Run
+
+SECONDS_BETWEEN_STATES = 60.0
+TRAINED = "trained.json"
+
+
+def train(
+    spec: Mapping[str, Any],
+    out_dir: Path | str,
+    threads: int | None = None,
+    states: Path | str | None = None,
+) -> dict[int, Path]:
+    """Train a model on the corpus and save its checkpoints as Hugging Face directories.
+
+    AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
+    along a cosine. The same seed on the same machine, with the same number of threads, gives the
+    same weights to the last bit, whether or not the training was interrupted.
+
+    Args:
+        spec: `Study.train_spec(model)`: `name`, the keys of `Training`, and `checkpoints`, the
+            steps to keep; checkpoint n is the model after n updates, 0 the untrained one.
+        out_dir: Checkpoints go to `out_dir/step{n}`, each appearing whole or not at all: the
+            weights in safetensors, the tokenizer, and `training.json` with how it was made.
+        threads: Threads that torch uses; None leaves torch's own choice (OMP_NUM_THREADS).
+        states: Directory of the training's states, as `keep_states` has it, to go on from. None:
+            the training begins at the start, and only its checkpoints are kept.
+
+    Returns:
+        The directory of each checkpoint.
+
+    Raises:
+        UserError: the description does not hold together; every mistake is listed.
+        MeasurementError: the loss is not finite any more.
+    """
+    name, section = _parsed(spec)
+    places = {step: Path(out_dir) / f"step{step}" for step in section.checkpoints}
+    if states is None:
+        for run in _trained(section.train, name, section.checkpoints, threads):
+            with replacing(places[run.step]) as fresh:
+                run.save_model(fresh)
+        return places
+    kept = _kept(name, section, states, threads)
+    for step, place in places.items():
+        with replacing(place) as fresh:
+            shutil.copytree(kept.place(step) / MODEL, fresh)
+    return places
+
+
+def keep_states(spec: Mapping[str, Any], states: Path | str, threads: int | None = None) -> None:
+    """Train a model and keep its state at every checkpoint, so that training can go on from there.
+
+    A checkpoint that is added later costs the updates since the state before it, and one whose
+    state is there costs nothing. On the way a state is kept every minute: a training that is
+    killed goes on from the latest, with the same result as one never killed.
+
+    Args:
+        spec: as for `train`.
+        states: where the states go; `trained.json` beside them says, at the end, of which training.
+        threads: as for `train`.
+
+    Raises:
+        UserError, MeasurementError: as `train`.
+    """
+    name, section = _parsed(spec)
+    kept = _kept(name, section, states, threads)
+    with replacing(kept.directory / TRAINED) as fresh:
+        told = {"name": name, "training": section.train.model_dump(mode="json")}
+        fresh.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def _parsed(spec: Mapping[str, Any]) -> tuple[str, TrainedModel]:
+    about = dict(spec)
+    name, checkpoints = about.pop("name", "model"), about.pop("checkpoints", [])
+    where = f"the training of {name}"
+    return name, parse(TrainedModel, {"train": about, "checkpoints": checkpoints}, where)
+
+
+def _kept(name: str, section: TrainedModel, states: Path | str, threads: int | None) -> States:
+    """The states at all checkpoints, those made that are not there."""
+    kept = States(states, _identity(section.train))
+    missing = [step for step in section.checkpoints if kept.at(step) is None]
+    if missing:
+        for run in _trained(section.train, name, missing, threads, kept):
+            kept.keep(kept.place(run.step), run.step, run.loss, run.save)
+            kept.done(run.step)
+    return kept
+
+
+def _identity(shape: Training) -> dict[str, Any]:
+    """Everything that decides the weights at each step."""
+    return {
+        "training": shape.model_dump(mode="json"),
+        "corpus": corpus().source,
+        "torch": version("torch"),
+    }
+
+
+def _trained(
+    shape: Training,
+    name: str,
+    steps: Iterable[int],
+    threads: int | None,
+    kept: States | None = None,
+) -> Iterator[Run]:
+    """The training at each of the steps, in their order."""
+    import torch
+
+    from blockcoupling.train.neox import Run
+
+    plain_libraries()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        run = Run(shape, name)
+        for step in steps:
+            found = None if kept is None else kept.nearest(step)
+            if found is not None and found.step > run.step:
+                run.load(found)
+            written = time.monotonic()
+            for _ in run.until(step):
+                if kept is not None and time.monotonic() - written > SECONDS_BETWEEN_STATES:
+                    kept.keep(kept.on_the_way(step), run.step, run.loss, run.save)
+                    written = time.monotonic()
+            yield run
+    finally:
+        torch.set_num_threads(before)
