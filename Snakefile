@@ -5,6 +5,7 @@ include: "workflow/Snakefile"
 rule all:
     default_target: True
     input:
-        study.catalog,
-        "<results>/report.html",
+        everything(),
     localrule: True
+    message:
+        "Everything is there"

@@ -1,0 +1,43 @@
+# Every file that is to be there, read off the rules' own outputs. Snakemake does not look behind a
+# file that is there: only what is asked for is remade when it is missing.
+
+
+def made_by(rule, of):
+    """The files that a rule makes, for each of the wildcards given (name: value)."""
+    return [
+        str(pattern).format(**wildcards) for wildcards in of for pattern in rule.output
+    ]
+
+
+def everything():
+    """Every file that this study makes."""
+    models = [
+        {"model": model, "checkpoint": checkpoint}
+        for model in study.models
+        for checkpoint in study.checkpoints(model)
+    ]
+    names = ("model", "checkpoint", "dataset")
+    measurements = [dict(zip(names, job)) for job in study.jobs()]
+    of_tokens = [dict(zip(names, job)) for job in study.token_jobs()]
+    whose = {
+        "prompts": [{"dataset": dataset} for dataset in study.datasets],
+        "model": models,
+        "score": models,
+        "extract": measurements,
+        "reduce": measurements,
+        "tokenwise": of_tokens,
+        "figure": [{"figure": figure} for figure in FIGURES],
+        **dict.fromkeys(["correlate", "costs", "report"], [{}]),
+        **dict.fromkeys(
+            [
+                "catalog_measurements",
+                "catalog_statistics",
+                "catalog_figures",
+                "catalog",
+            ],
+            [{}],
+        ),
+    }
+    return [
+        file for rule, of in whose.items() for file in made_by(getattr(rules, rule), of)
+    ]
