@@ -58,7 +58,7 @@ FIGURES: Mapping[str, Description] = {
         "Each point is a checkpoint, with standard errors; thin lines join the checkpoints of a "
         "model in the order of training. Dashed: least squares. In brackets the 95 % bootstrap "
         "interval of R², resampling whole models. Checkpoints of one model are not independent, "
-        "which the p-values ignore.",
+        "which the p-values ignore. Models with the same weights look alike and count once in n.",
     ),
     "predictors": Description(
         "predictors",
@@ -88,7 +88,8 @@ FIGURES: Mapping[str, Description] = {
         "hyperparameters",
         "Score against coupling and hyperparameters",
         "The score of every checkpoint against its coupling and against each fact that differs "
-        "between them. Dashed: least squares; n, R² with its interval, and p above each panel.",
+        "between them. Dashed: least squares; n, R² with its interval, and p above each panel. "
+        "Models with the same weights look alike and count once in n.",
     ),
     "by_dataset": Description(
         "by_dataset",

@@ -80,10 +80,10 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
 
 
 def _groups(table: pd.DataFrame) -> tuple[str, dict[str, Look]]:
-    """Tell models apart by colour, or families where there are many models."""
+    """Tell models apart by colour, not copies of one; or families where there are many models."""
     by_size = table.sort_values(["parameters", "model"])
-    if by_size["model"].nunique() <= _MOST_MODELS or by_size["family"].isna().any():
-        return "model", looks(by_size["model"].unique())
+    if by_size["origin"].nunique() <= _MOST_MODELS or by_size["family"].isna().any():
+        return "origin", looks(by_size["origin"].unique())
     return "family", looks(sorted(by_size["family"].unique()))
 
 

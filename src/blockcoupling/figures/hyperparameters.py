@@ -52,8 +52,8 @@ def draw(table: pd.DataFrame, correlation: pd.DataFrame) -> Figure:
     varying = [name for name in FACTS if table[name].dropna().nunique() > 1]
     names = ["coupling", *varying]
     by_size = table.sort_values(["parameters", "model"])
-    many = by_size["model"].nunique() > _MOST_MODELS and by_size["family"].notna().all()
-    group = "family" if many else "model"
+    many = by_size["origin"].nunique() > _MOST_MODELS and by_size["family"].notna().all()
+    group = "family" if many else "origin"  # copies of one model look alike
     look = looks(by_size[group].unique())
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)

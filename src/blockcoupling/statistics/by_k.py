@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.errors import MeasurementError
+from blockcoupling.statistics.origins import merge_copies
 from blockcoupling.statistics.points import (
     CHECKPOINT,
     PROMPT,
@@ -69,6 +70,7 @@ def correlation_by_k(
         table = table.merge(scores[[*CHECKPOINT, "score", "metric", "value"]], on=CHECKPOINT)
         if table.empty:
             break
+        table = merge_copies(table)
         subset = next(subsets(table, checkpoints=checkpoints))
         part = table[subset.chosen]
         rows.append(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from blockcoupling.errors import UserError
 from blockcoupling.statistics.multiplicity import Correction, adjust
+from blockcoupling.statistics.origins import merge_copies
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import FACTS, MEASURES, held_fixed
 from blockcoupling.statistics.regression import relate
@@ -16,7 +17,8 @@ from blockcoupling.statistics.scores import one_column_each
 from blockcoupling.statistics.subsets import SIZE_CLASSES, subsets
 
 COLUMNS = (
-    *("predictor", "score", "metric", "higher_is_better", "subset", "subset_kind", "n", "models"),
+    *("predictor", "score", "metric", "higher_is_better", "subset", "subset_kind", "n"),
+    *("models", "copies"),
     *("slope", "intercept", "r2", "r2_low", "r2_high"),
     *("pearson", "pearson_p", "pearson_p_adjusted", "spearman", "spearman_p"),
     *("spearman_p_adjusted", "comparisons", "correction"),
@@ -39,7 +41,8 @@ def correlate(
     """Hold every predictor against every score, in every subset of the points.
 
     Args:
-        table: one row per checkpoint, as `statistics.points.points` returns it.
+        table: one row per checkpoint, as `statistics.points.points` returns it. Those with the same
+            weights are made one point (`statistics.origins`).
         scores: columns model, checkpoint, score, metric, value, higher_is_better. A score of
             another name is also a predictor (`arc.accuracy`): does one benchmark do as well?
         checkpoints: see :func:`subsets`.
@@ -73,6 +76,7 @@ def correlate(
         higher = bool(own["higher_is_better"].iloc[0])
         scored = table.merge(own[[*CHECKPOINT, "value"]], on=CHECKPOINT)
         scored = scored.merge(wide, left_on=CHECKPOINT, right_index=True, how="left")
+        scored = merge_copies(scored)
         others = [
             f"{each}.{name}"
             for each, name in scores[metrics].drop_duplicates().sort_values(metrics).to_numpy()
@@ -100,6 +104,7 @@ def correlate(
                 about = {"predictor": predictor, "score": score, "metric": metric}
                 about |= {"higher_is_better": higher}
                 about |= {"subset": subset.name, "subset_kind": subset.kind}
+                about |= {"copies": int(part["copies"].sum()) - len(part)}
                 rows.append({**about, **related})
     result = pd.DataFrame(rows)
     result = adjust(result, by=[*metrics, "subset"], correction=correction)

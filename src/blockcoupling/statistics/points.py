@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.statistics.origins import origins
 from blockcoupling.statistics.predictors import MEASURES, of_kind
 
 if TYPE_CHECKING:
@@ -102,11 +103,11 @@ def checkpoint_facts(catalog: Catalog) -> pd.DataFrame:
     """Return what the model records say, one row per checkpoint.
 
     Returns:
-        Columns model, checkpoint, family, base, step, parameters, log_parameters (base 10), depth,
-        dimension, tokens (seen in training), log_tokens (base 10; empty where no token was seen),
-        untrained and final. What a record does not say is missing here. `final` marks the last
-        trained checkpoint of each model: the one without a step (its released weights), or else
-        the one with the largest step.
+        Columns model, checkpoint, origin, weights (see `statistics.origins`), family, base, step,
+        parameters, log_parameters (base 10), depth, dimension, tokens (seen in training),
+        log_tokens (base 10; empty where no token was seen), untrained and final. What a record does
+        not say is missing here. `final` marks the last trained checkpoint of each model: the one
+        without a step (its released weights), or else the one with the largest step.
 
     """
     records = catalog.search(kind="model").frame()
@@ -119,6 +120,7 @@ def checkpoint_facts(catalog: Catalog) -> pd.DataFrame:
     facts["untrained"] = (
         facts["step"].eq(0) | facts["checkpoint"].eq("init") | facts["untrained"].eq(True)
     )
+    facts[["origin", "weights"]] = origins(records, facts["untrained"])[["origin", "weights"]]
     facts["final"] = False
     order = facts.assign(step=facts["step"].fillna(np.inf), main=facts["checkpoint"].eq("main"))
     order = order[~order["untrained"]].sort_values(["step", "main", "checkpoint"])

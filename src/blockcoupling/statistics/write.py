@@ -14,6 +14,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.statistics.by_k import correlation_by_k
 from blockcoupling.statistics.correlate import correlate
 from blockcoupling.statistics.multiplicity import Correction
+from blockcoupling.statistics.origins import of_one_origin
 from blockcoupling.statistics.points import CHECKPOINT, checkpoint_facts, points, prompt_values
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.statistics.scores import one_column_each, read_scores
@@ -80,8 +81,7 @@ def write_statistics(
     if correlation.empty:
         logger.warning("no checkpoint has a score: there is nothing to hold measurements against")
     correlation["headline"] = _is_named(correlation, score, metric)
-    finals = table.loc[table["final"], CHECKPOINT]
-    spread = components(values.merge(finals, on=CHECKPOINT), list(MEASURES))
+    spread = components(of_one_origin(values, table[table["final"]]), list(MEASURES))
     predictors = table.merge(
         one_column_each(scores), left_on=CHECKPOINT, right_index=True, how="left"
     )

@@ -124,6 +124,20 @@ def test_which_checkpoints_are_untrained_and_which_is_final(tmp_path):
     assert facts["family"].isna().all()
 
 
+def test_a_quantized_copy_is_of_the_origin_of_the_model(tmp_path):
+    place = {"id": "org/small", "revision": "abc", "init_seed": None}
+    catalog = _records(
+        tmp_path,
+        {"name": "nf4", "checkpoint": "main", "quantization": "nf4", **place},
+        {"name": "small", "checkpoint": "main", "quantization": None, **place},
+        {"name": "small", "checkpoint": "init", "quantization": None, **place, "init_seed": 0},
+    )
+    facts = checkpoint_facts(catalog).set_index(["model", "checkpoint"])
+    assert set(facts["origin"]) == {"small"}
+    assert facts["weights"]["nf4", "main"] == facts["weights"]["small", "main"] == "small main"
+    assert facts["weights"]["small", "init"] == "small init"
+
+
 def test_a_measured_checkpoint_without_a_record_is_an_error(study, tmp_path):
     values = prompt_values(study)
     facts = checkpoint_facts(study).query("model != 'neox-64'")
