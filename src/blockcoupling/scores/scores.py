@@ -56,6 +56,9 @@ def evaluate(
         One row a metric: model, checkpoint, score, metric, value, standard_error (NaN where not
         known), n (texts or questions the value is the mean of; 0 for a recorded one),
         higher_is_better, and source: what it was evaluated on and with, or where it was read.
+
+    Raises:
+        UserError: the model cannot be loaded, or has no head to predict tokens with.
     """
     if not isinstance(record, Mapping):
         record = read_record(record)
@@ -64,6 +67,12 @@ def evaluate(
     ]
     if spec.get("heldout") or spec.get("harness"):
         model, tokenizer = load_model(record, device)
+        if model.get_output_embeddings() is None:
+            raise UserError(
+                f"model {record['name']}, checkpoint {record['checkpoint']}: its files hold no "
+                "head (lm_head), so that it predicts no tokens; set score.heldout: false and ask "
+                "for no tasks of score.harness, or give the weights with their head"
+            )
         if spec.get("heldout"):
             rows += heldout_scores(model, tokenizer, record.get("context"))
         if spec.get("harness"):

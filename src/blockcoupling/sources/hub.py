@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import tenacity
 
 from blockcoupling.errors import UserError
-from blockcoupling.sources.local import weight_files
+from blockcoupling.transformer.weight_files import weight_files
 
 T = TypeVar("T")
 
@@ -81,7 +81,9 @@ def download_model(
                 continue
             path = Path(found)
             suffix = ".bin" if kind is _PICKLES else ".safetensors"
-            if (path / "config.json").is_file() and (not weights or weight_files(path, suffix)):
+            files = weight_files(path, suffix) if weights else []
+            complete = all(file.is_file() for file in files) and (files or not weights)
+            if complete and (path / "config.json").is_file():
                 return Snapshot(path, path.name)
         if huggingface_hub.is_offline_mode():
             raise UserError(f"{what} {_OFFLINE}")

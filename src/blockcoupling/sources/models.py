@@ -18,6 +18,7 @@ from blockcoupling.config.models import step_of
 from blockcoupling.errors import UserError
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
+from blockcoupling.sources.kinds import why_not_causal
 from blockcoupling.sources.local import (
     checkpoint_facts,
     checkpoint_problems,
@@ -29,6 +30,7 @@ from blockcoupling.sources.local import (
 if TYPE_CHECKING:
     from blockcoupling.transformer.streaming import StreamedModel
 
+_LONGEST_REASON = 400  # characters of another library's message
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LOADING = ("init_seed", "dtype", "quantization", "tokenizer", "trust_remote_code", "allow_pickle")
 
@@ -71,8 +73,7 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     else:
         path = Path(spec["path"])
         record["path"] = str(path)
-        if problems := checkpoint_problems(path, allow_pickle=bool(spec.get("allow_pickle"))):
-            raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
+    _demand_whole(record, path)
     record |= checkpoint_facts(path)
     if spec["source"] == "train":
         # Its files hold its parameters and nothing else: no need to build the model.
@@ -144,6 +145,15 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return record
 
 
+def _demand_whole(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse a directory whose files tell that it cannot be measured."""
+    problems = checkpoint_problems(
+        path, bool(record.get("allow_pickle")), weights=record.get("init_seed") is None
+    )
+    if problems:
+        raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
+
+
 def load_model(
     record: Mapping[str, Any] | Path | str, device: str = "auto", dtype: str | None = None
 ) -> tuple[Any, Any]:
@@ -172,6 +182,7 @@ def load_model(
     if not isinstance(record, Mapping):
         record = read_record(record)
     path = _directory(record)
+    _demand_whole(record, path)
     trust = bool(record.get("trust_remote_code"))
     with _explained(record):
         initialised = record.get("init_seed") is not None
@@ -211,6 +222,7 @@ def load_streamed(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     path = _directory(record)
+    _demand_whole(record, path)
     with _explained(record):
         streamed = stream_model(path, getattr(torch, dtype), device)
         return streamed, _tokenizer(record, path, trust=False)
@@ -251,21 +263,27 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
     quantization = record.get("quantization")
-    model, loading = AutoModelForCausalLM.from_pretrained(
-        path,
-        trust_remote_code=trust,
-        use_safetensors=None if record.get("allow_pickle") else True,
-        dtype=getattr(torch, record["dtype"]),
-        attn_implementation="eager",
-        quantization_config=_bitsandbytes(quantization) if quantization else None,
-        output_loading_info=True,
-    )
+    with torch.random.fork_rng(devices=[]):  # what is missing is drawn at random
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            path,
+            trust_remote_code=trust,
+            use_safetensors=None if record.get("allow_pickle") else True,
+            dtype=getattr(torch, record["dtype"]),
+            attn_implementation="eager",
+            quantization_config=_bitsandbytes(quantization) if quantization else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named below
+        )
     # transformers fills these with random numbers and goes on.
     if absent := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
-        raise ValueError(
-            f"{len(absent)} weights are missing from its files or have another shape: "
-            f"{', '.join(absent[:5])}"
-        )
+        body = f"{model.base_model_prefix}."
+        if model.base_model is model or any(name.startswith(body) for name in absent):
+            raise ValueError(
+                f"{len(absent)} weights are missing from its files or have another shape: "
+                f"{', '.join(absent[:5])}"
+            )
+        # The directory holds the body alone, or with another head. Blocks need none.
+        model = model.base_model
     if not quantization:
         return model
     _refuse_broken_dequantization(model)
@@ -319,15 +337,19 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
             f"{_title(record)} comes with Python code of its own, which would be run; read it, and "
             "set trust_remote_code: true if you trust it"
         )
-    if "quantization_config" in stored:
-        method = stored["quantization_config"].get("quant_method", "unknown")
+    if quantized := stored.get("quantization_config"):
+        method = quantized.get("quant_method", "unknown")
         raise UserError(
             f"{_title(record)} is stored quantized ({method}), and cannot be differentiated; use "
             "the unquantized weights, with quantization: nf4, nf4-double or int8 where wanted"
         )
+    if not trust and (reason := why_not_causal(_title(record), stored)):
+        raise UserError(reason)
     with _explained(record), torch.device("meta"):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    if _holds_no_head(path, model):
+        model = model.base_model
     text = config.get_text_config()
     facts = {
         "architecture": type(model).__name__,
@@ -338,6 +360,15 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "vocabulary": getattr(text, "vocab_size", None),
     }
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _holds_no_head(path: Path, model: Any) -> bool:
+    """Whether the files hold fewer values than the whole model has, and enough for its body."""
+    stored, whole, body = (
+        count_parameters(path),
+        *(sum(p.numel() for p in part.parameters()) for part in (model, model.base_model)),
+    )
+    return body <= stored < whole
 
 
 def _tokens_seen(path: Path, record: Mapping[str, Any]) -> int | None:
@@ -367,6 +398,9 @@ def _explained(record: Mapping[str, Any]) -> Iterator[None]:
     """Turn what transformers raises over a model's files into a `UserError` that names it."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip() or type(error).__name__
+    except UserError:
+        raise
+    except Exception as error:  # of any type: transformers, safetensors, tokenizers, remote code
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} …"
         raise UserError(f"{_title(record)} cannot be loaded: {reason}") from error

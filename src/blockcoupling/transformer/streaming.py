@@ -7,7 +7,6 @@ again. Several prompts pass through the blocks in lockstep: a block is read once
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.weight_files import stored_tensors, under_another_name
 
 Result = TypeVar("Result")
 
@@ -77,6 +77,11 @@ class BlockWeights:
                     shape = tuple(file.get_slice(stored).get_shape())
                 if shape == tuple(parameter.shape):
                     return stored
+        if (outer := under_another_name(self._files, name)) is not None:
+            raise UserError(
+                f"the files hold {name} under {outer!r}: the model was saved inside something "
+                "else. Save it alone, with save_pretrained."
+            )
         raise UserError(
             f"the files hold no tensor {name} of shape {tuple(parameter.shape)}: this model's "
             "weights are converted while loading, and cannot be streamed. Measure it without "
@@ -168,12 +173,18 @@ def stream_model(
         device: where blocks are brought.
 
     Raises:
-        UserError: if the directory has no safetensors files, or they need converting.
+        UserError: if the directory has no safetensors files, they cannot be read (every reason is
+            listed), or they need converting.
     """
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    files = _tensor_files(Path(directory))
+    files = {name: tensor.file for name, tensor in stored_tensors(directory).items()}
+    if not files:
+        raise UserError(
+            f"{directory} has no weights in safetensors files: streaming reads blocks from those. "
+            "Save the model with save_pretrained, or measure it without streaming."
+        )
     config = AutoConfig.from_pretrained(directory)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
@@ -181,26 +192,6 @@ def stream_model(
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
     return StreamedModel(model, BlockWeights(model, files, dtype, torch.device(device)))
-
-
-def _tensor_files(directory: Path) -> dict[str, Path]:
-    """Which safetensors file holds which tensor."""
-    from safetensors import safe_open
-
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        where = json.loads(index.read_text())["weight_map"]
-        return {name: directory / file for name, file in where.items()}
-    found: dict[str, Path] = {}
-    for path in sorted(directory.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            found |= dict.fromkeys(file.keys(), path)
-    if not found:
-        raise UserError(
-            f"{directory} holds no safetensors file: streaming reads blocks from those. Save the "
-            "model with save_pretrained, or measure it without streaming."
-        )
-    return found
 
 
 def in_lockstep(
