@@ -28,10 +28,24 @@ _TOKENIZER = (
 
 
 def read_config(directory: Path | str) -> dict[str, Any]:
-    """The directory's `config.json`; the language model's part of it where it has several."""
-    config: dict[str, Any] = json.loads(
-        (Path(directory) / "config.json").read_text(encoding="utf-8")
-    )
+    """The directory's `config.json`; the language model's part of it where it has several.
+
+    Raises:
+        UserError: there is none, or it is not a model's configuration.
+    """
+    file = Path(directory) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} has no config.json: it is not a Hugging Face model directory"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{file} cannot be read as JSON ({error}); get it again") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{file} cannot be read as a model's configuration: it is no JSON object")
     nested = [config[key] for key in NESTED if isinstance(config.get(key), dict)]
     return config | nested[0] if nested else config
 
@@ -43,8 +57,10 @@ def checkpoint_facts(directory: Path | str) -> dict[str, Any]:
     def first(names: tuple[str, ...]) -> int | None:
         return next((config[name] for name in names if isinstance(config.get(name), int)), None)
 
+    listed = config.get("architectures")
+    architectures = listed if isinstance(listed, list) else []
     return {
-        "architecture": (config.get("architectures") or [None])[0],
+        "architecture": architectures[0] if architectures else None,
         "model_type": config.get("model_type"),
         "blocks": first(BLOCKS),
         "dimension": first(_DIMENSION),
@@ -65,9 +81,21 @@ def count_parameters(directory: Path | str) -> int:
     return sum(math.prod(tensor.shape) for tensor in stored_tensors(directory).values())
 
 
-def has_tokenizer(directory: Path | str) -> bool:
-    """Whether a tokenizer's own files are there; transformers makes up an empty one if not."""
-    return any(any(Path(directory).glob(pattern)) for pattern in _TOKENIZER)
+def tokenizer_problem(directory: Path | str) -> str | None:
+    """What is wrong with the tokenizer's files; transformers makes up an empty one without them."""
+    directory = Path(directory)
+    if not any(any(directory.glob(pattern)) for pattern in _TOKENIZER):
+        return f"there is no tokenizer in {directory}; set tokenizer to the directory that has it"
+    file = directory / "tokenizer.json"
+    if not file.exists():
+        return None
+    try:
+        whole = isinstance(json.loads(file.read_text(encoding="utf-8"))["model"], dict)
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{file} is not a tokenizer ({type(error).__name__}: {error}); get it again"
+    return None if whole else f"{file} is not a tokenizer; get it again"
 
 
 def checkpoint_problems(
@@ -82,20 +110,15 @@ def checkpoint_problems(
     """
     directory = Path(directory)
     if not directory.is_dir():
-        what = "is a file, not a directory" if directory.exists() else "is no directory"
-        return [f"{directory} {what} (seen from {Path.cwd()})"]
-    found = []
+        if directory.exists():
+            return [f"{directory} is a file, and should be a model's directory"]
+        return [f"there is no directory {directory} (seen from {Path.cwd()})"]
     try:
-        facts = checkpoint_facts(directory)
-        stored = read_config(directory)
-    except FileNotFoundError:
-        if (directory / "adapter_config.json").exists():
-            return weight_problems(directory)
-        return [f"{directory} has no config.json: it is not a Hugging Face model directory"]
-    except OSError as error:
-        return [f"{directory}/config.json cannot be read: {error.strerror}"]
-    except (ValueError, AttributeError, TypeError, IndexError) as error:
-        return [f"{directory}/config.json is not a model's configuration: {error}"]
+        facts, stored = checkpoint_facts(directory), read_config(directory)
+    except UserError as error:
+        alone = (directory / "adapter_config.json").exists()  # an adapter has no config.json
+        return weight_problems(directory) if alone else [str(error)]
+    found = []
     if not isinstance(stored.get("model_type"), str):
         found.append(f"{directory}/config.json names no model_type, the kind of model it is")
     if stored.get("is_encoder_decoder") is True:
@@ -104,9 +127,7 @@ def checkpoint_problems(
         found.append(
             f"{directory} has {facts['blocks']} block: coupling is between blocks, and needs two"
         )
-    found += _weights_missing(directory, allow_pickle) if weights else []
-    found += _broken_tokenizer(directory)
-    return found
+    return found + (_weights_missing(directory, allow_pickle) if weights else [])
 
 
 ENCODER_DECODER = "an encoder-decoder"
@@ -121,36 +142,20 @@ def not_causal(where: str, model_type: str, kind: str) -> str:
 
 
 def _weights_missing(directory: Path, allow_pickle: bool) -> list[str]:
-    if problems := weight_problems(directory):
+    problems = weight_problems(directory)
+    if problems or weight_files(directory):
         return problems
-    if weight_files(directory):
-        return []
+    if any(directory.glob("model-*.safetensors")):
+        return [f"{directory} has no model.safetensors.index.json, the index of its shards"]
     try:
         pickles = weight_files(directory, ".bin")
     except UserError as error:
         return [str(error)]
-    if pickles and not allow_pickle:
-        return [
-            f"{directory} has its weights in {pickles[0].name}, a pickle, which can run code "
-            "when loaded; convert them to safetensors, or set allow_pickle: true if you trust "
-            "them"
-        ]
-    if pickles:
+    if not pickles:
+        return [f"{directory} has no model*.safetensors, the weights"]
+    if allow_pickle:
         return [f"{file} is not there; get it again" for file in pickles if not file.is_file()]
-    shards = sorted(directory.glob("model-*.safetensors"))
-    index = ", the index of its shards" if shards else ""
-    name = "model.safetensors.index.json" if shards else "model.safetensors"
-    return [f"{directory} has no {name}{index or ', the weights'}"]
-
-
-def _broken_tokenizer(directory: Path) -> list[str]:
-    file = directory / "tokenizer.json"
-    if not file.exists():
-        return []
-    try:
-        whole = isinstance(json.loads(file.read_text(encoding="utf-8"))["model"], dict)
-    except OSError as error:
-        return [f"{file} cannot be read: {error.strerror}"]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{file} is not a tokenizer ({type(error).__name__}: {error}); get it again"]
-    return [] if whole else [f"{file} is not a tokenizer; get it again"]
+    return [
+        f"{directory} has its weights in {pickles[0].name}, a pickle, which can run code when "
+        "loaded; convert them to safetensors, or set allow_pickle: true if you trust them"
+    ]

@@ -23,8 +23,8 @@ from blockcoupling.sources.local import (
     checkpoint_facts,
     checkpoint_problems,
     count_parameters,
-    has_tokenizer,
     read_config,
+    tokenizer_problem,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     else:
         path = Path(spec["path"])
         record["path"] = str(path)
-    _demand_whole(record, path)
+    _demand_whole(record, path, tokenizer=False)
     record |= checkpoint_facts(path)
     if spec["source"] == "train":
         # Its files hold its parameters and nothing else: no need to build the model.
@@ -145,11 +145,13 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return record
 
 
-def _demand_whole(record: Mapping[str, Any], path: Path) -> None:
+def _demand_whole(record: Mapping[str, Any], path: Path, tokenizer: bool) -> None:
     """Refuse a directory whose files tell that it cannot be measured."""
     problems = checkpoint_problems(
         path, bool(record.get("allow_pickle")), weights=record.get("init_seed") is None
     )
+    if tokenizer and (problem := tokenizer_problem(record.get("tokenizer") or path)):
+        problems.append(problem)
     if problems:
         raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
 
@@ -182,7 +184,7 @@ def load_model(
     if not isinstance(record, Mapping):
         record = read_record(record)
     path = _directory(record)
-    _demand_whole(record, path)
+    _demand_whole(record, path, tokenizer=True)
     trust = bool(record.get("trust_remote_code"))
     with _explained(record):
         initialised = record.get("init_seed") is not None
@@ -222,7 +224,7 @@ def load_streamed(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     path = _directory(record)
-    _demand_whole(record, path)
+    _demand_whole(record, path, tokenizer=True)
     with _explained(record):
         streamed = stream_model(path, getattr(torch, dtype), device)
         return streamed, _tokenizer(record, path, trust=False)
@@ -236,10 +238,9 @@ def _directory(record: Mapping[str, Any]) -> Path:
 def _tokenizer(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     from transformers import AutoTokenizer
 
-    beside = Path(record.get("tokenizer") or path)
-    if not has_tokenizer(beside):
-        raise FileNotFoundError(f"there is no tokenizer in {beside}")
-    return AutoTokenizer.from_pretrained(beside, trust_remote_code=trust)
+    return AutoTokenizer.from_pretrained(
+        Path(record.get("tokenizer") or path), trust_remote_code=trust
+    )
 
 
 def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:

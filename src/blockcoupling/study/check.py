@@ -16,7 +16,7 @@ from blockcoupling.config.steps import Extract, HarnessTask
 from blockcoupling.config.study import Study
 from blockcoupling.config.yaml_file import read_yaml
 from blockcoupling.errors import UserError
-from blockcoupling.sources.local import checkpoint_facts, checkpoint_problems, has_tokenizer
+from blockcoupling.sources.local import checkpoint_facts, checkpoint_problems, tokenizer_problem
 from blockcoupling.sources.prompts import Prompt, load_prompts
 from blockcoupling.sources.suite import with_suite
 
@@ -102,11 +102,8 @@ def _model_problems(where: str, section: Any, extract: Extract | None) -> list[s
                 facts = checkpoint_facts(directory)
                 dimensions |= {d for d in [facts["dimension"]] if d is not None}
             beside = section.tokenizer or directory
-            if not problems and not has_tokenizer(beside):
-                found.append(
-                    f"{where}: there is no tokenizer in {beside}; set tokenizer to the directory "
-                    "that has it"
-                )
+            if not problems and (problem := tokenizer_problem(beside)):
+                found.append(f"{where}: {problem}")
     for d in sorted(dimensions):
         if extract is not None and extract.k_for(d) > d:
             found.append(

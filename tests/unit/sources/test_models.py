@@ -206,7 +206,7 @@ def test_pickles_are_not_opened(copy: Path, tiny: Path) -> None:
             {"model_type": "novel", "auto_map": {"AutoConfig": "code.Config"}},
             "comes with Python code of its own.*trust_remote_code: true",
         ),
-        ({"model_type": "novel"}, "cannot be loaded"),
+        ({"model_type": "novel"}, "does not know its model_type, novel"),
         ({"quantization_config": {"quant_method": "gptq"}}, r"stored quantized \(gptq\)"),
         ({"num_hidden_layers": 1}, "1 block"),
     ],

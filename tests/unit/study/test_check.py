@@ -22,9 +22,9 @@ def complaint(config: dict | Path) -> str:
 
 def model_directory(path: Path, *, weights: str = "model.safetensors", **config: object) -> Path:
     path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps(config))
-    (path / weights).touch()
-    (path / "tokenizer.json").touch()
+    (path / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    (path / weights).write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # safetensors without a tensor
+    (path / "tokenizer.json").write_text('{"model": {}}')
     return path
 
 
@@ -260,3 +260,22 @@ def test_reading_a_configuration_loads_no_torch() -> None:
         "assert not {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_broken_files_of_models_are_told_from_their_headers(tmp_path: Path) -> None:
+    half = model_directory(tmp_path / "half")
+    (half / "model.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{}")
+    pointer = model_directory(tmp_path / "pointer")
+    (pointer / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    spoiled = model_directory(tmp_path / "spoiled")
+    (spoiled / "tokenizer.json").write_text("{")
+    pair = model_directory(tmp_path / "pair", is_encoder_decoder=True)
+    message = complaint(
+        {"models": {p.name: {"path": str(p)} for p in (half, pointer, spoiled, pair)}}
+    )
+    assert "4 mistakes" in message
+    assert "models.half: " in message
+    assert "is not a whole safetensors file" in message
+    assert "Git LFS pointer" in message
+    assert "tokenizer.json is not a tokenizer" in message
+    assert "is an encoder-decoder (model_type llama)" in message
