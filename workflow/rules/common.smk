@@ -12,9 +12,10 @@ from blockcoupling.study.check import load_config
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
 from blockcoupling.sources.local import weight_files
+from blockcoupling.config.flags import flags_of
+from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
 from blockcoupling.config.models import LocalModel, TrainedModel
-from blockcoupling.config.variants import products
 
 try:
     study = load_config(config)
@@ -106,47 +107,22 @@ def flags(**options):
 
 
 def extract_options(wildcards):
-    options = study.extract
-    return flags(
-        k=options.k,
-        k_when_smaller=options.k_when_smaller,
-        tokens=(
-            options.tokens
-            if isinstance(options.tokens, str)
-            else as_json(options.tokens)
-        ),
-        method=options.method,
-        context=options.context,
-        tolerance=options.tolerance,
-        matmul=options.matmul,
-        dtype=options.dtype,
-        device=options.device,
-        vectors=options.vectors,
-        full=options.full,
-        final_norm=options.final_norm,
-        batch=options.batch,
-        stream=study.streams(wildcards.model, wildcards.checkpoint),
-        swapped="A_swapped" in products(study.reduce.variants),
-        seed=study.seed,
-    )
+    return shlex.join(flags_of(study.extract_of(wildcards.model, wildcards.checkpoint)))
 
 
 def tokenwise_options():
-    options = study.tokenwise
-    if options is None:
+    if study.tokenwise is None:
         return ""
-    tokens = options.tokens
-    return flags(
-        tokens=tokens if isinstance(tokens, str) else as_json(tokens),
-        blocks=as_json(options.blocks),
-        k=options.k,
-        count=options.prompts,
-        variant=study.reduce.variants,
-        tabulated=[k for k in study.reduce.k if k < options.k] + [options.k],
-        tolerance=study.extract.tolerance,
-        dtype=study.extract.dtype,
-        device=study.extract.device,
-        seed=study.seed,
+    k = study.tokenwise.k
+    return " ".join(
+        [
+            shlex.join(flags_of(study.tokenwise, CompareTokens)),
+            flags(
+                count=study.tokenwise.prompts,
+                variant=study.reduce.variants,
+                tabulated=[each for each in study.reduce.k if each < k] + [k],
+            ),
+        ]
     )
 
 

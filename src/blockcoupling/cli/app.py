@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS, VariantName, products
+from blockcoupling.cli.knobs import But, read_json, read_text, takes_settings
+from blockcoupling.config.measurement import CompareTokens, Extract, Loading, kept_for
+from blockcoupling.config.presets import PRESETS
+from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS, VariantName
 from blockcoupling.errors import MeasurementError, UserError
 
 
@@ -77,53 +80,11 @@ def _options(
 
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     Variant = str
 else:  # typer takes a list of choices as an Enum only
     Variant = StrEnum("Variant", {name: name for name in VARIANTS})
-
-
-class Method(StrEnum):
-    """How singular vectors are found."""
-
-    auto = "auto"
-    dense = "dense"
-    krylov = "krylov"
-
-
-class Pass(StrEnum):
-    """How a block is called again: `full` only where a model cannot decode, with `auto`."""
-
-    auto = "auto"
-    decode = "decode"
-    full = "full"
-
-
-class Precision(StrEnum):
-    """Precision of weights and products."""
-
-    float32 = "float32"
-    float64 = "float64"
-
-
-class Preset(StrEnum):
-    """Settings that belong together; docs/definitions.md says which."""
-
-    released = "released"
-
-
-class Matmul(StrEnum):
-    """Precision of a block's matrix products."""
-
-    float32 = "float32"
-    tf32 = "tf32"
-    bfloat16 = "bfloat16"
-
-
-class WhenSmaller(StrEnum):
-    """What to do where K is larger than the dimension of a model."""
-
-    error = "error"
-    d = "d"
 
 
 class Checkpoints(StrEnum):
@@ -161,27 +122,8 @@ Facets = Annotated[
 ONE_MODEL, STEPS = "One model", "Steps of a study"
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _json(text: str, option: str) -> Any:
-    """JSON given on the command line, or in a file named after an @."""
-    place = option
-    if text.startswith("@"):
-        place = text[1:]
-        text = _text(Path(place))
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place} is not JSON: {error}") from error
-
-
 def _spec(text: str) -> dict[str, Any]:
-    spec = _json(text, "--spec")
+    spec = read_json(text, "--spec")
     if not isinstance(spec, dict):
         raise UserError('--spec must be a JSON object, such as {"name": "tiny"}')
     return spec
@@ -206,47 +148,68 @@ def _enter(
 # ------------------------------------------------------------------------------- one model, by hand
 
 
+NOT_SHOWN = ("k_when_smaller", "swapped", "vectors", "full")
+
+
 @app.command(rich_help_panel=ONE_MODEL)
+@takes_settings
 def measure(
     model: Annotated[str, typer.Argument(help="A directory, or a hub id, also with @REVISION.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Text to measure at.")],
+    *,
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors are compared.")] = 10,
     variant: Annotated[
         VariantName | None, typer.Option(help=f"Which mis-coupling; default: {DEFAULT_VARIANT}.")
     ] = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="As the authors' released code does it; variant: absolute."),
-    ] = None,
-    token: Annotated[
-        str, typer.Option(help="`last`, `all`, or a position: 0, 1, … or -1.")
-    ] = "last",
+    settings: Annotated[Extract, But(without=NOT_SHOWN, also={"tokens": "--token"})],
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("coupling.png"),
-    dtype: Annotated[Precision, typer.Option(help="Of the Jacobians.")] = Precision.float32,
-    method: Annotated[Method, typer.Option(help="Of the SVD.")] = Method.auto,
-    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure one model at your own prompts: a table on the screen and one picture.
 
     Example:  `blockcoupling measure HuggingFaceTB/SmolLM2-135M "The capital of France is"`
     """
-    from blockcoupling.measurement.measure import measure_to_table_and_picture
+    from blockcoupling.figures.quick import picture_format, quick_picture
+    from blockcoupling.reduce.summary import summary
 
-    table = measure_to_table_and_picture(
-        model,
-        prompts,
-        k=k,
-        variant=variant,
-        preset=None if preset is None else preset.value,
-        token=token,
-        picture=out,
-        dtype=dtype.value,
-        method=method.value,
-        device=device,
-    )
+    picture_format(out)
+    if variant is None:
+        preset = settings.preset
+        variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
+    settings = settings.model_copy(update={"k": k, **kept_for([variant])})
+    ds = measured(model, prompts, settings)
+    quick_picture(ds, k, variant, model, out)
+    table = summary(ds, k, variant)
     typer.echo(table.to_json(orient="records", indent=2) if as_json else table.to_string())
     typer.echo(f"picture: {out}", err=True)
+
+
+def measured(name: str, prompts: list[str], options: Extract) -> "xr.Dataset":
+    """Load a model and measure prompts on it.
+
+    Args:
+        name: A directory, or a hub id (with `@revision`).
+        prompts: The texts.
+        options: What to measure, and how.
+
+    Raises:
+        UserError: The model, a prompt or a setting cannot be used.
+    """
+    from blockcoupling.measurement.measure import measure
+    from blockcoupling.progress import Progress
+    from blockcoupling.sources.models import load_model, load_streamed, record_of
+
+    load = load_streamed if options.stream else load_model
+    loaded, tokenizer = load(record_of(name), options.device, options.dtype)
+    with Progress(len(prompts), "measuring", "prompt") as progress:
+        return measure(
+            loaded,
+            tokenizer,
+            prompts,
+            batch=options.batch,
+            progress=progress.advance,
+            **options.settings.model_dump(),
+        )
 
 
 # ----------------------------------------------------------------------------- the steps of a study
@@ -356,46 +319,13 @@ def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None)
 
 
 @app.command(rich_help_panel=STEPS)
+@takes_settings
 def extract(
     model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
     prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
     parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
-    k: Annotated[int | None, typer.Option(min=1, help="Singular triples; default 50 or d.")] = None,
-    k_when_smaller: Annotated[
-        WhenSmaller, typer.Option(help="Where K is larger than the model's dimension d.")
-    ] = WhenSmaller.error,
-    tokens: Annotated[
-        str, typer.Option(help='`last`, `all`, or JSON: [0, 5], [[2, 5]], {{"every": 4}}.')
-    ] = "last",
-    method: Annotated[Method, typer.Option(help="Of the SVD.")] = Method.auto,
-    tolerance: Annotated[float, typer.Option(help="Largest residual of a singular triple.")] = 1e-4,
-    matmul: Annotated[
-        Matmul, typer.Option(help="Precision of the products; the error of a lower one is kept.")
-    ] = Matmul.float32,
-    context: Annotated[
-        Pass, typer.Option(help="One token's decode step, or the whole prompt's pass.")
-    ] = Pass.auto,
-    dtype: Annotated[Precision, typer.Option(help="Of weights and products.")] = Precision.float32,
-    device: Device = "auto",
-    vectors: Annotated[bool, typer.Option("--vectors", help="Keep U and V too.")] = False,
-    swapped: Annotated[
-        bool, typer.Option("--swapped", help="Keep what the variant `swapped` needs.")
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Keep all singular values.")] = False,
-    final_norm: Annotated[
-        bool, typer.Option("--final-norm", help="Measure the last block after the final norm.")
-    ] = False,
-    preset: Annotated[
-        Preset | None, typer.Option(help="Method and what is kept as the released code has it.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Prompts measured together; default: what memory holds.")
-    ] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Have one block's weights in memory at a time.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of the random start of the iteration.")] = 0,
+    settings: Extract,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
@@ -406,55 +336,21 @@ def extract(
     Example:  `blockcoupling extract --model tiny.json --prompts prompts.jsonl --parts parts
     --out svd.zarr --k 10`
     """
-    from blockcoupling.config.presets import with_preset
     from blockcoupling.measurement.extract import extract as run
-    from blockcoupling.measurement.instrument import Settings
 
-    wanted: Any = tokens if tokens in ("last", "all") else _json(tokens, "--tokens")
-    settings = Settings(
-        k=k,
-        tokens=wanted,
-        method=method.value,
-        tolerance=tolerance,
-        matmul=matmul.value,
-        context=context.value,
-        vectors=vectors,
-        swapped=swapped,
-        full=full,
-        final_norm=final_norm,
-        seed=seed,
-    )
-    chosen = with_preset(None if preset is None else preset.value, vars(settings), vars(Settings()))
-    run(
-        model,
-        prompts,
-        parts,
-        out,
-        Settings(**chosen),
-        k_when_smaller=k_when_smaller.value,
-        dtype=dtype.value,
-        device=device,
-        batch=batch,
-        stream=stream,
-    )
+    run(model, prompts, parts, out, settings.settings, **settings.job)
     _enter(entries, {"svd": out}, _facets(facet))
 
 
 @app.command(rich_help_panel=STEPS)
+@takes_settings
 def tokenwise(
     model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
     prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
     parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     table: Annotated[Path, typer.Option(help="The table of mis-coupling to write, *.parquet.")],
-    tokens: Annotated[
-        str, typer.Option(help='`last`, `all`, or JSON: [0, 5], {{"every": 4}}.')
-    ] = "all",
-    blocks: Annotated[
-        str,
-        typer.Option(help="Pairs, JSON: [[1, 4], [0.5, -1]]; fractions are of the depth."),
-    ] = "[[0.5, 0.5], [0.5, 0.75]]",
-    k: Annotated[int, typer.Option(min=1, help="Singular triples.")] = 10,
+    settings: Annotated[CompareTokens, But(without=("swapped",))],
     count: Annotated[
         int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
     ] = None,
@@ -464,10 +360,6 @@ def tokenwise(
     tabulated: Annotated[
         list[int] | None, typer.Option(help="Which K in the table; repeat. Default: k.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest residual of a singular triple.")] = 1e-4,
-    dtype: Annotated[Precision, typer.Option(help="Of weights and products.")] = Precision.float32,
-    device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of the random start of the iteration.")] = 0,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
@@ -480,7 +372,6 @@ def tokenwise(
     --out tokens.zarr --table tokens.parquet --count 1 --facet model=tiny --facet checkpoint=main
     --facet dataset=mine`
     """
-    from blockcoupling.measurement.tokenwise import TokenSettings
     from blockcoupling.measurement.tokenwise_job import tokenwise as run
     from blockcoupling.reduce.tokenwise import tabulate
 
@@ -488,17 +379,10 @@ def tokenwise(
     if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
         raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
     variants = list(map(str, variant or VARIANTS))
-    wanted: Any = tokens if tokens in ("last", "all") else _json(tokens, "--tokens")
-    settings = TokenSettings(
-        tokens=wanted,
-        blocks=_json(blocks, "--blocks"),
-        k=k,
-        swapped="A_swapped" in products(variants),
-        tolerance=tolerance,
-        seed=seed,
-    )
-    run(model, prompts, parts, out, settings, count=count, dtype=dtype.value, device=device)
-    tabulate(out, table, tabulated or [k], variants, facets)
+    settings = settings.model_copy(update=kept_for(variants))
+    where = settings.only(Loading)
+    run(model, prompts, parts, out, settings.settings, count=count, **where)
+    tabulate(out, table, tabulated or [settings.k], variants, facets)
     _enter(entries, {"token_products": out, "tokenwise": table}, facets)
 
 
@@ -582,7 +466,7 @@ def catalog(
 
     files = list(entries or [])
     if entries_from is not None:
-        listed = sys.stdin.read() if entries_from == "-" else _text(Path(entries_from))
+        listed = sys.stdin.read() if entries_from == "-" else read_text(Path(entries_from))
         files += [Path(line) for line in listed.splitlines() if line]
     if not files:
         raise UserError("no entry files: name some, or a list of them with --entries-from")

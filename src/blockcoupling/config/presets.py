@@ -1,11 +1,9 @@
 """Settings that belong together, under one name."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from blockcoupling.errors import UserError
-
-PresetName = Literal["released"]
 
 
 class Preset(NamedTuple):
@@ -29,6 +27,12 @@ PRESETS: Mapping[str, Preset] = {
         ("absolute", "absolute_trace", "swapped"),
     ),
 }
+
+
+if TYPE_CHECKING:
+    PresetName = str
+else:
+    PresetName = Literal[tuple(PRESETS)]
 
 
 def with_preset(

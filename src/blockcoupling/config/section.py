@@ -1,6 +1,7 @@
 """What the sections of a configuration share: unknown keys, names, paths, a choice by source."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,8 +47,10 @@ class Section(BaseModel):
                 message = line["msg"]
                 if line["type"] == "extra_forbidden" and len(line["loc"]) == 1:
                     message = f"unknown key{did_you_mean(line['loc'][0], cls.model_fields)}"
-                kind = PydanticCustomError("mistake", "{message}", {"message": message})
-                lines.append({"type": kind, "loc": line["loc"], "input": line["input"]})
+                told = {k: v for k, v in line.get("ctx", {}).items() if k != "error"}
+                told = {"kind": line["type"], **told, "message": message}
+                mistake = PydanticCustomError("mistake", "{message}", told)
+                lines.append({"type": mistake, "loc": line["loc"], "input": line["input"]})
             raise ValidationError.from_exception_data(cls.__name__, lines) from None
 
 
@@ -96,7 +99,7 @@ def mistakes(origin: str, sentences: list[str]) -> str:
 def sentence(line: Any) -> str:
     """One mistake found by pydantic, as `where: what`."""
     where = [str(part) for part in line["loc"] if part != "[key]"]
-    message = line["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = _message(line)
     if message.startswith("String should match pattern '^[A-Za-z0-9][A-Za"):
         message = "a name has letters, digits, '.', '_' and '-', and begins with a letter or digit"
     if message == "Field required":
@@ -104,3 +107,32 @@ def sentence(line: Any) -> str:
     elif isinstance(line["input"], str | int | float) and "did you mean" not in message:
         message += f" (not {line['input']!r})"
     return f"{'.'.join(where)}: {message}" if where else message
+
+
+def complaint(line: Any, defaults: Mapping[str, Any], known: Iterable[str]) -> str:
+    """One mistake found by pydantic in settings given by name, as `name = value: what to choose`.
+
+    Args:
+        line: As pydantic tells it.
+        defaults: Of the settings that can be given.
+        known: Names that a wrong one may have been meant for.
+    """
+    if not line["loc"]:
+        return _message(line)
+    name, told = str(line["loc"][0]), line.get("ctx", {})
+    if told.get("kind") == "extra_forbidden":
+        return f"unknown setting {name}{did_you_mean(name, known)}"
+    match told.get("kind"):
+        case "literal_error":
+            message = "choose " + ", ".join(re.findall("'(.*?)'", told["expected"]))
+        case "greater_than":
+            message = f"choose one above {told['gt']:g}"
+            if defaults[name] is not None:
+                message += f", such as {defaults[name]:.0e}".replace("e-0", "e-")
+        case _:
+            message = _message(line)
+    return f"{name} = {line['input']!r}: {message}"
+
+
+def _message(line: Any) -> str:
+    return line["msg"].removeprefix("Value error, ").replace("Input should", "should")

@@ -6,19 +6,13 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from blockcoupling.config.choices import DEFAULT_K
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
+from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
 from blockcoupling.config.models import INIT, Model, TrainedModel
 from blockcoupling.config.presets import PRESETS
 from blockcoupling.config.section import Name, Section, UserPath, did_you_mean
-from blockcoupling.config.steps import (
-    DEFAULT_K,
-    Correlate,
-    Extract,
-    Figures,
-    Reduce,
-    Score,
-    Tokenwise,
-)
+from blockcoupling.config.steps import Correlate, Figures, Reduce, Score, Tokenwise
 
 DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)
 HEADLINE_K = 10
@@ -61,6 +55,7 @@ class Study(Section):
             below = [k for k in self.reduce.k if k <= HEADLINE_K]
             self.correlate.k = max(below, default=self.reduce.k[0])
         self._follow_preset()
+        self._settle_measurement()
         if self.correlate.seed is None:
             self.correlate.seed = self.seed
         for dataset in self.datasets.values():
@@ -78,6 +73,15 @@ class Study(Section):
                 self.reduce.variants = list(variants)
             if "variant" not in self.correlate.model_fields_set:
                 self.correlate.variant = next(v for v in self.reduce.variants if v in variants)
+
+    def _settle_measurement(self) -> None:
+        """What follows from other sections where the section itself does not say."""
+        settled = {"seed": self.seed, **kept_for(self.reduce.variants)}
+        self.extract = self.extract.model_copy(update=_where_unset(self.extract, settled))
+        if self.tokenwise is not None:
+            settled = {**self.extract.only(Solving), **self.extract.only(Loading)}
+            settled |= kept_for(self.reduce.variants)
+            self.tokenwise = self.tokenwise.model_copy(update=_where_unset(self.tokenwise, settled))
 
     def _default_metric(self) -> str:
         if self.score.name in self.score.harness:
@@ -107,6 +111,10 @@ class Study(Section):
             ends = checkpoint in (untrained, names[-1])
             if dataset in chosen and (ends or self.tokenwise.checkpoints == "all"):
                 yield model, checkpoint, dataset
+
+    def extract_of(self, model: str, checkpoint: str) -> Extract:
+        """What is measured of a checkpoint, and how its job does it."""
+        return self.extract.model_copy(update={"stream": self.streams(model, checkpoint)})
 
     def streams(self, model: str, checkpoint: str) -> bool:
         """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
@@ -172,6 +180,9 @@ class Study(Section):
             found.append(
                 f"reduce.k: {self.reduce.k[-1]} is larger than extract.k = {self.extract.k}"
             )
+        for name, needed in kept_for(self.reduce.variants).items():
+            if needed and not getattr(self.extract, name):
+                found.append(f"extract.{name}: false, but a variant in reduce.variants needs it")
         for name in self.tokenwise.datasets if self.tokenwise else []:
             if name not in self.datasets:
                 found.append(
@@ -197,3 +208,7 @@ class Study(Section):
                         f"{did_you_mean(recorded_score.checkpoint, known)}"
                     )
         return found
+
+
+def _where_unset(section: Section, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in section.model_fields_set}

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from blockcoupling.config.choices import Method
 from blockcoupling.jacobian.first_sweep import FirstSweep, Found
-from blockcoupling.jacobian.method import Method, MethodChooser
+from blockcoupling.jacobian.method import MethodChooser
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.second_sweep import SecondSweep
 from blockcoupling.jacobian.side_by_side import side_by_side

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
 
 import torch
 
-Matmul = Literal["float32", "tf32", "bfloat16"]
+from blockcoupling.config.choices import Matmul
 
 
 @contextmanager

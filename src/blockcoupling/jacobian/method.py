@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.svd import default_block
-
-Method = Literal["auto", "dense", "krylov"]
 
 # Below this width a whole Jacobian costs less than the first steps of an iteration.
 SMALL_DIMENSION = 256

@@ -1,36 +1,13 @@
-"""What can be said against prompts and settings before any long work starts."""
+"""What can be said against prompts before any long work starts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 from torch import nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.jacobian.matmul import Matmul
-from blockcoupling.jacobian.method import Method
 from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
-
-if TYPE_CHECKING:
-    from blockcoupling.measurement.instrument import Settings
-
-Context = Literal["auto", "decode", "full"]
-
-
-def wrong_settings(settings: Settings) -> list[str]:
-    """What is wrong with the settings by themselves, a sentence each."""
-    wrong = [
-        f"{name} = {value!r}: choose {', '.join(allowed)}"
-        for name, value, allowed in (
-            ("method", settings.method, get_args(Method)),
-            ("context", settings.context, get_args(Context)),
-            ("matmul", settings.matmul, get_args(Matmul)),
-        )
-        if value not in allowed
-    ]
-    if not settings.tolerance > 0:
-        wrong.append(f"tolerance = {settings.tolerance}: choose one above 0, such as 1e-4")
-    return wrong
 
 
 def unfit(model: nn.Module, tokens: Tokens, prompt: TokenizedPrompt) -> str | None:

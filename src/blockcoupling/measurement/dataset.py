@@ -14,7 +14,7 @@ from blockcoupling.measurement.points import RecordedPrompt
 from blockcoupling.store.schema import plain, stamp
 
 if TYPE_CHECKING:
-    from blockcoupling.measurement.instrument import Settings
+    from blockcoupling.config.measurement import Settings
 
 
 def dataset_of(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 from torch import nn
 
+from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import UserError
-from blockcoupling.measurement.instrument import Instrument, Settings
+from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.job import Advance, Job, Plan
 from blockcoupling.sources.models import load_model, load_streamed, read_record
 from blockcoupling.sources.prompts import read_prompts
@@ -90,12 +90,12 @@ def extract(
     instrument = Instrument.of(loaded, settings, identity)
     dimension = instrument.blocks(wanted[0]).dimension
     if settings.k is not None and settings.k > dimension and k_when_smaller == "d":
-        instrument.settings = replace(settings, k=dimension)
+        instrument.settings = settings.model_copy(update={"k": dimension})
     k = instrument.check(wanted)
 
     expected = {
         p.id: fingerprint(
-            settings=asdict(instrument.settings),
+            settings=instrument.settings.model_dump(),
             identity=identity,
             weights={key: record.get(key) for key in _WEIGHTS},
             input_ids=p.input_ids[0].tolist(),

@@ -12,14 +12,15 @@ import torch
 import xarray as xr
 from torch import nn
 
+from blockcoupling.config.choices import Matmul, Method
+from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.block_operators import SameToken, between_tokens
 from blockcoupling.jacobian.decompose import decompose
-from blockcoupling.jacobian.matmul import Matmul, full_float32
-from blockcoupling.jacobian.method import Method
+from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.jacobian.trivial import AtPrompt
-from blockcoupling.measurement.checking import Context, unfit, wrong_settings
+from blockcoupling.measurement.checking import unfit
 from blockcoupling.measurement.dataset import attributes_of, dataset_of
 from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.measurement.points import Point, Recorder
@@ -27,43 +28,7 @@ from blockcoupling.transformer.blocks import Blocks, find_blocks
 from blockcoupling.transformer.final_norm import find_final_norm
 from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel, in_lockstep
-from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
-
-DEFAULT_K = 50
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to measure, and how exactly.
-
-    Attributes:
-        k: K_max, how many singular triples to keep; None: 50, or d where d < 50.
-        tokens: "last", "all", a list of tokens t (or of pairs (t1, t2), t1 ≤ t2; negative ones
-            count from the end), or {"every": n}.
-        method: "auto", "dense" or "krylov".
-        tolerance: residual ‖J v − s u‖ / s_1 at which the SVD may stop.
-        vectors: keep U and V in the result.
-        swapped: keep V_jᵀ J_i U_j for the mis-coupling variant `swapped`.
-        full: keep all singular values.
-        context: "decode" (one token's decode step, cost independent of the prompt's length),
-            "full" (the whole prompt's pass), or "auto": "full" only where a model cannot decode.
-        final_norm: measure the last block after the model's final norm, as the released code does.
-        matmul: "float32", or "tf32" or "bfloat16" for a block's matrix products of lower
-            precision, on request only; their relative error is measured and kept.
-        seed: of the iteration's random start.
-    """
-
-    k: int | None = None
-    tokens: Tokens = "last"
-    method: Method = "auto"
-    tolerance: float = 1e-4
-    vectors: bool = False
-    swapped: bool = False
-    full: bool = False
-    context: Context = "auto"
-    final_norm: bool = False
-    matmul: Matmul = "float32"
-    seed: int = 0
+from blockcoupling.transformer.tokens import TokenizedPrompt, token_pairs
 
 
 @dataclass
@@ -119,15 +84,19 @@ class Instrument:
                 self._blocks = blocks
         return self._blocks
 
-    def check(self, prompts: Sequence[TokenizedPrompt]) -> int:
+    def check(self, prompts: Sequence[TokenizedPrompt], known: Sequence[str] = ()) -> int:
         """Check everything that can be wrong before long work starts; return K_max.
+
+        Args:
+            prompts: all that are to be measured.
+            known: what is known to be wrong already, told with the rest.
 
         Raises:
             UserError: listing all that is wrong.
         """
         if not prompts:
             raise UserError("there is no prompt to measure")
-        wrong = wrong_settings(self.settings)
+        wrong = list(known)
         fit = []
         for prompt in prompts:
             if problem := unfit(self.model, self.settings.tokens, prompt):
@@ -136,7 +105,7 @@ class Instrument:
                 fit.append(prompt)
         try:
             d = self.blocks(fit[0] if fit else None).dimension
-            if self.settings.k is not None and not 1 <= self.settings.k <= d:
+            if self.settings.k_for(d) > d:
                 wrong.append(
                     f"k = {self.settings.k}: this model's residual stream is d = {d} wide, so a "
                     f"Jacobian has 1 … {d} singular triples. Choose k from 1 to {d}."
@@ -145,7 +114,7 @@ class Instrument:
             wrong.append(str(error))
         if wrong:
             raise UserError("\n".join(wrong))
-        return self.settings.k or min(DEFAULT_K, d)
+        return self.settings.k_for(d)
 
     def prompts_at_once(self, prompts: Sequence[TokenizedPrompt], k: int) -> int:
         """How many of these prompts to measure together, by what memory is free now."""
@@ -162,7 +131,7 @@ class Instrument:
             MeasurementError: naming block and prompt.
         """
         blocks = self.blocks(prompts[0])
-        k = self.settings.k or min(DEFAULT_K, blocks.dimension)
+        k = self.settings.k_for(blocks.dimension)
         with differentiable(self.model), full_float32():
             verify = self._to_verify(prompts)
             runs = [partial(self._recorder(blocks).record, p, p is verify) for p in prompts]

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from blockcoupling.config.choices import Context
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.measurement.checking import Context
 from blockcoupling.measurement.states import gram, principal_components
 from blockcoupling.measurement.verification import same_trajectory
 from blockcoupling.transformer.blocks import Blocks

@@ -22,6 +22,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from blockcoupling.config.measurement import TokenSettings
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.dense_svd import dense_triples
 from blockcoupling.jacobian.matmul import full_float32
@@ -38,27 +39,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 COMPARISONS = ("self", "input_fixed", "output_fixed")
-
-
-@dataclass(frozen=True)
-class TokenSettings:
-    """What is compared.
-
-    Attributes:
-        tokens: "last", "all", a list of positions (negative ones count from the end), {"every": n}.
-        blocks: pairs of blocks; 1 … L, −1 … −L from the end, or fractions of the depth in (0, 1).
-        k: singular triples kept.
-        swapped: also keep V_jᵀ J_i U_j.
-        tolerance: residual at which an SVD may stop.
-        seed: of its random start.
-    """
-
-    tokens: Tokens = "all"
-    blocks: Sequence[tuple[float, float]] = ((0.5, 0.5), (0.5, 0.75))
-    k: int = 10
-    swapped: bool = False
-    tolerance: float = 1e-4
-    seed: int = 0
 
 
 def chosen_tokens(tokens: Tokens, length: int) -> list[int]:

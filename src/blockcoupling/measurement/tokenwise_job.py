@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import xarray as xr
 
-from blockcoupling.measurement.instrument import Instrument, Settings
+from blockcoupling.config.measurement import Settings, TokenSettings
+from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.job import Advance, Job
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.measurement.tokenwise import (
-    TokenSettings,
     chosen_blocks,
     chosen_tokens,
     compare_tokens,
@@ -77,7 +76,7 @@ def tokenwise(
         logger.info("prompt %s, %d tokens: %s", prompt.id, len(tokens), price)
     expected = {
         p.id: fingerprint(
-            settings={**asdict(settings), "blocks": [list(pair) for pair in pairs]},
+            settings={**settings.model_dump(), "blocks": [list(pair) for pair in pairs]},
             identity=identity,
             weights={key: record.get(key) for key in ("id", "path", "init_seed", "step")},
             input_ids=p.input_ids[0].tolist(),

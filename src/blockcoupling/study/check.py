@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from blockcoupling.config.datasets import Dataset, HubDataset
+from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import LocalModel, Model, TrainedModel
 from blockcoupling.config.section import mistakes, sentence
-from blockcoupling.config.steps import Extract, HarnessTask
+from blockcoupling.config.steps import HarnessTask
 from blockcoupling.config.study import Study
 from blockcoupling.config.yaml_file import read_yaml
 from blockcoupling.errors import UserError

@@ -123,7 +123,7 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs)
     if options.batch is not None:
         batch = options.batch
-    elif _on_gpu(study):
+    elif _on_gpu(options.device):
         batch = prompts_at_once(precision * each, 2 * (GPU_MEMORY - precision * LOADED * held))
     else:
         batch = 8 if pairs == 1 else 1
@@ -145,7 +145,7 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     stored = len({"A", *products(study.reduce.variants)}) * (blocks * k) ** 2
     stored += 2 * blocks * dimension * k * options.vectors
     needs = _on_device(
-        study,
+        options.device,
         size,
         measured,
         precision * work * pairs * prompts,
@@ -166,11 +166,11 @@ def tokenwise_needs(study: Study, model: str) -> Needs:
     price = cost(
         size // blocks, dimension, tokens, len(options.blocks), used, min(options.k, dimension)
     )
-    precision = 2 if study.extract.dtype == "float64" else 1
+    precision = 2 if options.dtype == "float64" else 1
     triples = 2 * price.jacobians * dimension * options.k
     measured = precision * LOADED * (size + 3 * tokens * dimension**2 + triples) + 3 * price.store
     needs = _on_device(
-        study,
+        options.device,
         size,
         measured,
         precision * price.flops * options.prompts,
@@ -187,7 +187,7 @@ def score_needs(study: Study, model: str) -> Needs:
         return _needs(0, 0)
     size = parameters(study, model)
     return _on_device(
-        study,
+        study.extract.device,
         size,
         # A window of text has as many scores as the vocabulary for every token.
         LOADED * (size + 4 * USUAL_TOKENS * _vocabulary(study, model)),
@@ -216,19 +216,19 @@ def _needs(memory: float, seconds: float, **others: int) -> Needs:
 
 
 def _on_device(
-    study: Study, size: int, measured: float, flops: float, reading: float, loading: float
+    device: str, size: int, measured: float, flops: float, reading: float, loading: float
 ) -> Needs:
-    """Needs of a job on the study's device: memory in bytes, `reading` in seconds."""
+    """Needs of a job on a device: memory in bytes, `reading` in seconds."""
     threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
-    if _on_gpu(study):
+    if _on_gpu(device):
         seconds = reading + flops / FLOPS_PER_GPU
         return _needs(loading, seconds, threads=threads, gpus=1, gpu_mb=_mb(measured))
     seconds = reading + flops / (FLOPS_PER_CORE * threads)
     return _needs(max(measured, loading), seconds, threads=threads)
 
 
-def _on_gpu(study: Study) -> bool:
-    return study.extract.device.startswith("cuda")
+def _on_gpu(device: str) -> bool:
+    return device.startswith("cuda")
 
 
 def _prompts(study: Study, dataset: str) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import step_of
 from blockcoupling.config.questions import TEMPLATES
 from blockcoupling.config.section import Section
-from blockcoupling.config.steps import Extract
 from blockcoupling.config.study import Study
 from blockcoupling.study.check import load_config
 
@@ -140,7 +140,8 @@ def test_steps_are_read_from_names(name: str, step: int | None) -> None:
 
 
 def sections(kind: type[Section]) -> set[type[Section]]:
-    return {kind}.union(*(sections(each) for each in kind.__subclasses__()))
+    own = [each for each in kind.__subclasses__() if each.__module__.startswith("blockcoupling.")]
+    return {kind}.union(*(sections(each) for each in own))
 
 
 def test_every_key_and_template_is_documented() -> None:
@@ -149,6 +150,8 @@ def test_every_key_and_template_is_documented() -> None:
     for section in sections(Section):
         assert set(section.model_fields) <= words, section
     assert all(f"| `{name}` |" in text for name in TEMPLATES)
+    for name in Extract.model_fields:
+        assert f"| `extract.{name}` |" in text
 
 
 def test_the_documented_studies_are_in_order(tmp_path: Path, monkeypatch) -> None:

@@ -2,11 +2,10 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -14,15 +13,14 @@ import xarray as xr
 from architectures import FAMILIES, VOCABULARY, WIDE, prompt, small_model
 from full_jacobian import full_jacobian
 from sklearn.decomposition import PCA
-from tiny_model import save_tiny_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.measurement import instrument, points
-from blockcoupling.measurement.measure import measure_to_table_and_picture, summary
+from blockcoupling.measurement import points
+from blockcoupling.reduce.summary import summary
 from blockcoupling.store.schema import check_values, validate
 from blockcoupling.transformer.recording import record_full, record_in_two
 
@@ -365,10 +363,32 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("k", [0, -1, 33])
-def test_k_out_of_range(k: int) -> None:
+@pytest.mark.parametrize(
+    ("k", "why"), [(0, "choose one above 0"), (-1, "choose one above 0"), (33, "d = 32 wide")]
+)
+def test_k_out_of_range(k: int, why: str) -> None:
     (said,) = refusal(small_model("gpt2", torch.float32), PROMPTS[:1], k=k)
-    assert said.startswith(f"k = {k}: this model's residual stream is d = 32 wide")
+    assert said.startswith(f"k = {k}: ")
+    assert why in said
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("tolerence", "tolerance"), ("token", "tokens"), ("progres", "progress")]
+)
+def test_a_setting_that_there_is_not(name: str, meant: str) -> None:
+    (said,) = refusal(small_model("gpt2", torch.float32), PROMPTS[:1], **{name: 1})
+    assert said == f"unknown setting {name}; did you mean {meant}?"
+
+
+def test_settings_are_taken_as_numpy_has_them() -> None:
+    ds = bc.measure(
+        small_model("gpt2", torch.float32),
+        numbers,
+        PROMPTS[:1],
+        k=np.int64(3),
+        tokens=[*np.arange(2), (0, np.int64(1))],
+    )
+    assert (ds.sizes["k"], ds.sizes["pair"]) == (3, 3)
 
 
 def test_a_token_that_some_prompts_do_not_have() -> None:
@@ -499,75 +519,3 @@ def test_a_model_that_cannot_decode_is_measured_on_the_whole_prompt(
         wanted = torch.linalg.svdvals(j.double())
         np.testing.assert_allclose(ds["S"][0, 0, index], wanted, rtol=1e-4, atol=1e-5)  # float32
         x = block(x).detach()
-
-
-# ----------------------------------------------------------------------------- table and picture
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-def test_table_and_picture(directory: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "new" / "m.png"
-    table = measure_to_table_and_picture(
-        str(directory), ["one prompt", "and another"], k=4, picture=picture
-    )
-    assert list(table["prompt"]) == ["p0", "p1"]
-    assert list(table["tokens"]) == [10, 11]
-    assert list(table["token_out"]) == [9, 10]
-    assert (table["coupling"] < 0).all()
-    # Two blocks: every pair is adjacent.
-    assert list(table["adjacent"]) == pytest.approx(list(table["coupling"]))
-    assert (table["line_shape_score"] >= 1).all()
-    image = matplotlib.image.imread(picture)
-    assert min(image.shape[:2]) > 500
-    assert image[..., :3].std() > 0.05  # not blank
-
-
-def test_the_table_says_what_measure_says(directory: Path) -> None:
-    table = measure_to_table_and_picture(
-        str(directory), ["one prompt"], k=4, variant="swapped", token="all", dtype="float64"
-    )
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64)
-    ds = bc.measure(
-        model, lambda text: list(text.encode()), ["one prompt"], 4, tokens="all", swapped=True
-    )
-    assert len(table) == 10
-    wanted = bc.coupling(ds, 4, "swapped")[0]
-    # The same computation in batches that may differ: float64, stored in float32.
-    np.testing.assert_allclose(table["coupling"], wanted, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(
-        table["s_1 (median block)"], ds["S"][0, :, :, 0].median("block"), rtol=1e-6
-    )
-    np.testing.assert_allclose(table["expodistance"], bc.expodistance(ds)[0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("token", ["-1", "0", "3"])
-def test_a_position(directory: Path, token: str) -> None:
-    table = measure_to_table_and_picture(str(directory), ["one prompt"], k=2, token=token)
-    assert list(table["token_in"]) == [int(token) % 10]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"token": "first"}, "token 'first': give last, all, or a position"),
-        ({"token": "--1"}, "token '--1'"),
-        ({"variant": "frobenious"}, "unknown variant 'frobenious': choose from frobenius"),
-        ({"dtype": "int8"}, "dtype 'int8': give float32 or float64"),
-        ({"k": 65}, "Choose k from 1 to 64"),
-        ({"method": "exact"}, "method = 'exact': choose auto"),
-    ],
-    ids=repr,
-)
-def test_a_wrong_option_is_refused_before_measuring(
-    directory: Path, options: dict, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*args: object) -> Callable:
-        raise AssertionError("measured")
-
-    monkeypatch.setattr(instrument.Instrument, "measure", never)
-    with pytest.raises(UserError, match=message):
-        measure_to_table_and_picture(str(directory), ["one prompt"], **options)

@@ -12,14 +12,12 @@ import pytest
 import torch
 from architectures import prompt, small_model
 from full_jacobian import full_jacobian
-from tiny_model import save_tiny_model
 from torch import nn
 from transformers import PreTrainedModel
 
 import blockcoupling as bc
 from blockcoupling.config.presets import with_preset
 from blockcoupling.errors import UserError
-from blockcoupling.measurement.measure import measure_to_table_and_picture
 from blockcoupling.study.check import load_config
 from blockcoupling.transformer.blocks import find_blocks
 from blockcoupling.transformer.final_norm import find_final_norm
@@ -226,11 +224,3 @@ def test_a_study_can_name_the_preset(tmp_path: Path) -> None:
         load_config({**models, "extract": {"preset": "released", "context": "decode"}})
     with pytest.raises(UserError, match=r"extract.preset"):
         load_config({**models, "extract": {"preset": "mine"}})
-
-
-def test_the_command_line_can_name_the_preset(tmp_path: Path) -> None:
-    path = save_tiny_model(tmp_path / "tiny")
-    by_preset = measure_to_table_and_picture(str(path), ["a b c"], k=3, preset="released")
-    by_hand = measure_to_table_and_picture(str(path), ["a b c"], k=3, variant="absolute")
-    assert by_preset["coupling"].item() != by_hand["coupling"].item()
-    np.testing.assert_allclose(by_preset["line_shape_score"], by_hand["line_shape_score"])

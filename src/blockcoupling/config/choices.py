@@ -1,0 +1,18 @@
+"""What some settings can be: names that the core and the configuration share (no imports)."""
+
+from typing import Literal
+
+Method = Literal["auto", "dense", "krylov"]
+"""How singular triples are found."""
+
+Context = Literal["auto", "decode", "full"]
+"""How a block is called again."""
+
+Matmul = Literal["float32", "tf32", "bfloat16"]
+"""Precision of a block's matrix products."""
+
+Precision = Literal["float32", "float64"]
+"""Of weights and products."""
+
+DEFAULT_K = 50
+"""Singular triples that are kept where nobody says how many."""

@@ -1,0 +1,68 @@
+"""Which tokens and which blocks a setting can name."""
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
+
+
+def _tokens(value: Any) -> Any:
+    if value in ("last", "all"):
+        return value
+    if isinstance(value, Mapping) and set(value) == {"every"}:
+        if _whole(value["every"]) and value["every"] > 0:
+            return {"every": int(value["every"])}
+    elif _whole(value):
+        return [int(value)]
+    elif isinstance(value, list | tuple | range) and value and all(map(_one_or_two, value)):
+        chosen: Any = value
+        return [[int(t) for t in each] if _pair(each) else int(each) for each in chosen]
+    raise ValueError(
+        "should be last, all, {every: n}, or a list of tokens t or pairs [t1, t2]; negative ones "
+        "count from the end"
+    )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_whole, value))
+
+
+def _one_or_two(value: Any) -> bool:
+    return _whole(value) or _pair(value)
+
+
+def _positions(value: Any) -> Any:
+    value = _tokens(value)
+    if isinstance(value, list) and any(isinstance(each, list) for each in value):
+        raise ValueError("should be positions of tokens, not pairs: all of them are paired")
+    return value
+
+
+def _block_pairs(value: Any) -> Any:
+    def is_block(each: Any) -> bool:
+        fraction = isinstance(each, float) and 0 < each < 1
+        return fraction or (_whole(each) and each != 0)
+
+    if isinstance(value, list | tuple) and value:
+        pairs = [list(pair) if isinstance(pair, list | tuple) else [] for pair in value]
+        if all(len(pair) == 2 and all(map(is_block, pair)) for pair in pairs):
+            return pairs
+    raise ValueError(
+        "should be a list of pairs of blocks, such as [[1, 4], [0.5, 0.75]]: numbers from 1, "
+        "negative ones from the end, or fractions of the depth"
+    )
+
+
+Tokens = Annotated[Any, PlainValidator(_tokens)]
+"""`last`, `all`, tokens, pairs of them, or {every: n}."""
+
+Positions = Annotated[Any, PlainValidator(_positions)]
+"""The same without pairs."""
+
+BlockPairs = Annotated[Any, PlainValidator(_block_pairs)]
+"""Pairs of blocks, by number or as fractions of the depth."""
