@@ -255,7 +255,7 @@ def _ends_in(prompt: TokenizedPrompt, marks: set[int]) -> bool:
 def _without(prompt: TokenizedPrompt, begin: set[int], end: set[int]) -> TokenizedPrompt:
     """A prompt without the second of two begin marks, and without an end mark at its end."""
     ids = prompt.input_ids[0].tolist()
-    twice = ids[:1] == ids[1:2] and ids[0] in begin and ids[1:2] != ids[2:3]
+    twice = len(ids) > 1 and ids[0] == ids[1] and ids[0] in begin and ids[1:2] != ids[2:3]
     return _part(prompt, int(twice), len(ids) - _ends_in(prompt, end))
 
 
