@@ -279,7 +279,7 @@ def train(
 
     about = _spec(spec)
     if checkpoints is not None:
-        about["checkpoints"] = _json(f"[{checkpoints}]", "--checkpoints")
+        about["checkpoints"] = read_json(f"[{checkpoints}]", "--checkpoints")
     if out is not None:
         train(about, out, states=states)
     elif states is not None:

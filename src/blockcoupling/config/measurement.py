@@ -32,28 +32,36 @@ class Knobs(Section):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], also_known: Iterable[str] = ()) -> Self:
+    def of(cls, given: Mapping[str, Any]) -> Self:
         """Validate settings given by name.
-
-        Args:
-            given: The settings.
-            also_known: Other names that may have been meant by one that is unknown.
 
         Raises:
             UserError: A sentence for each that is wrong.
         """
-        plain = {
-            name: int(value)
-            if isinstance(value, Integral) and not isinstance(value, bool)
-            else value
-            for name, value in given.items()
-        }
+        settings, wrong = cls.read(given)
+        if wrong:
+            raise UserError("\n".join(wrong))
+        return settings
+
+    @classmethod
+    def read(
+        cls, given: Mapping[str, Any], also_known: Iterable[str] = ()
+    ) -> tuple[Self, list[str]]:
+        """Settings given by name as far as they are right, and a sentence for each that is wrong.
+
+        Args:
+            given: The settings.
+            also_known: Other names that may have been meant by one that is unknown.
+        """
+        plain = {name: int(value) if _whole(value) else value for name, value in given.items()}
         try:
-            return cls.model_validate(plain)
+            return cls.model_validate(plain), []
         except ValidationError as error:
-            known = {*cls.model_fields, *also_known}
-            said = [complaint(line, cls.defaults(), known) for line in error.errors()]
-            raise UserError("\n".join(said)) from None
+            lines = error.errors()
+        known = {*cls.model_fields, *also_known}
+        wrong = {line["loc"][0] for line in lines if line["loc"]} or set(plain)
+        right, _ = cls.read({name: plain[name] for name in plain if name not in wrong})
+        return right, [complaint(line, cls.defaults(), known) for line in lines]
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -63,6 +71,10 @@ class Knobs(Section):
     def only(self, kind: type["Knobs"]) -> dict[str, Any]:
         """Those of the settings that `kind` has, by name."""
         return {name: getattr(self, name) for name in kind.model_fields}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 class Solving(Knobs):

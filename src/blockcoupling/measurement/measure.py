@@ -12,7 +12,6 @@ import xarray as xr
 from torch import nn
 
 from blockcoupling.config.measurement import Asked
-from blockcoupling.errors import UserError
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.store.schema import combine, validate
 from blockcoupling.transformer.streaming import StreamedModel
@@ -53,11 +52,8 @@ def measure(
         UserError: for prompts or settings that cannot be measured on this model.
         MeasurementError: where a number cannot be trusted; names block and prompt.
     """
-    wrong: list[str] = []
-    try:
-        asked = Asked.of({"k": k, "preset": preset, **settings}, signature(measure).parameters)
-    except UserError as error:
-        wrong, asked = str(error).splitlines(), Asked()
+    given = {"k": k, "preset": preset, **settings}
+    asked, wrong = Asked.read(given, also_known=signature(measure).parameters)
     texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
     tokenized = tokenize_prompts(tokenizer, texts, model)
     if not isinstance(model, StreamedModel):

@@ -352,9 +352,9 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         tolerance=0.0,
     )
     assert said == [
+        "tolerance = 0.0: choose one above 0, such as 1e-4",
         "method = 'kryl': choose auto, dense, krylov",
         "context = 'some': choose auto, decode, full",
-        "tolerance = 0.0: choose one above 0, such as 1e-4",
         "prompt 'p0' is empty: it has no token to measure. Remove it.",
         "prompt 'p2' has 65 tokens, the model's context holds 64. Shorten or remove it.",
         "prompt 'p3' has the token id 61, the model knows 0 … 60. Is it the model's own tokenizer?",
