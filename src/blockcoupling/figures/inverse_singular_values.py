@@ -37,6 +37,7 @@ def _read(catalog: Catalog, model: str, checkpoint: str) -> pd.DataFrame:
     table = at_last(
         catalog, "singular_values", [(model, checkpoint)], filters=[("k", "in", _SHOWN)]
     )
+    table = table[table["s"] > 0]  # a block that does nothing has no inverse
     table = table.assign(inverse=1 / table["s"])
     return table.groupby(["k", "block"], as_index=False)[["inverse"]].mean()
 

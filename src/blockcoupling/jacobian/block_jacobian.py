@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
-from blockcoupling.jacobian import batches
+from blockcoupling.jacobian import batches, finite_differences
 from blockcoupling.jacobian.accumulate import ENTRIES, CutGraph
 from blockcoupling.jacobian.linear_maps import shared_out
 from blockcoupling.jacobian.matmul import Matmul, multiplying, recording
 from blockcoupling.jacobian.operator import Operator
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
     from blockcoupling.jacobian.operator import Vectors
 
@@ -120,6 +120,11 @@ class BlockJacobian(Operator):
             jacobian[:, start : start + rows] = self._graph.vjp(unit).transpose(0, 1)
         return jacobian
 
+    def unchanged(self) -> Bool[Tensor, " prompt"]:
+        """For which prompts the function does not change about the point."""
+        with one_at_a_time:
+            return finite_differences.unchanged(self._function, self._point, self._residual)
+
     def lower(self, matmul: Matmul) -> None:
         """Do the block's matrix products in TF32 or bfloat16 from now on; measure what it costs."""
         generator = torch.Generator().manual_seed(0)
@@ -131,7 +136,9 @@ class BlockJacobian(Operator):
         self.dense_products = self.dimension
         self._plain = self._record(1)
         difference = (self.adjoint(probes) - exact).flatten(1).norm(dim=1)
-        self.matmul_error = difference / exact.flatten(1).norm(dim=1)
+        # Of a Jacobian that is 0 in either precision there is no error.
+        ratio = difference / exact.flatten(1).norm(dim=1)
+        self.matmul_error = torch.where(difference == 0, 0, ratio)
 
     def _record_cut(self) -> CutGraph:
         # Of a context that takes part there are numbers for every vector, too.

@@ -13,7 +13,7 @@ from blockcoupling.jacobian.calls import point
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
     from blockcoupling.jacobian.operator import Vectors
     from blockcoupling.transformer.calls import BlockCall
@@ -69,6 +69,10 @@ class CheckedOperator(Operator):
         chosen = self.settle()
         self.products += u.shape[-1]
         return chosen.adjoint(u)
+
+    def unchanged(self) -> Bool[Tensor, " prompt"]:
+        """For which prompts the block does not change."""
+        return self.settle().unchanged()
 
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
         """J for every prompt."""

@@ -10,15 +10,18 @@ from torch import Tensor
 from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.jacobian.operator import DenseOperator
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, full_svd, truncated_svd
+from blockcoupling.jacobian.zero_triples import beside_zeros
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 
 def dense_triples(
     jacobian: Float[Tensor, "prompt embed embed"], k: int, tolerance: float, full: bool, seed: int
 ) -> tuple[SingularTriples, Tensor | None]:
     """The top-k triples of Jacobians that are there as matrices, and all singular values if asked.
+
+    Of a Jacobian that is 0, see `zero_triples`.
 
     Args:
         jacobian: (prompt, d, d).
@@ -28,17 +31,25 @@ def dense_triples(
         seed: of the iteration's random start.
     """
     d = jacobian.shape[-1]
-    if full:
-        whole = full_svd(jacobian, d)
-        # Copies: views would keep all d vectors of every block.
-        u, v = whole.U[..., :k].clone(), whole.V[..., :k].clone()
-        kept = replace(whole, U=u, S=whole.S[:, :k], V=v)
-        return kept, whole.S.cpu()
-    if d <= SMALL_DIMENSION or 8 * k > d:
-        return full_svd(jacobian, k), None
-    operator = DenseOperator(jacobian)
-    try:
-        return truncated_svd(operator, k, tolerance, max_products=2 * d, seed=seed), None
-    except NotConverged:
-        # A flat spectrum: LAPACK's full SVD is the certain way, and costs no new products.
-        return full_svd(jacobian, k), None
+
+    def solve(some: Int[Tensor, " some"] | None) -> SingularTriples:
+        present = jacobian if some is None else jacobian[some]
+        if full:
+            return full_svd(present, d)
+        if d <= SMALL_DIMENSION or 8 * k > d:
+            return full_svd(present, k)
+        try:
+            return truncated_svd(
+                DenseOperator(present), k, tolerance, max_products=2 * d, seed=seed
+            )
+        except NotConverged:
+            # A flat spectrum: LAPACK's full SVD is the certain way, and costs no new products.
+            return full_svd(present, k)
+
+    zero = ~jacobian.flatten(1).any(dim=1).cpu()
+    found = beside_zeros(zero, solve, jacobian[..., : d if full else k])
+    if not full:
+        return found, None
+    # Copies: views would keep all d vectors of every block.
+    u, v = found.U[..., :k].clone(), found.V[..., :k].clone()
+    return replace(found, U=u, S=found.S[:, :k], V=v), found.S.cpu()

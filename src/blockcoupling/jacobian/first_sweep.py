@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian.dense_svd import dense_triples
-from blockcoupling.jacobian.operator import DenseOperator, Operator
+from blockcoupling.jacobian.operator import DenseOperator, Operator, SomeOperator
 from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, truncated_svd
-from blockcoupling.jacobian.trivial import refuse_trivial
+from blockcoupling.jacobian.trivial import zero_prompts
+from blockcoupling.jacobian.zero_triples import beside_zeros
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -70,13 +72,21 @@ class FirstSweep:
         # An operator that is not quite linear has no triples to a better residual than this.
         tolerance = max(self.tolerance, 0.0 if off is None else 2 * float(off.max()))
         if method == "krylov":
-            refuse_trivial(operator, block)
+            zero = zero_prompts(operator, block)
             operator.products = 0
             # Where the choice is ours, an iteration dearer than the whole matrix is given up.
             limit = None if self.asked_for_krylov else round(operator.dense_products)
             try:
-                triples = truncated_svd(
-                    operator, self.k, tolerance, max_products=limit, seed=self.seed
+                triples = beside_zeros(
+                    zero,
+                    lambda some: truncated_svd(
+                        operator if some is None else SomeOperator(operator, some),
+                        self.k,
+                        tolerance,
+                        max_products=limit,
+                        seed=self.seed,
+                    ),
+                    torch.empty(0, operator.dimension, self.k).to(operator.device, operator.dtype),
                 )
             except NotConverged as error:
                 if self.asked_for_krylov:
@@ -86,7 +96,7 @@ class FirstSweep:
                 return Found(triples, "krylov", attention, products, None, None, off)
         operator.products = 0
         jacobian = operator.dense()
-        refuse_trivial(DenseOperator(jacobian), block)
+        zero_prompts(DenseOperator(jacobian), block, operator)
         triples, spectrum = dense_triples(jacobian, self.k, self.tolerance, self.full, self.seed)
         norm = jacobian.flatten(1).double().norm(dim=1).cpu()
         self.spill.put(block, jacobian)

@@ -30,5 +30,5 @@ def hutchpp(
     squares = operator.matmat(probes).double().square().sum(dim=1)
     total = found.S.double().square().sum(dim=1) + squares.mean(dim=1)
     norm = total.sqrt()
-    error = squares.std(dim=1) / NORM_PROBES**0.5 / (2 * norm)
+    error = squares.std(dim=1) / NORM_PROBES**0.5 / (2 * norm.clamp_min(1e-300))
     return norm.cpu(), error.cpu()

@@ -47,7 +47,7 @@ class MethodChooser:
 
     def learn(self, triples: float, method: str) -> None:
         """Take in how many products per wanted triple a block took, where it was iterated."""
-        if method == "krylov":
+        if method == "krylov" and triples:  # none at all, where a Jacobian is 0
             self.triples = max(0.5 * self.triples, triples)
 
     @staticmethod

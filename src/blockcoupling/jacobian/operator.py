@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
 
     Vectors = Float[Tensor, "prompt embed k"]
 
@@ -50,6 +50,13 @@ class Operator(ABC):
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
         """J for every prompt, rows = output, columns = input."""
 
+    def unchanged(self) -> Bool[Tensor, " prompt"]:
+        """For which prompts the residual function does not change about the point, on the CPU.
+
+        By finite differences; False where there is no function to ask.
+        """
+        return torch.zeros(self.prompts, dtype=torch.bool)
+
     @property
     def dense_products(self) -> float:
         """What `dense` takes for a prompt, in products of many vectors at a time."""
@@ -82,6 +89,44 @@ class DenseOperator(Operator):
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
         """The matrices themselves."""
         return self._jacobian
+
+
+class SomeOperator(Operator):
+    """Some prompts of an operator.
+
+    Args:
+        whole: the operator.
+        chosen: which of its prompts, ascending.
+    """
+
+    def __init__(self, whole: Operator, chosen: Int[Tensor, " prompt"]) -> None:
+        self._whole, self._chosen = whole, chosen.to(whole.device)
+        self.prompts, self.dimension = len(chosen), whole.dimension
+        self.dtype, self.device = whole.dtype, whole.device
+
+    @property
+    def dense_products(self) -> float:
+        """Of the whole operator."""
+        return self._whole.dense_products
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J v."""
+        self.products += v.shape[-1]
+        return self._whole.matmat(self._among_all(v))[self._chosen]
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """Jᵀ u."""
+        self.products += u.shape[-1]
+        return self._whole.adjoint(self._among_all(u))[self._chosen]
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for the chosen prompts."""
+        self.products += round(self.dense_products)
+        return self._whole.dense()[self._chosen]
+
+    def _among_all(self, vectors: Vectors) -> Vectors:
+        full = vectors.new_zeros(self._whole.prompts, *vectors.shape[1:])
+        return full.index_copy(0, self._chosen, vectors)
 
 
 class StackedOperator(Operator):
@@ -122,3 +167,7 @@ class StackedOperator(Operator):
         """J for every prompt."""
         self.products += round(self.dense_products)
         return torch.cat([m.dense() for m in self._members])
+
+    def unchanged(self) -> Bool[Tensor, " prompt"]:
+        """For which prompts the members' functions do not change."""
+        return torch.cat([m.unchanged() for m in self._members])

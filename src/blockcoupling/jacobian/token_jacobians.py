@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.batches import rows_at_once
+from blockcoupling.jacobian.finite_differences import unchanged
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.caches import fresh_cache
 from blockcoupling.transformer.calls import BlockCall
@@ -101,6 +102,24 @@ def jacobians_to_token(
     if tokens[-1] == calls.token:
         jacobians[-1].diagonal().sub_(1)
     return jacobians, graph is not slow
+
+
+def truly_zero(calls: ToToken, block: int, token: int) -> bool:
+    """Whether t2's state does not change with t1's: a Jacobian of 0 is then no lost gradient.
+
+    Args:
+        calls: what leads to t2.
+        block: which block (0 …).
+        token: t1 ≤ t2.
+    """
+    whole = calls.whole[block]
+    index = torch.tensor([token], device=whole.input.device)
+
+    def function(x: Float[Tensor, "1 embed"]) -> Float[Tensor, "1 embed"]:
+        return whole(whole.input.index_copy(1, index, x[None]))[:, -1]
+
+    same = token == calls.token
+    return bool(unchanged(function, whole.input[:, token], residual=same))
 
 
 def _through_cache(

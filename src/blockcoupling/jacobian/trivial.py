@@ -1,11 +1,26 @@
-"""Jacobians that say nothing: exactly 0 or −I, or not finite."""
+"""Jacobians that say nothing: exactly 0 or −I, or not finite.
+
+A kernel without a gradient (a repacked quantized layer, say) lets only the skip connection through:
+the block's Jacobian is then exactly the identity, and the residual one exactly 0. A block may also
+truly do nothing (one that was added as an identity, to be trained; a token beyond its window): then
+the function itself does not change either, and 0 is what is measured.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian.operator import Operator
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor
+
+LOST = "does a kernel without a gradient stand in the way? The block itself does change"
+IGNORED = "the block's output does not depend on its input"
 
 
 class AtPrompt(MeasurementError):
@@ -16,24 +31,36 @@ class AtPrompt(MeasurementError):
         self.prompt = prompt
 
 
-def refuse_trivial(operator: Operator, block: int) -> None:
-    """Refuse a Jacobian that is exactly 0 or −I, or not finite, seen on one random vector.
+def zero_prompts(
+    operator: Operator, block: int, function: Operator | None = None
+) -> Bool[Tensor, " prompt"]:
+    """For which prompts the residual Jacobian is truly 0, on the CPU; seen on one random vector.
 
-    A kernel without a gradient (a repacked quantized layer, say) lets only the skip connection
-    through: the block's Jacobian is then exactly the identity, and the residual one exactly 0.
+    Args:
+        operator: the Jacobians.
+        block: which block (0 …).
+        function: the operator whose function can be asked, where it is another one.
+
+    Raises:
+        AtPrompt: for a Jacobian that is not finite, exactly −I, or exactly 0 while the block does
+            change.
     """
     generator = torch.Generator().manual_seed(block)
     probe = torch.randn(operator.prompts, operator.dimension, 1, generator=generator)
     probe = probe.to(operator.device, operator.dtype)
     pulled = operator.adjoint(probe)
+    zero = ~pulled.flatten(1).any(dim=1).cpu()
+    # All prompts together, and only where one asks for it.
+    truly = (function or operator).unchanged() if zero.any() else zero
     for prompt in range(operator.prompts):
         p, q = probe[prompt], pulled[prompt]
         if not bool(torch.isfinite(q).all()):
             problem = "is not finite"
-        elif not bool(q.any()):
-            problem = "is exactly 0 (does a kernel without a gradient stand in the way?)"
+        elif zero[prompt] and not truly[prompt]:
+            problem = f"is exactly 0 ({LOST})"
         elif torch.equal(q, -p):
-            problem = "is exactly −I (the block's output does not depend on its input)"
+            problem = f"is exactly −I ({IGNORED})"
         else:
             continue
         raise AtPrompt(f"block {block + 1}: the residual Jacobian {problem}", prompt)
+    return zero

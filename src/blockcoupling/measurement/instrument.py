@@ -22,6 +22,7 @@ from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.measurement.checking import unfit
 from blockcoupling.measurement.dataset import attributes_of, dataset_of
+from blockcoupling.measurement.idle import warn_of_idle
 from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.measurement.points import Point, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
@@ -178,6 +179,10 @@ class Instrument:
                 names = ", ".join(repr(p.id) for p in prompts)
                 raise MeasurementError(f"prompt {names}: {error}") from error
         self.methods = self.methods or found.methods
+        warn_of_idle(
+            (points[row].place, block + 1)
+            for row, block in (found.S[..., 0] == 0).nonzero().tolist()
+        )
         return [
             dataset_of(
                 one,

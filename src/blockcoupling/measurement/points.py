@@ -42,6 +42,13 @@ class Point:
     calls: list[BlockCall]
     decoded: bool
 
+    @property
+    def place(self) -> str:
+        """Where it is, in words: the prompt, and t, or t1 → t2."""
+        same = self.token_in == self.token_out
+        token = f"{self.token_in}" if same else f"{self.token_in} → {self.token_out}"
+        return f"prompt {self.prompt!r}, token {token}"
+
 
 @dataclass(frozen=True)
 class RecordedPrompt:

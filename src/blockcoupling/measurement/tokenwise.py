@@ -28,7 +28,14 @@ from blockcoupling.jacobian.dense_svd import dense_triples
 from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import relative_residual
-from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
+from blockcoupling.jacobian.token_jacobians import (
+    ToToken,
+    jacobians_to_token,
+    record_to_token,
+    truly_zero,
+)
+from blockcoupling.jacobian.trivial import IGNORED, LOST
+from blockcoupling.measurement.idle import warn_of_idle
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.schema import stamp
@@ -92,11 +99,13 @@ def compare_tokens(
     Returns:
         A (comparison, k, k_other), S (comparison, k) of J_i, svd_residual (comparison); along
         comparison: prompt, kind, block, block_other, token_in, token_out, token_in_other,
-        token_out_other (i, and "other" for j).
+        token_out_other (i, and "other" for j). Of a Jacobian that is truly 0, S is 0 as i, and A
+        is NaN as j.
 
     Raises:
         UserError: for tokens or blocks that are not there.
-        MeasurementError: naming block and tokens, for a Jacobian that is zero or not finite.
+        MeasurementError: naming block and tokens, for a Jacobian that is not finite, exactly −I,
+            or exactly 0 while the block does change.
     """
     blocks = instrument.blocks(prompt)
     if instrument.weights is not None:
@@ -111,12 +120,13 @@ def compare_tokens(
             ids = prompt.input_ids.to(instrument.device)
             recorded = [record_to_token(instrument.model, blocks, ids[:, : b + 1]) for b in tokens]
             found = {}
+            idle: list[tuple[str, int]] = []
             for block in sorted({block for pair in pairs for block in pair}):
                 parts = []
                 for calls in recorded:
                     earlier = [t for t in tokens if t <= calls.token]
                     jacobians, _ = jacobians_to_token(calls, block - 1, earlier)
-                    _refuse_trivial(jacobians, prompt.id, block, earlier, calls.token)
+                    idle += _trivial(jacobians, prompt.id, calls, block, earlier)
                     parts.append(_triples(jacobians, k, settings))
                     spill.put((block, calls.token), jacobians)
                     progress()
@@ -128,6 +138,7 @@ def compare_tokens(
             ]
     finally:
         spill.close()
+    warn_of_idle(idle)
     # In the order of the kinds of comparison, then of the pairs as they were asked for.
     rows.sort(key=lambda row: COMPARISONS.index(row.kind))
     return _dataset(rows, prompt.id, instrument, settings)
@@ -187,6 +198,10 @@ def _compared(
             u, v = theirs.U[chosen], theirs.V[chosen]
             A = (u.mT @ (jacobians[index] @ v)).cpu()
             other_way = (v.mT @ (jacobians[index] @ u)).cpu() if swapped else None
+            undefined = (theirs.S[chosen, 0] == 0).cpu()  # no singular vectors to compare with
+            for product in (A, other_way):
+                if product is not None:
+                    product[undefined] = torch.nan
             rows += [
                 _Row(
                     kind,
@@ -206,22 +221,27 @@ def _belongs(kind: str, place: tuple[int, int], other: tuple[int, int]) -> bool:
     return {"self": a == b and c == d, "input_fixed": a == c, "output_fixed": b == d}[kind]
 
 
-def _refuse_trivial(
+def _trivial(
     jacobians: Float[Tensor, "token embed embed"],
     prompt: str,
+    calls: ToToken,
     block: int,
     tokens: Sequence[int],
-    token: int,
-) -> None:
+) -> list[tuple[str, int]]:
+    """Where the Jacobians are truly 0: prompt and tokens in words, and the block."""
+    zero = []
     for t, jacobian in zip(tokens, jacobians, strict=True):
-        where = f"prompt {prompt!r}, block {block}, token {t} → {token}: the Jacobian"
+        place = f"prompt {prompt!r}, token {t} → {calls.token}"
+        where = f"prompt {prompt!r}, block {block}, token {t} → {calls.token}: the Jacobian"
         if not bool(torch.isfinite(jacobian).all()):
             raise MeasurementError(f"{where} is not finite")
         if not bool(jacobian.any()):
-            raise MeasurementError(
-                f"{where} is exactly 0 (beyond the reach of the block's attention? choose tokens "
-                "that are nearer to each other)"
-            )
+            if not truly_zero(calls, block - 1, t):
+                raise MeasurementError(f"{where} is exactly 0 ({LOST})")
+            zero.append((place, block))
+        elif t == calls.token and bool((jacobian == -torch.eye(len(jacobian)).to(jacobian)).all()):
+            raise MeasurementError(f"{where} is exactly −I ({IGNORED})")
+    return zero
 
 
 def _dataset(

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from blockcoupling.config.variants import DEFAULT_VARIANT, PRODUCTS, VARIANTS, products
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import UserError
 
 Array = np.ndarray
 
@@ -29,11 +29,10 @@ def miscoupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.Da
 
     Returns:
         float64, dimensionless, (prompt, pair, block, block_other): i = block, j = block_other.
-        NaN where a shorter prompt is padded.
+        NaN where a shorter prompt is padded, and where i or j is a block whose Jacobian is 0.
 
     Raises:
         UserError: k or variant are not to be had from this dataset.
-        MeasurementError: (when computed) a Jacobian is exactly zero.
     """
     return miscouplings(ds, [k], [variant]).isel(K=0, variant=0)
 
@@ -71,25 +70,47 @@ def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> x
 def coupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.DataArray:
     """Return the coupling of each prompt and pair: minus the mean of m(i, j) over i ≠ j.
 
+    The mean is that over the pairs of blocks whose Jacobians are not 0 (`pairs_of_blocks`).
+
     Args, errors: see `miscoupling`.
 
     Returns:
-        float64, dimensionless, at most 0, (prompt, pair).
+        float64, dimensionless, at most 0, (prompt, pair). NaN where no pair is left.
     """
     return -mean_between_blocks(miscoupling(ds, k, variant)).rename("coupling")
 
 
 def mean_between_blocks(m: xr.DataArray) -> xr.DataArray:
-    """Return the mean of m over all ordered pairs of different blocks."""
+    """Return the mean of m over all ordered pairs of different blocks that are defined.
+
+    A block whose Jacobian is 0 is one whose row and column are all NaN; any other NaN is passed on.
+    """
     return _over_blocks(_mean_between_blocks, m, [])
 
 
 def mean_by_distance(m: xr.DataArray) -> xr.DataArray:
-    """Return the mean of m over |i − j| = distance, for every distance 1 … L − 1 (locality)."""
+    """Return the mean of m over |i − j| = distance, for every distance 1 … L − 1 (locality).
+
+    Over the pairs that are defined, as in `mean_between_blocks`; NaN where none is.
+    """
     distances = np.arange(1, m.sizes["block"])
     return _over_blocks(_mean_by_distance, m, ["distance"], distance=len(distances)).assign_coords(
         distance=distances
     )
+
+
+def idle_blocks(s: xr.DataArray) -> xr.DataArray:
+    """Return which Jacobians are exactly 0, from singular values along `k`; NaN is not."""
+    return (s.isel(k=0, drop=True) == 0).rename("idle")
+
+
+def pairs_of_blocks(s: xr.DataArray) -> xr.DataArray:
+    """Return how many ordered pairs of different blocks have a mis-coupling, from values along `k`.
+
+    L (L − 1), unless a Jacobian is 0.
+    """
+    present = (~idle_blocks(s)).sum("block")
+    return (present * (present - 1)).rename("pairs")
 
 
 def miscoupling_kernel(
@@ -103,12 +124,12 @@ def miscoupling_kernel(
     ‖A − S‖² of the top-k block is a sum over its off-diagonal entries, the same in every variant
     (that of all k at once is a product with a 0/1 matrix), plus one over its diagonal.
 
-    Raises:
-        MeasurementError: a Jacobian is exactly zero.
+    A Jacobian that is 0 has no singular vectors, nor a size that a deviation is relative to: NaN
+    for all its pairs.
     """
+    idle = s[..., 0] == 0
+    idle = (idle[..., :, None] | idle[..., None, :])[..., None]  # (…, i, j, K)
     s = s.astype(np.float64)[..., :, None, :]
-    if zero := np.argwhere(s[..., 0] == 0).tolist():
-        raise MeasurementError(f"the Jacobian of block {zero[0][-2] + 1} is exactly zero")
     largest = a.shape[-1]
     row, column = np.indices((largest, largest)).reshape(2, -1, 1)
     inside = (np.maximum(row, column) < np.asarray(k)) & (row != column)
@@ -120,7 +141,8 @@ def miscoupling_kernel(
     result = []
     for variant in (VARIANTS[name] for name in variants):
         on_diagonal = np.cumsum(variant.diagonal(diagonal, s) ** 2, axis=-1)[..., chosen]
-        result.append(np.sqrt(off_diagonal + on_diagonal) / variant.scale(s)[..., chosen])
+        scale = np.where(idle, np.nan, variant.scale(s)[..., chosen])
+        result.append(np.sqrt(off_diagonal + on_diagonal) / scale)
     return np.moveaxis(np.stack(result, axis=-1), (-1, -2), (-4, -3))
 
 
@@ -161,11 +183,30 @@ def _over_blocks(
 
 
 def _mean_between_blocks(m: Float[np.ndarray, "*any L L"]) -> Float[np.ndarray, "*any"]:
-    return m[..., ~np.eye(m.shape[-1], dtype=bool)].mean(axis=-1)
+    different = ~np.eye(m.shape[-1], dtype=bool)
+    return _mean(m[..., different], _defined(m)[..., different])
 
 
 def _mean_by_distance(m: Float[np.ndarray, "*any L L"]) -> Float[np.ndarray, "*any L-1"]:
     row, column = np.indices(m.shape[-2:])
     distance = np.abs(row - column)
-    means = [m[..., distance == each].mean(axis=-1) for each in range(1, m.shape[-1])]
+    defined = _defined(m)
+    means = [
+        _mean(m[..., distance == each], defined[..., distance == each])
+        for each in range(1, m.shape[-1])
+    ]
     return np.stack(means, axis=-1)
+
+
+def _defined(m: Float[np.ndarray, "*any L L"]) -> Bool[np.ndarray, "*any L L"]:
+    """Return which pairs are of two blocks whose row and column are not all NaN."""
+    missing = np.isnan(m)
+    present = ~(missing.all(axis=-1) & missing.all(axis=-2))
+    return present[..., :, None] & present[..., None, :]
+
+
+def _mean(
+    values: Float[np.ndarray, "*any pair"], defined: Bool[np.ndarray, "*any pair"]
+) -> Float[np.ndarray, "*any"]:
+    with np.errstate(invalid="ignore"):  # of none: NaN
+        return np.where(defined, values, 0).sum(axis=-1) / defined.sum(axis=-1)

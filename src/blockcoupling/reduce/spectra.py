@@ -18,7 +18,7 @@ def participation_ratio(s: xr.DataArray) -> xr.DataArray:
         s: singular values along `k` (kept ones, `S`) or `k_full` (all of them, `S_full`).
 
     Returns:
-        float64, s without that axis; NaN where it is padded.
+        float64, s without that axis; NaN where it is padded, and where all values are 0.
     """
     return _over_values(participation_ratio_kernel, s).rename("participation_ratio")
 
@@ -32,7 +32,7 @@ def effective_rank(s: xr.DataArray) -> xr.DataArray:
         s: singular values along `k` (kept ones, `S`) or `k_full` (all of them, `S_full`).
 
     Returns:
-        float64, s without that axis; NaN where it is padded.
+        float64, s without that axis; NaN where it is padded, and where all values are 0.
     """
     return _over_values(effective_rank_kernel, s).rename("effective_rank")
 
@@ -65,13 +65,15 @@ def inverse_depth_fit(s: xr.DataArray) -> xr.Dataset:
 def participation_ratio_kernel(s: Shaped[np.ndarray, "*any k"]) -> Float[np.ndarray, "*any"]:
     """Return (Σs)² / Σs² in float64."""
     s = s.astype(np.float64)
-    return s.sum(axis=-1) ** 2 / np.square(s).sum(axis=-1)
+    with np.errstate(invalid="ignore"):  # of a Jacobian that is 0: NaN
+        return s.sum(axis=-1) ** 2 / np.square(s).sum(axis=-1)
 
 
 def effective_rank_kernel(s: Shaped[np.ndarray, "*any k"]) -> Float[np.ndarray, "*any"]:
     """Return exp(−Σ p ln p) in float64."""
     s = s.astype(np.float64)
-    return np.exp(entr(s / s.sum(axis=-1, keepdims=True)).sum(axis=-1))
+    with np.errstate(invalid="ignore"):  # of a Jacobian that is 0: NaN
+        return np.exp(entr(s / s.sum(axis=-1, keepdims=True)).sum(axis=-1))
 
 
 def inverse_depth_fit_kernel(

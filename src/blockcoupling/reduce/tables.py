@@ -5,6 +5,7 @@ grow with their number. The columns of the tables: docs/schema.md.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +18,13 @@ from blockcoupling.atomic import replacing
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
-from blockcoupling.reduce.coupling import mean_between_blocks, mean_by_distance, miscouplings
+from blockcoupling.reduce.coupling import (
+    idle_blocks,
+    mean_between_blocks,
+    mean_by_distance,
+    miscouplings,
+    pairs_of_blocks,
+)
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
 from blockcoupling.store.stores import open_store
@@ -73,7 +80,7 @@ def reduce_store(
     identity = _identity(ds, identity)
     k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
     out_dir, prompts = Path(out_dir), ds.sizes["prompt"]
-    matrices, undefined = _Moments(), []
+    matrices, undefined, idle = _Moments(), [], Counter[int]()
     # Dask runs prompts in parallel: threads of BLAS on top of that would only compete.
     with (
         ExitStack() as files,
@@ -90,6 +97,7 @@ def reduce_store(
                 append[name](_frame(table, identity))
             matrices.add(m)
             undefined += _undefined(tables["trajectory"])
+            idle.update(_idle(tables["singular_values"]["s"]))
             for _ in range(some.sizes["prompt"]):
                 progress.advance()
     if undefined:
@@ -98,6 +106,14 @@ def reduce_store(
             "so no finite line-shape score, expodistance or equidistance; the first is %s",
             len(undefined),
             undefined[0],
+        )
+    for block, count in sorted(idle.items()):
+        logger.warning(
+            "block %d has a Jacobian that is exactly zero for %d of its prompts and pairs of "
+            "tokens: its mis-coupling with others is undefined there, and coupling is the mean "
+            "over the other pairs of blocks (their number: column `pairs`)",
+            block,
+            count,
         )
     path = out_dir / "miscoupling.zarr"
     with replacing(path) as fresh:
@@ -157,6 +173,7 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
             "coupling": -mean,
             "miscoupling": mean,
             "adjacent": by_distance.sel(distance=1, drop=True),
+            "pairs": pairs_of_blocks(ds["S"]),
         },
         "locality": {"miscoupling": by_distance},
         "trajectory": {
@@ -183,13 +200,21 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
 
 
 def _demand_finite(coupling: xr.Dataset) -> None:
-    bad = (coupling["token_in"] >= 0) & ~np.isfinite(coupling["miscoupling"])
+    """Refuse what is not finite, unless fewer than two blocks have a Jacobian that is not 0."""
+    real = (coupling["token_in"] >= 0) & (coupling["pairs"] > 0)
+    bad = real & ~np.isfinite(coupling["miscoupling"])
     if bad.any():
         prompt = bad["prompt"].values[bad.any([dim for dim in bad.dims if dim != "prompt"])][0]
         raise MeasurementError(
             f"mis-coupling is not finite for prompt {prompt}: the store is damaged; remove it and "
             "run the extraction again"
         )
+
+
+def _idle(s: xr.DataArray) -> list[int]:
+    """Return the block of every Jacobian that is exactly zero."""
+    idle = idle_blocks(s).transpose(..., "block").values
+    return s["block"].values[np.argwhere(idle)[:, -1]].tolist()
 
 
 def _undefined(trajectory: xr.Dataset) -> list[str]:
@@ -204,28 +229,32 @@ def _undefined(trajectory: xr.Dataset) -> list[str]:
 
 
 class _Moments:
-    """Mean and spread over prompts that come some at a time (Chan, Golub & LeVeque, 1983)."""
+    """Mean and spread over prompts that come some at a time (Chan, Golub & LeVeque, 1983).
+
+    Every entry of the matrices over the prompts that have it.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = xr.DataArray(0)
         self.mean = xr.DataArray(0.0)
         self.squares = xr.DataArray(0.0)  # sum of squared deviations from the mean
 
     def add(self, m: xr.DataArray) -> None:
-        number, mean = m.sizes["prompt"], m.mean("prompt")
-        total, shift = self.count + number, mean - self.mean
-        between = shift**2 * (self.count * number / total)
+        number, mean = m.count("prompt"), m.mean("prompt")
+        total, shift = self.count + number, (mean - self.mean).where(number > 0, 0)
+        some = total.where(total > 0, 1)
+        between = shift**2 * (self.count * number / some)
         self.squares = self.squares + ((m - mean) ** 2).sum("prompt") + between
-        self.mean = self.mean + shift * (number / total)
+        self.mean = self.mean + shift * (number / some)
         self.count = total
 
     def dataset(self) -> xr.Dataset:
-        spread = np.sqrt(self.squares / (self.count - 1)) if self.count > 1 else np.nan * self.mean
+        spread = np.sqrt(self.squares / (self.count - 1).where(self.count > 1))
         return xr.Dataset(
             {
-                "miscoupling_mean": self.mean,
+                "miscoupling_mean": self.mean.where(self.count > 0),
                 "miscoupling_std": spread,
-                "miscoupling_count": xr.full_like(self.mean, self.count, dtype=np.int64),
+                "miscoupling_count": self.count,
             }
         )
 

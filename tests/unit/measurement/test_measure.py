@@ -445,14 +445,6 @@ def test_a_nan_embedding_comes_before_the_first_block() -> None:
         bc.measure(model, numbers, PROMPTS, k=2)
 
 
-def test_a_block_that_does_nothing_is_named() -> None:
-    model = small_model("llama", torch.float32)
-    model.model.layers[2].mlp.down_proj.weight.data.zero_()
-    model.model.layers[2].self_attn.o_proj.weight.data.zero_()
-    with pytest.raises(MeasurementError, match=r"prompt 'p0', block 3: .* is exactly 0"):
-        bc.measure(model, numbers, PROMPTS, k=2)
-
-
 def test_a_gradient_that_does_not_come_through_is_noticed() -> None:
     """As with quantized kernels that have no gradient: only the skip connection is left."""
     model = small_model("llama", torch.float32)

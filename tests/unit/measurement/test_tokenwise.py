@@ -14,7 +14,7 @@ from tiny_model import save_tiny_model
 
 from blockcoupling.cli import app
 from blockcoupling.config.variants import VARIANTS
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import UserError
 from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
 from blockcoupling.measurement.instrument import Instrument, Settings
 from blockcoupling.measurement.token_cost import cost
@@ -138,18 +138,6 @@ def test_which_blocks_and_tokens() -> None:
     assert chosen_tokens({"every": 3}, 8) == [1, 4, 7]
     with pytest.raises(UserError, match="not pairs"):
         chosen_tokens([(0, 1)], 4)
-
-
-def test_a_jacobian_beyond_the_window_is_named() -> None:
-    model = small_model("mistral")
-    window = model.config.sliding_window
-    assert window is not None
-    length = window + 3
-    settings = TokenSettings(tokens=[0, length - 1], blocks=[(1, 1)], k=2)
-    instrument = Instrument(model, Settings())
-    tokens = TokenizedPrompt("far", prompt(length), ("",) * length)
-    with pytest.raises(MeasurementError, match=f"prompt 'far', block 1, token 0 → {length - 1}"):
-        compare_tokens(instrument, tokens, settings)
 
 
 def test_a_job_from_the_command_line(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockcoupling.config.variants import VARIANTS
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import (
     coupling,
     mean_between_blocks,
@@ -246,8 +246,32 @@ def test_what_cannot_be_had_is_said(change, k, variant, message):
             function(ds, k, variant)
 
 
-def test_a_zero_jacobian_is_an_error():
-    ds = example(1)
-    ds["S"][{"block": 1}] = 0
-    with pytest.raises(MeasurementError, match="block 2 is exactly zero"):
-        coupling(ds, 3)
+@variants
+@quick
+@given(seed=seeds, k=st.integers(1, 6), idle=st.sets(st.integers(0, 3), min_size=1, max_size=3))
+def test_a_jacobian_of_zero_has_no_miscoupling_and_the_others_have_theirs(variant, seed, k, idle):
+    jacobians = random_jacobians(seed)
+    left = [i for i in range(4) if i not in idle]
+    whole = dataset(jacobians)
+    zero = whole.copy(deep=True)
+    for name in ("S", "A", "A_swapped"):
+        zero[name][{"block": list(idle)}] = 0
+    m = miscoupling(zero, k, variant).values[0, 0]
+    assert np.isnan(m[list(idle)]).all()
+    assert np.isnan(m[:, list(idle)]).all()
+    wanted = reference(jacobians, k, variant)[np.ix_(left, left)]
+    np.testing.assert_allclose(m[np.ix_(left, left)], wanted, atol=TOLERANCE)
+    off = wanted[~np.eye(len(left), dtype=bool)]
+    found = coupling(zero, k, variant).item()
+    if len(left) < 2:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(-off.mean(), abs=TOLERANCE)
+
+
+def test_any_other_number_that_is_missing_stays_missing():
+    ds = dataset(random_jacobians(0))
+    ds["A"][{"block": 1, "block_other": 2}] = np.nan
+    assert np.isnan(coupling(ds, 3).item())
+    ds["A"][{"block": 1}] = np.nan  # the whole of a block
+    assert np.isnan(coupling(ds, 3).item())

@@ -19,7 +19,7 @@ START = ["model", "checkpoint", "dataset", "prompt"]
 PAIR = [*START, "token_in", "token_out"]
 KEYS = [*PAIR, "token", "variant", "k", "block", "distance"]
 COLUMNS = {
-    "coupling": [*PAIR, "variant", "k", "coupling", "miscoupling", "adjacent"],
+    "coupling": [*PAIR, "variant", "k", "coupling", "miscoupling", "adjacent", "pairs"],
     "locality": [*PAIR, "variant", "k", "distance", "miscoupling"],
     "trajectory": [
         *START,
@@ -271,6 +271,60 @@ def test_a_hole_in_the_store_is_an_error(tmp_path, ds):
     with pytest.raises(MeasurementError, match="not finite for prompt p1"):
         reduce_store(path, tmp_path / "out", [2], None, IDENTITY)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_prompt_that_is_missing_altogether_is_an_error(tmp_path, ds):
+    for name in ("A", "S"):
+        ds[name][{"prompt": 1, "pair": 2}] = np.nan
+    path = write(tmp_path / "svd.zarr", ds)
+    with pytest.raises(MeasurementError, match="not finite for prompt p1"):
+        reduce_store(path, tmp_path / "out", [2], ["frobenius"], IDENTITY)
+
+
+def with_idle(ds, **at):
+    """The dataset of a model in which a block does nothing for some prompts."""
+    ds = ds.copy(deep=True)
+    for name in ("S", "A", "A_swapped", "jacobian_norm", "svd_residual"):
+        ds[name][at] = 0
+    return ds
+
+
+def test_a_block_that_does_nothing_leaves_the_others_their_numbers(tmp_path, ds, caplog):
+    idle = with_idle(ds, prompt=1, block=2)
+    reduce_store(write(tmp_path / "svd.zarr", idle), tmp_path, [3], None, IDENTITY)
+    frames, matrices = read(tmp_path)
+    table = frames["coupling"].set_index(["prompt", "token_in", "variant"])
+    m = coupling.miscoupling(ds, 3, "frobenius").values
+    for prompt, pair, left in ((1, 2, [0, 1, 3]), (2, 1, [0, 1, 2, 3])):
+        row = table.loc[(f"p{prompt}", pair, "frobenius")]
+        pairs = [(i, j) for i in left for j in left if i != j]
+        assert row["pairs"] == len(pairs)
+        mean = np.mean([m[prompt, pair, i, j] for i, j in pairs])
+        assert row["miscoupling"] == pytest.approx(mean, rel=1e-12)
+        beside = np.mean([m[prompt, pair, i, j] for i, j in pairs if abs(i - j) == 1])
+        assert row["adjacent"] == pytest.approx(beside, rel=1e-12)
+    count = matrices["miscoupling_count"].sel(variant="frobenius", K=3)
+    expected = np.full((4, 4), 3)
+    expected[2, :] = expected[:, 2] = 2
+    np.testing.assert_array_equal(count, expected)
+    by_prompt = np.stack([m[0, :2].mean(0), m[2, :3].mean(0)])
+    mean, std = (
+        matrices[f"miscoupling_{name}"].sel(variant="frobenius", K=3).values[2, 0]
+        for name in ("mean", "std")
+    )
+    assert mean == pytest.approx(by_prompt[:, 2, 0].mean(), rel=1e-12)
+    assert std == pytest.approx(by_prompt[:, 2, 0].std(ddof=1), rel=1e-9)
+    assert "block 3 has a Jacobian that is exactly zero for 4 of its prompts" in caplog.text
+
+
+def test_nothing_left_to_compare_is_undefined_and_not_damaged(tmp_path, ds):
+    idle = with_idle(ds, prompt=1, pair=2, block=slice(1, 4))
+    reduce_store(write(tmp_path / "svd.zarr", idle), tmp_path, [3], None, IDENTITY)
+    rows = read(tmp_path)[0]["coupling"].set_index(["prompt", "token_in"])
+    assert (rows.loc[("p1", 2), "pairs"] == 0).all()
+    assert rows.loc[("p1", 2), ["coupling", "miscoupling", "adjacent"]].isna().all(axis=None)
+    others = rows.drop(index=[("p1", 2)])
+    assert others[["coupling", "miscoupling", "adjacent"]].notna().all(axis=None)
 
 
 def test_undefined_scores_are_counted_in_the_log(tmp_path, ds, caplog):

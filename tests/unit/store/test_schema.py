@@ -123,6 +123,16 @@ def test_singular_values_that_cannot_be_are_refused(ds):
         check_values(with_value(one, "S", 1e3, block=2, k=3))
 
 
+def test_a_jacobian_of_zero_is_zero_in_all_its_numbers(ds):
+    one = ds.isel(prompt=[0])
+    for name in ("S", "A", "A_swapped", "jacobian_norm", "svd_residual"):
+        one = with_value(one, name, 0.0, block=1)
+    check_values(one)
+    for name in ("jacobian_norm", "svd_residual"):
+        with pytest.raises(MeasurementError, match=r"exactly zero .* prompt p0, block 2"):
+            check_values(with_value(one, name, 1e-9, block=1))
+
+
 def test_shorter_prompts_are_padded():
     whole = example(2, tokens=[3, 5], all_tokens=True)
     assert whole["tokens"].values.tolist() == [3, 5]

@@ -1,0 +1,46 @@
+"""Singular triples of Jacobians of which some are 0.
+
+The Jacobian 0 has the singular values 0 and any vectors: here the first unit vectors, so that they
+are orthonormal and the same each time. Nothing that depends on them means anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from blockcoupling.jacobian.svd import SingularTriples
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+def beside_zeros(
+    zero: Bool[Tensor, " prompt"],
+    solve: Callable[[Int[Tensor, " some"] | None], SingularTriples],
+    like: Float[Tensor, "any embed k"],
+) -> SingularTriples:
+    """The triples of all prompts, those of the ones that are not 0 by `solve`.
+
+    What is 0 in a batch changes nothing for the other prompts, and no iteration meets it.
+
+    Args:
+        zero: for which prompts J = 0.
+        solve: the triples of some prompts (None: of all).
+        like: an array of the vectors' size, data type and device.
+    """
+    if not zero.any():
+        return solve(None)
+    prompts, (_, d, k) = len(zero), like.shape
+    unit = torch.eye(d, k, dtype=like.dtype, device=like.device)
+    u, v = (unit.repeat(prompts, 1, 1) for _ in range(2))
+    s, residual = like.new_zeros(prompts, k), like.new_zeros(prompts)
+    if zero.all():
+        return SingularTriples(u, s, v, residual, 0)
+    some = (~zero).nonzero()[:, 0].to(like.device)
+    found = solve(some)
+    u[some], s[some], v[some], residual[some] = found.U, found.S, found.V, found.residual
+    return SingularTriples(u, s, v, residual, found.products)
