@@ -289,7 +289,16 @@ def train(
 
 
 @app.command(rich_help_panel=STEPS)
-def model(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None) -> None:
+def model(
+    spec: Spec,
+    out: Out,
+    identity: Annotated[
+        Path | None,
+        typer.Option(help="What decides numbers, and no facts; default: beside, .identity.json."),
+    ] = None,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
     """Look a checkpoint up, downloading it if need be, and record what and where it is.
 
     Example:  `blockcoupling model --out tiny.json --spec '{"name": "tiny", "checkpoint": "main",
@@ -301,7 +310,7 @@ def model(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None) -
     record = model_record(_spec(spec))
     for contradiction in contradictions(record):
         logging.getLogger(__name__).warning(contradiction)
-    write_record(record, out)
+    write_record(record, out, identity)
     _enter(entries, {"model": out}, _facets(facet))
 
 

@@ -18,6 +18,7 @@ from blockcoupling.config.models import step_of
 from blockcoupling.errors import UserError
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
+from blockcoupling.sources.identity import content_identity, demand_same_content
 from blockcoupling.sources.kinds import why_not_causal
 from blockcoupling.sources.local import (
     checkpoint_facts,
@@ -46,7 +47,8 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
         commit, and `revision_requested`); how to load it (`init_seed`, `dtype`, `quantization`,
         `tokenizer`, `trust_remote_code`, `allow_pickle`); `architecture`, `model_type`,
         `parameters`, `blocks`, `dimension`, `context` (None where unlimited or not told),
-        `vocabulary`; `family`, `tokens`, `base`, `facts` as given.
+        `vocabulary`; `family`, `tokens`, `base`, `facts` as given; and `identity`, what decides
+        the numbers (`sources.identity`).
 
     Raises:
         UserError: the model is missing, cannot be loaded as asked, or has fewer than two blocks.
@@ -87,6 +89,7 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
             f"{_title(record)} has {record['blocks']} block: coupling is between blocks, and "
             "needs two"
         )
+    record["identity"] = content_identity(record, path)
     return record
 
 
@@ -122,10 +125,22 @@ def spec_from_argument(argument: str) -> dict[str, Any]:
     }
 
 
-def write_record(record: Mapping[str, Any], path: Path | str) -> None:
-    """Write a record as JSON; whole or not at all."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+def write_record(
+    record: Mapping[str, Any], path: Path | str, identity: Path | str | None = None
+) -> None:
+    """Write a record as JSON; whole or not at all.
+
+    Args:
+        record: what `model_record` returned.
+        path: the record's file, X.json.
+        identity: a second file, of the record's `identity` alone: its bytes change when numbers
+            would, and not with a fact. None: X.identity.json, beside the record.
+    """
+    path = Path(path)
+    identity = path.with_suffix(".identity.json") if identity is None else identity
+    for target, content in ((path, record), (identity, record["identity"])):
+        with replacing(target) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
@@ -231,8 +246,10 @@ def load_streamed(
 
 
 def _directory(record: Mapping[str, Any]) -> Path:
-    """Where the files of a model lie, downloaded if need be."""
-    return _download(record).path if record["source"] == "hub" else Path(record["path"])
+    """Where the files of a model lie, downloaded if need be, and holding what its record says."""
+    path = _download(record).path if record["source"] == "hub" else Path(record["path"])
+    demand_same_content(record, path, _title(record))
+    return path
 
 
 def _tokenizer(record: Mapping[str, Any], path: Path, trust: bool) -> Any:

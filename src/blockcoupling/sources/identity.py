@@ -1,0 +1,208 @@
+"""What a model is by its content: digests of weights, configuration and tokenizer (no torch).
+
+A directory's name says nothing about what lies in it. Two models are the same where these digests
+are, wherever their files lie; what does not decide numbers (facts, names, paths) is not in them.
+
+    >>> from blockcoupling.sources.identity import content_identity, digest_of
+    >>> digest_of(content_identity(study.model_spec("mine", "main")))      # a rule's parameter
+    '5f0c…'
+
+Files are hashed once: their digests are remembered (in the user's cache directory) together with
+size, times and inode, so that asking again costs a `stat` each. A link counts as what it leads to.
+Files in the hub's cache are named after their digest, and are not read at all.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from blockcoupling.errors import UserError
+
+Identity = dict[str, str | int | None]
+
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "tokeniz*.py",
+)
+_SAFETENSORS = ("model*.safetensors", "model*.safetensors.index.json")
+_OTHER_WEIGHTS = ("pytorch_model*.bin", "pytorch_model*.bin.index.json", "*.gguf")
+_ADAPTER = ("adapter_config.json", "adapter_model.*")
+# Settings that say where a file comes from or how to print it, and decide no number.
+_IRRELEVANT = frozenset(
+    ("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "chat_template")
+)
+_LFS_BLOB = re.compile(r"[0-9a-f]{64}")
+_HOW_LOADED = ("init_seed", "dtype", "quantization")
+# A file changed within this time of being hashed may change again without a trace in its times.
+_UNSETTLED_NS = 2 * 10**9
+
+
+def content_identity(
+    description: Mapping[str, Any], directory: Path | str | None = None
+) -> Identity:
+    """What decides the numbers of a model: the content of its files, and how they are loaded.
+
+    Args:
+        description: a model's record, or what `model_record` takes (`Study.model_spec(…)`).
+        directory: where the files lie; None: the description's `path`.
+
+    Returns:
+        `config`, `weights` (None for weights drawn anew), `tokenizer`, `code` (None unless
+        the directory's own code is trusted), each SHA-256 in hexadecimal digits, and `init_seed`,
+        `dtype`, `quantization`.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    place = Path(description["path"] if directory is None else directory)
+    beside = Path(description.get("tokenizer") or place)
+    drawn_anew = description.get("init_seed") is not None
+    trusted = bool(description.get("trust_remote_code"))
+    with_config = () if beside.resolve() == place.resolve() else ("config.json",)
+    identity: Identity = {
+        "config": _together(_found(place, ("config.json",))),
+        "weights": None if drawn_anew else _together(_weights(place)),
+        "tokenizer": _together(_found(beside, (*_TOKENIZER, *with_config))),
+        "code": _together(_found(place, ("*.py",))) if trusted else None,
+        **{key: description.get(key) for key in _HOW_LOADED},
+    }
+    identity["dtype"] = identity["dtype"] or "float32"
+    return identity
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """One digest of an identity, or of any JSON value that a number is made from."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def demand_same_content(record: Mapping[str, Any], directory: Path | str, title: str) -> None:
+    """Check that a directory still holds what its record says; cheap where nothing was written.
+
+    Args:
+        record: of the model; one without an `identity` is not held against anything.
+        directory: where its files lie now.
+        title: of the model, for the message.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if "identity" not in record:
+        return
+    now, then = content_identity(record, directory), record["identity"]
+    if changed := [key for key in now if now[key] != then.get(key)]:
+        raise UserError(
+            f"{title}: {' and '.join(changed)} changed after the model's record was made, so that "
+            "numbers would stand under the wrong model. Look it up again (in a study: run "
+            "snakemake again; by hand: `blockcoupling model`)"
+        )
+
+
+def file_digest(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, remembered for as long as the file is not written to.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        target = path.resolve(strict=True)
+        if target.parent.name == "blobs" and _LFS_BLOB.fullmatch(target.name):
+            return target.name
+        stamp = _stamp(target)
+        memory = _memory(target)
+        if (known := _remembered(memory, stamp)) is not None:
+            return known
+        begun = time.time_ns()
+        with target.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        settled = max(stamp["mtime_ns"], stamp["ctime_ns"]) < begun - _UNSETTLED_NS
+        if settled and _stamp(target) == stamp:
+            _remember(memory, {**stamp, "path": str(target), "sha256": digest})
+        return digest
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _weights(place: Path) -> list[Path]:
+    """Everything in a directory that weights could be read from; pickles only where they are."""
+    found = _found(place, _SAFETENSORS)
+    return [*(found or _found(place, _OTHER_WEIGHTS)), *_found(place, _ADAPTER)]
+
+
+def _found(place: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted({file for pattern in patterns for file in place.glob(pattern)})
+
+
+def _together(files: Iterable[Path]) -> str:
+    return digest_of({file.name: _settings_or_bytes(file) for file in files})
+
+
+def _settings_or_bytes(file: Path) -> str:
+    """The digest of a file; of a small one of settings, without those that decide nothing."""
+    if file.name not in ("config.json", "tokenizer_config.json"):
+        return file_digest(file)
+    try:
+        settings = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError:
+        return file_digest(file)  # whoever loads it says what is wrong
+    if not isinstance(settings, dict):
+        return file_digest(file)
+    return digest_of({key: settings[key] for key in settings.keys() - _IRRELEVANT})
+
+
+# ------------------------------------------------------------------------ what was hashed before
+
+
+def _stamp(target: Path) -> dict[str, int]:
+    """What changes when a file is written to, replaced, or given back its old time."""
+    found = target.stat()
+    return {
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+        "ctime_ns": found.st_ctime_ns,
+        "inode": found.st_ino,
+        "device": found.st_dev,
+    }
+
+
+def _memory(target: Path) -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.sha256(str(target).encode()).hexdigest()[:32]
+    return Path(cache) / "blockcoupling" / "digests" / f"{name}.json"
+
+
+def _remembered(memory: Path, stamp: Mapping[str, int]) -> str | None:
+    try:
+        known = json.loads(memory.read_bytes())
+    except (OSError, ValueError):
+        return None  # not there, or half of it: hashed again
+    same = all(known.get(key) == value for key, value in stamp.items())
+    return known.get("sha256") if same else None
+
+
+def _remember(memory: Path, entry: Mapping[str, Any]) -> None:
+    """Keep a digest for next time. Several processes may do so at once, each with its own file."""
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        handle, fresh = tempfile.mkstemp(dir=memory.parent)
+        with os.fdopen(handle, "w") as stream:
+            json.dump(entry, stream)
+        Path(fresh).replace(memory)
+    except OSError:
+        return  # a home that cannot be written to: hashed again next time, nothing is wrong
