@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
+def takes_full_svd(d: int, k: int) -> bool:
+    """Whether a d × d matrix is decomposed whole for its top k triples, and not by an iteration."""
+    return d <= SMALL_DIMENSION or 8 * k > d
+
+
 def dense_triples(
     jacobian: Float[Tensor, "prompt embed embed"], k: int, tolerance: float, full: bool, seed: int
 ) -> tuple[SingularTriples, Tensor | None]:
@@ -36,7 +41,7 @@ def dense_triples(
         present = jacobian if some is None else jacobian[some]
         if full:
             return full_svd(present, d)
-        if d <= SMALL_DIMENSION or 8 * k > d:
+        if takes_full_svd(d, k):
             return full_svd(present, k)
         try:
             return truncated_svd(

@@ -11,27 +11,21 @@ from torch import nn
 
 from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import UserError
+from blockcoupling.jacobian.dense_svd import takes_full_svd
+from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.job import Advance, Job, Plan
-from blockcoupling.sources.models import load_model, load_streamed, read_record
+from blockcoupling.sources.identity import origin
+from blockcoupling.sources.models import load_model, load_streamed, read_record, with_identity
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.streaming import StreamedModel
 from blockcoupling.transformer.tokens import tokenize_prompts
 
-# What of a model's record decides its numbers; a corrected fact measures nothing anew.
-_WEIGHTS = (
-    "source",
-    "id",
-    "path",
-    "revision",
-    "step",
-    "init_seed",
-    "dtype",
-    "quantization",
-    "tokenizer",
-)
+# What a setting adds to a prompt's store, and leaves the other numbers as they are: a store that
+# holds more than is asked for need not be measured again.
+ADDED = {"vectors": ("U", "V"), "swapped": ("A_swapped",), "full": ("S_full",)}
 
 
 def extract(
@@ -70,7 +64,7 @@ def extract(
         UserError: for prompts or settings that do not fit the model; nothing has been measured.
         MeasurementError: naming model, block and prompt.
     """
-    record = read_record(model) if isinstance(model, Path) else dict(model)
+    record = with_identity(read_record(model) if isinstance(model, Path) else model)
     loaded: StreamedModel | nn.Module
     if stream:
         loaded, tokenizer = load_streamed(record, device, dtype)
@@ -79,25 +73,18 @@ def extract(
     wanted = tokenize_prompts(tokenizer, ((p.id, p.text) for p in read_prompts(prompts)), loaded)
     if not wanted:
         raise UserError(f"{prompts} holds no prompt")
-    identity = {
-        "model": record.get("name"),
-        "checkpoint": record.get("checkpoint"),
-        "model_id": record.get("id") or record.get("path") or record.get("name"),
-        "revision": record.get("revision"),
-        "quantization": record.get("quantization"),
-        "dtype": dtype,
-    }
-    instrument = Instrument.of(loaded, settings, identity)
+    instrument = Instrument.of(loaded, settings, {})
     dimension = instrument.blocks(wanted[0]).dimension
     if settings.k is not None and settings.k > dimension and k_when_smaller == "d":
         instrument.settings = settings.model_copy(update={"k": dimension})
     k = instrument.check(wanted)
 
+    decisive, added = _decisive(instrument.settings, k, dimension)
     expected = {
         p.id: fingerprint(
-            settings=instrument.settings.model_dump(),
-            identity=identity,
-            weights={key: record.get(key) for key in _WEIGHTS},
+            settings=decisive,
+            model=record["identity"],
+            dtype=dtype,
             input_ids=p.input_ids[0].tolist(),
         )
         for p in wanted
@@ -115,12 +102,28 @@ def extract(
         return measured
 
     Job(
-        model=f"{identity['model']} at {identity['checkpoint']}",
+        model=f"{record.get('name')} at {record.get('checkpoint')}",
         parts=parts,
         expected=expected,
+        needed=added,
         measure=measure,
         write=lambda parts, _, ds, mark: write_prompt(parts, ds, mark),
-        join=merge,
+        join=lambda parts, out, expected: merge(
+            parts, out, expected, attributes=origin(record, dtype), optional=added
+        ),
         what="measuring",
         together=plan.get("batch"),
     ).run(out)
+
+
+def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any], list[str]]:
+    """The settings that decide numbers, and the variables that the others ask for."""
+    asked = settings.model_dump()
+    added = [name for key in ADDED if asked.pop(key) for name in ADDED[key]]
+    dense = settings.method == "dense" or (
+        settings.method == "auto" and dimension <= SMALL_DIMENSION
+    )
+    # All singular values take a full SVD, which is what small Jacobians get anyway.
+    if settings.full and not (dense and takes_full_svd(dimension, k)):
+        asked["full"] = True
+    return asked, added

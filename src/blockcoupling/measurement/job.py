@@ -67,6 +67,7 @@ class Job:
         unit: of a step.
         together: parts that are measured together, in the order of `expected`.
         steps: of each part; None: one, when it is written.
+        needed: optional variables that a part must hold to be finished.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Job:
     unit: str = "prompt"
     together: int = 1
     steps: Mapping[str, int] | None = None
+    needed: Sequence[str] = ()
 
     def run(self, out: Path) -> None:
         """Measure every part that is not finished, then join all of them into `out`.
@@ -88,7 +90,7 @@ class Job:
         """
         names = list(self.expected)
         steps = self.steps or dict.fromkeys(names, 1)
-        done = finished(self.parts, self.expected)
+        done = finished(self.parts, self.expected, self.needed)
         if done:
             logger.info("%d of %d prompts are measured already", len(done), len(names))
         before = sum(steps[name] for name in done)

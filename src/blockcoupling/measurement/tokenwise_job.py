@@ -17,7 +17,8 @@ from blockcoupling.measurement.tokenwise import (
     chosen_tokens,
     compare_tokens,
 )
-from blockcoupling.sources.models import load_model, read_record
+from blockcoupling.sources.identity import origin
+from blockcoupling.sources.models import load_model, read_record, with_identity
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.store.comparisons import join_comparisons, write_comparisons
 from blockcoupling.store.parts import fingerprint
@@ -53,18 +54,11 @@ def tokenwise(
         UserError: tokens or blocks that are not there, before anything is measured.
         MeasurementError: naming model, prompt, block and tokens.
     """
-    record = read_record(model)
+    record = with_identity(read_record(model))
     loaded, tokenizer = load_model(record, device, dtype)
     some = [(p.id, p.text) for p in read_prompts(prompts)[:count]]
     wanted = tokenize_prompts(tokenizer, some, loaded)
-    identity = {
-        "model": record.get("name"),
-        "checkpoint": record.get("checkpoint"),
-        "revision": record.get("revision"),
-        "quantization": record.get("quantization"),
-        "dtype": dtype,
-    }
-    instrument = Instrument.of(loaded, Settings(tolerance=settings.tolerance), identity)
+    instrument = Instrument.of(loaded, Settings(tolerance=settings.tolerance), {})
     instrument.check(wanted)
     blocks = instrument.blocks(wanted[0])
     pairs = chosen_blocks(settings.blocks, len(blocks))
@@ -74,11 +68,14 @@ def tokenwise(
     for prompt, tokens in zip(wanted, chosen, strict=True):
         price = cost(weights, blocks.dimension, len(tokens), len(pairs), used, settings.k)
         logger.info("prompt %s, %d tokens: %s", prompt.id, len(tokens), price)
+    # Products the other way round are kept beside the rest: a part may hold more than is needed.
+    decisive = {**settings.model_dump(), "blocks": [list(pair) for pair in pairs]}
+    swapped = decisive.pop("swapped")
     expected = {
         p.id: fingerprint(
-            settings={**settings.model_dump(), "blocks": [list(pair) for pair in pairs]},
-            identity=identity,
-            weights={key: record.get(key) for key in ("id", "path", "init_seed", "step")},
+            settings=decisive,
+            model=record["identity"],
+            dtype=dtype,
             input_ids=p.input_ids[0].tolist(),
         )
         for p in wanted
@@ -89,13 +86,16 @@ def tokenwise(
         return [compare_tokens(instrument, by_id[name], settings, advance) for name in names]
 
     Job(
-        model=f"{identity['model']} at {identity['checkpoint']}",
+        model=f"{record.get('name')} at {record.get('checkpoint')}",
         parts=parts,
         expected=expected,
         measure=measure,
         write=write_comparisons,
-        join=join_comparisons,
+        join=lambda parts, out, expected: join_comparisons(
+            parts, out, expected, attributes=origin(record, dtype), swapped=swapped
+        ),
         what="comparing",
         unit="token",
+        needed=["A_swapped"] if swapped else [],
         steps={p.id: used * len(tokens) for p, tokens in zip(wanted, chosen, strict=True)},
     ).run(out)

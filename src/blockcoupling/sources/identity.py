@@ -46,6 +46,7 @@ _IRRELEVANT = frozenset(
     ("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "chat_template")
 )
 _LFS_BLOB = re.compile(r"[0-9a-f]{64}")
+_CONTENT = ("config", "weights", "tokenizer", "code")
 _HOW_LOADED = ("init_seed", "dtype", "quantization")
 # A file changed within this time of being hashed may change again without a trace in its times.
 _UNSETTLED_NS = 2 * 10**9
@@ -89,6 +90,27 @@ def digest_of(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+def origin(record: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """What a store says about the model it was measured on: its names, and its content.
+
+    Args:
+        record: of the model, with its `identity`.
+        dtype: in which it was measured.
+    """
+    identity = record["identity"]
+    content = {key: identity[key] for key in ("weights", "tokenizer") if identity[key] is not None}
+    return {
+        "model": record.get("name"),
+        "checkpoint": record.get("checkpoint"),
+        "model_id": record.get("id") or record.get("path") or record.get("name"),
+        "revision": record.get("revision"),
+        "quantization": record.get("quantization"),
+        "dtype": dtype,
+        **{f"{key}_sha256": digest for key, digest in content.items()},
+        "identity": digest_of(identity),
+    }
+
+
 def demand_same_content(record: Mapping[str, Any], directory: Path | str, title: str) -> None:
     """Check that a directory still holds what its record says; cheap where nothing was written.
 
@@ -100,10 +122,10 @@ def demand_same_content(record: Mapping[str, Any], directory: Path | str, title:
     Raises:
         UserError: it holds something else.
     """
-    if "identity" not in record:
-        return
-    now, then = content_identity(record, directory), record["identity"]
-    if changed := [key for key in now if now[key] != then.get(key)]:
+    now, then = content_identity(record, directory), record.get("identity", {})
+    # How files are loaded is the record's own word, and None is what it does not look at.
+    held = [key for key in _CONTENT if now[key] is not None and then.get(key) is not None]
+    if changed := [key for key in held if now[key] != then[key]]:
         raise UserError(
             f"{title}: {' and '.join(changed)} changed after the model's record was made, so that "
             "numbers would stand under the wrong model. Look it up again (in a study: run "

@@ -171,6 +171,11 @@ def _demand_whole(record: Mapping[str, Any], path: Path, tokenizer: bool) -> Non
         raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
 
 
+def with_identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record, with the identity of its files as they are now and as it has them loaded."""
+    return {**record, "identity": content_identity(record, _directory(record))}
+
+
 def load_model(
     record: Mapping[str, Any] | Path | str, device: str = "auto", dtype: str | None = None
 ) -> tuple[Any, Any]:
@@ -205,6 +210,7 @@ def load_model(
         initialised = record.get("init_seed") is not None
         model = (_initialised if initialised else _pretrained)(record, path, trust)
         tokenizer = _tokenizer(record, path, trust)
+    demand_same_content(record, path, _title(record))  # nor written to while it was read
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device=device, dtype=dtype and getattr(torch, dtype))

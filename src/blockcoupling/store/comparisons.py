@@ -5,13 +5,14 @@ The axes in words: docs/schema.md.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
 from blockcoupling.store.parts import ZARR, demand_finished, open_part, part_path, write_part
-from blockcoupling.store.schema import SCHEMA_VERSION, SchemaError
+from blockcoupling.store.schema import SCHEMA_VERSION, SchemaError, plain
 
 PLACES = (
     "block",
@@ -70,15 +71,32 @@ def write_comparisons(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerpr
     return write_part(parts_dir, name, ds, fingerprint)
 
 
-def join_comparisons(parts_dir: Path | str, out: Path | str, expected: Mapping[str, str]) -> None:
+def join_comparisons(
+    parts_dir: Path | str,
+    out: Path | str,
+    expected: Mapping[str, str],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    swapped: bool = False,
+) -> None:
     """Join parts along `comparison` (a few hundred bytes each, of a few prompts: in memory).
+
+    Args:
+        parts_dir: directory of the parts.
+        out: the store to write.
+        expected: fingerprint by prompt id, in the order to join.
+        attributes: what the joined store says of the model.
+        swapped: take V_jᵀ J_i U_j too.
 
     Raises:
         UserError: when a prompt is missing.
     """
-    demand_finished(parts_dir, expected)
+    demand_finished(parts_dir, expected, ["A_swapped"] if swapped else [])
     parts = [open_part(part_path(parts_dir, name)).load() for name in expected]
+    if not swapped:
+        parts = [part.drop_vars("A_swapped", errors="ignore") for part in parts]
     whole = xr.concat(parts, "comparison", combine_attrs="drop_conflicts")
+    whole = whole.assign_attrs(plain(attributes or {}))
     size = min(CHUNK, whole.sizes["comparison"])
     encoding = {
         name: {"chunks": (size, *whole[name].shape[1:])}

@@ -7,7 +7,7 @@ as finished what it would measure to the same numbers, and nothing else.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -75,34 +75,38 @@ def open_part(path: Path) -> xr.Dataset:
     return ds
 
 
-def finished(parts_dir: Path | str, expected: Mapping[str, str]) -> set[str]:
+def finished(
+    parts_dir: Path | str, expected: Mapping[str, str], needed: Sequence[str] = ()
+) -> set[str]:
     """Return the names of the parts that are measured, out of those expected.
 
     Args:
         parts_dir: directory of the parts; it need not exist.
         expected: fingerprint by name. A part with another fingerprint comes from other settings,
             other weights or another text: it is not counted, and a line is logged.
+        needed: variables that it must hold; it may hold more.
     """
     done = set()
     for name, wanted in expected.items():
-        try:
-            found = _read_fingerprint(part_path(parts_dir, name))
-        except FileNotFoundError:
+        path = part_path(parts_dir, name)
+        if not path.exists():
             continue
-        if found == wanted:
-            done.add(name)
+        if _read_fingerprint(path) != wanted:
+            problem = "is damaged, or from other settings, weights or text"
+        elif lacking := [each for each in needed if not (path / each).is_dir()]:
+            problem = f"has no {', '.join(lacking)}"
         else:
-            logger.warning(
-                "prompt %s: its store is damaged, or from other settings, weights or text; "
-                "measuring it again",
-                name,
-            )
+            done.add(name)
+            continue
+        logger.warning("prompt %s: its store %s; measuring it again", name, problem)
     return done
 
 
-def demand_finished(parts_dir: Path | str, expected: Mapping[str, str]) -> None:
+def demand_finished(
+    parts_dir: Path | str, expected: Mapping[str, str], needed: Sequence[str] = ()
+) -> None:
     """Raise a UserError where a part that is to be joined is not measured yet."""
-    done = finished(parts_dir, expected)
+    done = finished(parts_dir, expected, needed)
     if missing := [name for name in expected if name not in done]:
         raise UserError(
             f"{len(missing)} of {len(expected)} prompts are not measured yet, the first of them "
@@ -114,5 +118,5 @@ def _read_fingerprint(part: Path) -> str | None:
     """Return the fingerprint of a part; None when its metadata cannot be read."""
     try:
         return json.loads((part / "zarr.json").read_text())["attributes"].get(FINGERPRINT)
-    except (ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         return None

@@ -83,6 +83,9 @@ VARIABLES = {
     ),
 }
 
+# Kept where a study asks for them, beside the others and without changing them.
+ON_REQUEST = ("U", "V", "A_swapped", "S_full")
+
 COORDINATES = {
     "prompt": Variable(("prompt",), ("str",), "stable id of the prompt"),
     "pair": Variable(("pair",), ("int64",), "0 …"),

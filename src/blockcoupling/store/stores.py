@@ -6,8 +6,9 @@ that a job killed at any instant continues with the prompts that are not there y
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,6 +26,7 @@ from blockcoupling.store.parts import (
     write_part,
 )
 from blockcoupling.store.schema import (
+    ON_REQUEST,
     SCHEMA_VERSION,
     VARIABLES,
     SchemaError,
@@ -68,7 +70,14 @@ def write_prompt(parts_dir: Path | str, ds: xr.Dataset, fingerprint: str) -> Pat
     return write_part(parts_dir, str(ds["prompt"].item()), ds, fingerprint)
 
 
-def merge(parts_dir: Path | str, out: Path | str, expected: Mapping[str, str]) -> None:
+def merge(
+    parts_dir: Path | str,
+    out: Path | str,
+    expected: Mapping[str, str],
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    optional: Sequence[str] | None = None,
+) -> None:
     """Join the per-prompt stores into one sharded store, which replaces an older one.
 
     Prompts stand in the order of `expected` and are copied a shard at a time, so that memory does
@@ -78,16 +87,20 @@ def merge(parts_dir: Path | str, out: Path | str, expected: Mapping[str, str]) -
         parts_dir: directory of the per-prompt stores.
         out: the store to write.
         expected: fingerprint by prompt id, as for `finished`.
+        attributes: what the joined store says in place of its parts (names of the model, which
+            decide no number).
+        optional: which of the variables that are kept on request to take; None: all there are.
 
     Raises:
         UserError: when a prompt is missing, or two were measured with different settings.
     """
-    demand_finished(parts_dir, expected)
+    demand_finished(parts_dir, expected, optional or ())
+    named = plain(attributes or {})
     paths = [part_path(parts_dir, prompt) for prompt in expected]
-    first = _open_prompt(paths[0])
+    first = _open_prompt(paths[0], named, optional)
     coords = []
     for path in paths:
-        part = _open_prompt(path)
+        part = _open_prompt(path, named, optional)
         demand_alike(first, part)
         _demand_same_attributes(first, part, parts_dir)
         coords.append(part.drop_vars(part.data_vars))
@@ -117,10 +130,20 @@ def open_store(path: Path | str) -> xr.Dataset:
     return ds[[name for name in VARIABLES if name in ds]]  # Zarr keeps no order
 
 
-def _open_prompt(path: Path) -> xr.Dataset:
+def _open_prompt(
+    path: Path, attributes: Mapping[str, Any], optional: Sequence[str] | None
+) -> xr.Dataset:
+    """Open a part as it is to be joined: under these names, without what is not asked for."""
     ds = open_part(path)
     validate(ds)
-    return ds
+    left_out = [] if optional is None else [name for name in ON_REQUEST if name not in optional]
+    ds = ds.drop_vars(left_out, errors="ignore")
+    ds = ds.drop_vars([name for name in ds.coords if not set(ds[name].dims) <= _axes(ds)])
+    return ds.assign_attrs(attributes)
+
+
+def _axes(ds: xr.Dataset) -> set[Hashable]:
+    return {dim for data in ds.data_vars.values() for dim in data.dims}
 
 
 def _demand_same_attributes(first: xr.Dataset, second: xr.Dataset, parts_dir: Path | str) -> None:

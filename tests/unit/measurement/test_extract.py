@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,7 +110,7 @@ def test_the_store_says_where_it_is_from(job: Job, directory: Path) -> None:
     assert attributes["model"] == directory.name
     assert attributes["checkpoint"] == "main"
     assert attributes["model_id"] == str(directory)
-    assert attributes["revision"] is None
+    assert attributes["revision"] == ""
     assert attributes["weight_dtype"] == attributes["dtype"] == "float32"
     assert attributes["tolerance"] == 1e-4
 
@@ -354,3 +355,105 @@ def test_a_block_that_does_nothing_is_kept_as_zero_and_said(
     assert not ds["S"].sel(block=1).where(ds["token_in"] >= 0, 0).any()
     assert (ds["S"].sel(block=2, k=1).where(ds["token_in"] >= 0, 1) > 0).all()
     assert "block 1 (prompt 'a'" in caplog.text
+
+
+# ------------------------------------------------- what decides numbers, and what does not
+
+
+def changed(settings: Settings, **values: Any) -> Settings:
+    return settings.model_copy(update=values)
+
+
+def other_weights(directory: Path) -> None:
+    """Weights of the same configuration, written in the place of those that are there."""
+    weights = load_file(directory / "model.safetensors")
+    save_file(
+        {name: values * 1.5 for name, values in weights.items()},
+        directory / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+
+
+def test_other_weights_in_the_same_place_measure_again(job: Job, tmp_path: Path) -> None:
+    directory = save_tiny_model(tmp_path / "m", hidden_size=16)
+    job.record = model_record(spec_from_argument(str(directory)))
+    job.run()
+    old = job.store()
+    other_weights(directory)
+    with pytest.raises(UserError, match="weights changed after the model's record was made"):
+        job.run()
+    job.record = model_record(spec_from_argument(str(directory)))
+    job.run()
+    assert job.measured == list(TEXTS)
+    new = job.store()
+    assert not np.array_equal(new["S"], old["S"])
+    fresh = bc.measure(
+        AutoModelForCausalLM.from_pretrained(directory),
+        AutoTokenizer.from_pretrained(directory),
+        list(TEXTS.values()),
+        4,
+        tokens=[-1, 0],
+        batch=BATCH,
+    )
+    np.testing.assert_array_equal(new["A"], fresh["A"])
+    assert new.attrs["weights_sha256"] != old.attrs["weights_sha256"]
+
+
+def test_what_decides_no_number_measures_nothing(job: Job, directory: Path, tmp_path: Path) -> None:
+    job.run()
+    old = job.store()
+    copy = shutil.copytree(directory, tmp_path / "another name")
+    spec = spec_from_argument(str(copy)) | {"name": "other", "family": "x", "facts": {"a": 1}}
+    job.record = model_record(spec)
+    job.run(device="cpu")
+    assert job.measured == []
+    new = job.store()
+    xr.testing.assert_equal(new, old)
+    assert new.attrs["model"] == "other"
+    assert new.attrs["model_id"] == str(copy)
+    assert new.attrs["identity"] == old.attrs["identity"]
+
+
+def test_keeping_less_measures_nothing(job: Job, undisturbed: dict[str, bytes]) -> None:
+    """The rest of a store that holds more is what a store of less is, to the bit."""
+    job.run(changed(SETTINGS, vectors=True, swapped=True, full=True))
+    assert {"U", "V", "A_swapped", "S_full"} < set(job.store().data_vars)
+    job.run(changed(SETTINGS, swapped=True))
+    assert job.measured == []
+    assert "A_swapped" in job.store()
+    assert "U" not in job.store()
+    job.run()
+    assert job.measured == []
+    assert contents(job.out) == undisturbed
+
+
+def test_keeping_more_measures_again(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    job.run()
+    with caplog.at_level(logging.WARNING):
+        job.run(changed(SETTINGS, vectors=True))
+    assert job.measured == list(TEXTS)
+    assert "prompt a: its store has no U, V" in caplog.text
+
+
+def test_all_singular_values_of_large_blocks_are_another_arithmetic() -> None:
+    def marks(settings: Settings, dimension: int) -> dict:
+        return module._decisive(settings, 4, dimension)[0]
+
+    for method, dimension, same in (
+        ("auto", 256, True),
+        ("auto", 257, False),
+        ("dense", 256, True),
+        ("dense", 257, False),
+        ("krylov", 16, False),
+    ):
+        settings = Settings(k=4, method=method)
+        assert (
+            marks(settings, dimension) == marks(changed(settings, full=True), dimension)
+        ) is same
+
+
+def test_a_tighter_tolerance_measures_again(job: Job) -> None:
+    job.run()
+    job.run(changed(SETTINGS, tolerance=1e-5))
+    assert job.measured == list(TEXTS)
+    assert job.store().attrs["tolerance"] == 1e-5

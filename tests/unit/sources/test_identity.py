@@ -1,0 +1,258 @@
+"""A model's identity is the content of its files: names, places and facts are not in it."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_model import save_tiny_model
+
+from blockcoupling.errors import UserError
+from blockcoupling.sources import identity as module
+from blockcoupling.sources.identity import (
+    content_identity,
+    demand_same_content,
+    digest_of,
+    file_digest,
+)
+from blockcoupling.sources.models import load_model, model_record, write_record
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny", hidden_size=16)
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "blockcoupling" / "digests"
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny, tmp_path / "copy")
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose bytes are read."""
+    names: list[str] = []
+    digest = module.hashlib.file_digest
+
+    def noting(stream, kind):
+        names.append(Path(stream.name).name)
+        return digest(stream, kind)
+
+    monkeypatch.setattr(module.hashlib, "file_digest", noting)
+    return names
+
+
+def flip(file: Path, at: int = -1) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def edit(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def settle(directory: Path) -> None:
+    """Make files look as if they had been written long ago (all but ctime, which cannot be set)."""
+    for file in directory.iterdir():
+        os.utime(file, (1, 1))
+
+
+def test_a_copy_elsewhere_is_the_same_model(tiny: Path, copy: Path) -> None:
+    assert content_identity({"path": tiny}) == content_identity({"path": copy})
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda d: flip(d / "model.safetensors"), "weights"),
+        (lambda d: edit(d / "config.json", rope_theta=7.0), "config"),
+        (lambda d: edit(d / "tokenizer_config.json", add_bos_token=True), "tokenizer"),
+        (lambda d: edit(d / "tokenizer.json", version="x"), "tokenizer"),
+        (lambda d: (d / "adapter_model.safetensors").write_bytes(b"x"), "weights"),
+        (lambda d: (d / "model.safetensors.index.json").write_text("{}"), "weights"),
+    ],
+)
+def test_what_decides_numbers_is_in_it(copy: Path, change: Callable, part: str) -> None:
+    before = content_identity({"path": copy})
+    change(copy)
+    after = content_identity({"path": copy})
+    assert [key for key in before if before[key] != after[key]] == [part]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: edit(d / "config.json", _name_or_path="elsewhere", transformers_version="0"),
+        lambda d: (d / "README.md").write_text("a model"),
+        lambda d: (d / "training.json").write_text("{}"),
+        lambda d: (d / "generation_config.json").write_text("{}"),
+        lambda d: (d / "pytorch_model.bin").write_bytes(b"not read"),
+        lambda d: (d / "tool.py").write_text("never run"),
+        lambda d: os.utime(d / "model.safetensors", (5, 5)),
+    ],
+)
+def test_what_decides_none_is_not(copy: Path, change: Callable) -> None:
+    before = content_identity({"path": copy})
+    change(copy)
+    assert content_identity({"path": copy}) == before
+
+
+def test_how_it_is_loaded_is_in_it(copy: Path, tmp_path: Path) -> None:
+    plain = content_identity({"path": copy})
+    assert content_identity({"path": copy, "dtype": "float32"}) == plain
+    other_tokenizer = shutil.copytree(copy, tmp_path / "t")
+    edit(other_tokenizer / "tokenizer_config.json", model_max_length=3)
+    for more in (
+        {"dtype": "bfloat16"},
+        {"quantization": "nf4"},
+        {"init_seed": 0},
+        {"tokenizer": str(other_tokenizer)},
+    ):
+        assert digest_of(content_identity({"path": copy, **more})) != digest_of(plain)
+    (copy / "code.py").write_text("1")
+    trusted = content_identity({"path": copy, "trust_remote_code": True})
+    (copy / "code.py").write_text("2")
+    assert content_identity({"path": copy, "trust_remote_code": True}) != trusted
+
+
+def test_weights_drawn_anew_are_those_of_the_seed(copy: Path) -> None:
+    before = content_identity({"path": copy, "init_seed": 1})
+    flip(copy / "model.safetensors")
+    assert content_identity({"path": copy, "init_seed": 1}) == before
+
+
+def test_pickles_count_where_there_is_nothing_else(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    before = content_identity({"path": copy})
+    flip(copy / "pytorch_model.bin")
+    assert content_identity({"path": copy})["weights"] != before["weights"]
+
+
+def test_a_file_is_read_once(copy: Path, reading: list[str], monkeypatch) -> None:
+    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    content_identity({"path": copy})
+    assert "model.safetensors" in reading
+    reading.clear()
+    content_identity({"path": copy})
+    assert reading == []
+    (copy / "model.safetensors").touch()
+    content_identity({"path": copy})
+    assert reading == ["model.safetensors"]
+
+
+def test_a_file_just_written_is_read_again(copy: Path, reading: list[str]) -> None:
+    """Within a tick of the clock it could be written to again under the same times."""
+    weights = copy / "model.safetensors"
+    weights.touch()
+    first = file_digest(weights)
+    data, before = bytearray(weights.read_bytes()), weights.stat()
+    data[-1] ^= 1
+    with weights.open("r+b") as stream:  # in place: the same inode
+        stream.write(data)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file_digest(weights) != first
+
+
+def test_old_times_do_not_hide_new_content(copy: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    settle(copy)
+    first = file_digest(copy / "model.safetensors")
+    time.sleep(0.02)  # more than a tick of the file system's clock
+    flip(copy / "model.safetensors")
+    settle(copy)
+    assert file_digest(copy / "model.safetensors") != first
+
+
+def test_a_link_is_what_it_leads_to(copy: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    other = shutil.copytree(copy, tmp_path / "other")
+    flip(other / "model.safetensors")
+    link = tmp_path / "link"
+    link.symlink_to(copy)
+    first = content_identity({"path": link})
+    assert first == content_identity({"path": copy})
+    link.unlink()
+    link.symlink_to(other)
+    assert content_identity({"path": link}) == content_identity({"path": other}) != first
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors").symlink_to(other / "model.safetensors")
+    assert content_identity({"path": copy}) == content_identity({"path": other})
+
+
+def test_files_of_the_hub_are_not_read(tiny: Path, tmp_path: Path, reading: list[str]) -> None:
+    """Its cache names large files by their SHA-256, small ones by Git's digest."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "commit"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    digest = file_digest(tiny / "model.safetensors")
+    reading.clear()
+    for file in tiny.iterdir():
+        name = digest if file.name == "model.safetensors" else f"{len(file.name):040x}"
+        shutil.copy(file, blobs / name)
+        (snapshot / file.name).symlink_to(blobs / name)
+    identity = content_identity({"source": "hub"}, snapshot)
+    assert digest not in reading
+    assert identity["weights"] == content_identity({"path": tiny})["weights"]
+
+
+def test_a_home_that_cannot_be_written_to_costs_time_only(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    expected = content_identity({"path": copy})
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert content_identity({"path": copy}) == expected
+
+
+def test_what_cannot_be_read_is_named(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors").symlink_to(copy / "gone")
+    with pytest.raises(UserError, match=r"cannot read .*model\.safetensors: No such file"):
+        content_identity({"path": copy})
+
+
+# --------------------------------------------------------------------------------- in records
+
+
+def record_of(path: Path, **more: object) -> dict:
+    return model_record(
+        {"name": "m", "checkpoint": "c", "source": "local", "path": str(path), **more}
+    )
+
+
+def test_a_record_that_no_longer_fits_is_refused(copy: Path) -> None:
+    record = record_of(copy)
+    demand_same_content(record, copy, "m")
+    load_model(record)
+    flip(copy / "model.safetensors")
+    with pytest.raises(UserError, match=r"model m, checkpoint c .*weights changed.*Look it up"):
+        load_model(record)
+
+
+def test_the_identity_file_changes_when_numbers_would(copy: Path, tmp_path: Path) -> None:
+    def files(record: dict) -> tuple[bytes, bytes]:
+        write_record(record, tmp_path / "v1.0.json")
+        names = ("v1.0.json", "v1.0.identity.json")
+        return tuple((tmp_path / name).read_bytes() for name in names)
+
+    facts, identity = files(record_of(copy, family="a"))
+    other_facts, same = files(record_of(copy, family="b"))
+    assert facts != other_facts
+    assert same == identity
+    elsewhere = copy.rename(copy.with_name("elsewhere"))
+    assert files(record_of(elsewhere))[1] == identity
+    flip(elsewhere / "model.safetensors")
+    assert files(record_of(elsewhere))[1] != identity
+    write_record(record_of(elsewhere), tmp_path / "x.json", tmp_path / "i" / "x.json")
+    assert (tmp_path / "i" / "x.json").is_file()
