@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian import batches
 from blockcoupling.jacobian.block_jacobian import BlockJacobian
 from blockcoupling.jacobian.calls import merged, point
@@ -21,7 +23,13 @@ from blockcoupling.jacobian.checked import CheckedOperator
 from blockcoupling.jacobian.matmul import Matmul
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.transformer.attention import Context, UnsupportedAttention, attend_to
+from blockcoupling.transformer.caches import tensors_in
 from blockcoupling.transformer.calls import BlockCall
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+FLOAT32_EPS = torch.finfo(torch.float32).eps
 
 logger = logging.getLogger(__name__)
 
@@ -111,18 +119,36 @@ def between_tokens(
         residual=token_in == token_out,
         tokens=tokens,
     )
+    _demand_same_output(operator, call.output[:, token_out])
     return _lowered(operator, matmul)
 
 
 def _eager(call: BlockCall) -> BlockJacobian:
-    cache = call.cache()
-    context = 0 if cache is None else cache.get_seq_length()
-    return BlockJacobian(
+    operator = BlockJacobian(
         lambda x: call(x[:, None])[:, 0],
         point(call)[:, 0],
         residual=True,
-        tokens=1 + context,
+        tokens=1 + _context_length(call),
     )
+    _demand_same_output(operator, call.output[:, 0])
+    return operator
+
+
+def _context_length(call: BlockCall) -> int:
+    """How many tokens' keys a block attends to from its cache."""
+    held = tensors_in(call.cache())
+    return max((tensor.shape[-2] for tensor in held if tensor.ndim == 4), default=0)
+
+
+def _demand_same_output(operator: BlockJacobian, output: Float[Tensor, "prompt embed"]) -> None:
+    """Refuse a block that does not return what it did when its call was recorded."""
+    # NaN, of a broken weight, is reported where it is measured.
+    again, output = operator.output.nan_to_num(), output.nan_to_num()
+    if not bool((again - output).norm() <= 1e3 * FLOAT32_EPS * output.norm()):
+        raise MeasurementError(
+            "called again with the same arguments, the block returns something else (a state of "
+            "its own, or chance, takes part)"
+        )
 
 
 def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from blockcoupling.errors import UserError
 from blockcoupling.jacobian.batches import rows_at_once
 from blockcoupling.jacobian.finite_differences import unchanged
 from blockcoupling.transformer.blocks import Blocks
-from blockcoupling.transformer.caches import fresh_cache
+from blockcoupling.transformer.caches import fresh
 from blockcoupling.transformer.calls import BlockCall
-from blockcoupling.transformer.recording import record_calls, record_decode, record_full
+from blockcoupling.transformer.recording import (
+    CannotDecode,
+    record_calls,
+    record_decode,
+    record_full,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -36,7 +40,7 @@ class ToToken:
 
     Attributes:
         token: t2.
-        whole: each block's call on tokens 0 … t2 at once.
+        whole: each block's call on all tokens of the prompt at once.
         context: each block's call on tokens 0 … t2 − 1, into an empty cache; none for t2 = 0, and
             where the model has no cache.
         own: each block's call on t2 alone, with the cache.
@@ -48,23 +52,32 @@ class ToToken:
     own: list[BlockCall] | None
 
 
-def record_to_token(model: nn.Module, blocks: Blocks, ids: Int[Tensor, "1 token"]) -> ToToken:
-    """Record what leads to the last of the given tokens.
+def record_to_token(
+    model: nn.Module,
+    blocks: Blocks,
+    ids: Int[Tensor, "1 token"],
+    token: int | None = None,
+    whole: list[BlockCall] | None = None,
+) -> ToToken:
+    """Record what leads to a token of a prompt.
 
     Args:
         model: the model.
         blocks: its blocks.
-        ids: the prompt up to t2, (1, t2 + 1).
+        ids: the prompt, (1, token).
+        token: t2; None: the last one.
+        whole: the blocks' calls on the prompt, where they have been recorded.
     """
-    token = ids.shape[1] - 1
-    whole = record_full(model, blocks, ids)
+    token = ids.shape[1] - 1 if token is None else token
+    whole = record_full(model, blocks, ids) if whole is None else whole
     if token == 0:
         return ToToken(token, whole, None, None)
     try:
-        context = record_calls(model, blocks, ids[:, :-1], use_cache=True)
-        own = record_decode(model, blocks, ids)
-    except UserError as error:
-        logger.info("%s Its tokens are followed through the whole prompt's pass.", error)
+        # Fails in its own way where the model cannot decode; its calls are what is wanted of it.
+        own = record_decode(model, blocks, ids[:, : token + 1])
+        context = record_calls(model, blocks, ids[:, :token], use_cache=True)
+    except CannotDecode as error:
+        logger.info("%s. Its tokens are followed through the whole prompt's pass.", error.reason)
         return ToToken(token, whole, None, None)
     return ToToken(token, whole, context, own)
 
@@ -92,12 +105,12 @@ def jacobians_to_token(
     whole = calls.whole[block]
     index = torch.tensor(tokens, device=whole.input.device)
     point = whole.input[0, index]
-    slow = _Graph(lambda x: whole(whole.input.index_copy(1, index, x[None]))[0, -1], point)
+    slow = _Graph(lambda x: whole(whole.input.index_copy(1, index, x[None]))[0, calls.token], point)
     graph = slow
     if calls.context is not None and calls.own is not None:
         fast = _through_cache(calls.context[block], calls.own[block], tokens, point)
         graph = fast if fast is not None and _agree(fast, slow) else slow
-    rows = rows_at_once(point.shape[-1], 1 if graph is not slow else calls.token + 1)
+    rows = rows_at_once(point.shape[-1], 1 if graph is not slow else whole.input.shape[1])
     jacobians = graph.dense(max(8, rows // 2))
     if tokens[-1] == calls.token:
         jacobians[-1].diagonal().sub_(1)
@@ -116,7 +129,7 @@ def truly_zero(calls: ToToken, block: int, token: int) -> bool:
     index = torch.tensor([token], device=whole.input.device)
 
     def function(x: Float[Tensor, "1 embed"]) -> Float[Tensor, "1 embed"]:
-        return whole(whole.input.index_copy(1, index, x[None]))[:, -1]
+        return whole(whole.input.index_copy(1, index, x[None]))[:, calls.token]
 
     same = token == calls.token
     return bool(unchanged(function, whole.input[:, token], residual=same))
@@ -132,12 +145,17 @@ def _through_cache(
     earlier = torch.tensor([t for t in tokens if t < last], dtype=torch.long, device=point.device)
 
     def function(x: Float[Tensor, "token embed"]) -> Float[Tensor, " embed"]:
-        cache = fresh_cache(empty)
+        cache = fresh(empty)
         context.into(context.input.index_copy(1, earlier, x[None, : len(earlier)]), cache)
         at = x[-1] if tokens[-1] == last else own.input[0, 0]
         return own.into(at[None, None], cache)[0, 0]
 
-    return _Graph(function, point)
+    try:
+        return _Graph(function, point)
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        # A cache that does not take being written into a graph: the whole prompt's pass it is.
+        logger.debug("tokens cannot be followed through the cache: %s", error)
+        return None
 
 
 class _Graph:

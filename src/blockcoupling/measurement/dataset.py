@@ -65,10 +65,13 @@ def dataset_of(
     for name, per_block in {
         "products": found.products,
         "matrix_free": [how == "krylov" for how in found.methods],
-        "context_apart": ["one-token" in how for how in found.attention],
     }.items():
         values = np.tile(np.array(per_block, np.float32), (1, len(pairs), 1))
         variables[name] = (block, values)
+    # Of a batch's points those that were decoded stand before the others, and are one operator.
+    apart = np.array(["one-token" in how for how in found.attention])
+    decoded = np.array([point.decoded for point in recorded.points])
+    variables["context_apart"] = (block, (decoded[:, None] & apart).astype(np.float32)[None])
     tokens, count, k = len(recorded.gram), len(found.methods), found.S.shape[-1]
     coordinates: dict[str, Any] = {
         "prompt": np.array([prompt.id], dtype=object),

@@ -26,6 +26,7 @@ from blockcoupling.measurement.idle import warn_of_idle
 from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
 from blockcoupling.measurement.points import Point, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
+from blockcoupling.transformer.causality import refuse_looking_ahead
 from blockcoupling.transformer.final_norm import find_final_norm
 from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel, in_lockstep
@@ -53,7 +54,6 @@ class Instrument:
     _blocks: Blocks | None = None
     _final_norm: nn.Module | None = None
     _records: Recorder | None = None
-    _verified: int = 0
 
     @classmethod
     def of(
@@ -79,9 +79,11 @@ class Instrument:
                 around.enter_context(differentiable(self.model))
                 if self.weights is not None:
                     around.enter_context(self.weights.on_entry())
-                blocks = find_blocks(self.model, ids.to(self.device))
+                ids = ids.to(self.device).clone()  # may come from inference mode
+                blocks = find_blocks(self.model, ids)
+                refuse_looking_ahead(self.model, blocks, ids)
                 if self.settings.final_norm:
-                    self._final_norm = find_final_norm(self.model, blocks, ids.to(self.device))
+                    self._final_norm = find_final_norm(self.model, blocks, ids)
                 self._blocks = blocks
         return self._blocks
 
@@ -134,8 +136,9 @@ class Instrument:
         blocks = self.blocks(prompts[0])
         k = self.settings.k_for(blocks.dimension)
         with differentiable(self.model), full_float32():
-            verify = self._to_verify(prompts)
-            runs = [partial(self._recorder(blocks).record, p, p is verify) for p in prompts]
+            recorder = self._recorder(blocks)
+            recorder.expect(prompts)
+            runs = [partial(recorder.record, p) for p in prompts]
             if self.weights is None:
                 recorded = [run() for run in runs]
             else:
@@ -215,17 +218,6 @@ class Instrument:
         if self.settings.method == "auto" and self.methods is not None:
             return self.methods
         return self.settings.method
-
-    def _to_verify(self, prompts: Sequence[TokenizedPrompt]) -> TokenizedPrompt | None:
-        """The prompt whose decoding is held against the whole prompt's pass: the longest so far.
-
-        A model that decodes wrongly does so for all prompts, or for those past some length.
-        """
-        longest = max(prompts, key=lambda prompt: prompt.input_ids.shape[1])
-        if longest.input_ids.shape[1] <= self._verified:
-            return None
-        self._verified = longest.input_ids.shape[1]
-        return longest
 
 
 def _full_sequence(point: Point, block: int, matmul: Matmul) -> Operator:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +18,11 @@ from torch import nn
 from blockcoupling.config.choices import Context
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.measurement.states import gram, principal_components
-from blockcoupling.measurement.verification import same_trajectory
+from blockcoupling.measurement.verification import Verifier, other_state, refuse_unrepeatable
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.final_norm import after_norm
-from blockcoupling.transformer.recording import record_full, record_in_two
+from blockcoupling.transformer.recording import CannotDecode, record_full, record_in_two
 from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Point:
     prompt: str
     token_in: int
     token_out: int
-    calls: list[BlockCall]
+    calls: Sequence[BlockCall]
     decoded: bool
 
     @property
@@ -72,6 +72,7 @@ class Recorder:
         context: by decoding, or by the whole prompt's pass (`Settings.context`).
         final_norm: the norm to measure the last block after, if it is to be.
         device: where the model takes its tokens.
+        verifier: what holds decoded tokens against the whole prompt.
     """
 
     model: nn.Module
@@ -80,53 +81,77 @@ class Recorder:
     context: Context
     final_norm: nn.Module | None
     device: torch.device
-    _cannot_decode: bool = False
+    verifier: Verifier = field(default_factory=Verifier)
 
-    def record(self, prompt: TokenizedPrompt, verify: bool) -> RecordedPrompt:
-        """Pass a prompt through the model: its trajectories, and every point's block calls."""
-        ids = prompt.input_ids.to(self.device)
-        last = ids.shape[1] - 1
-        points, states = [], None
-        for a, b in token_pairs(self.tokens, last + 1):
-            part = ids[:, : b + 1]
-            decoded = self._in_two(part) if a == b else None
-            if decoded is None:
-                calls = record_full(self.model, self.blocks, part)
-            else:
-                before, calls = decoded
-                if b == last:
-                    states = states_of(prompt.id, before, calls)
-            points.append(Point(prompt.id, a, b, calls, decoded is not None))
-        if states is None or verify:
-            whole = states_of(prompt.id, [], record_full(self.model, self.blocks, ids))
-        else:
-            whole = states
-        states = whole if states is None else states
-        for point in points:
-            if point.decoded:
-                same_trajectory(point.prompt, point.token_out, point.calls, whole)
-            if self.final_norm is not None:
-                point.calls[-1] = after_norm(point.calls[-1], self.final_norm)
-        return RecordedPrompt(prompt, points, gram(states), *principal_components(states))
+    def expect(self, prompts: Sequence[TokenizedPrompt]) -> None:
+        """Take in which prompts come next, so that the right ones of them are verified."""
+        self.verifier.plan(
+            (b, prompt.id)
+            for prompt in prompts
+            for a, b in token_pairs(self.tokens, prompt.input_ids.shape[1])
+            if a == b
+        )
 
-    def _in_two(
-        self, ids: Int[Tensor, "1 token"]
-    ) -> tuple[list[BlockCall], list[BlockCall]] | None:
-        """The calls before the last token and on it; None for a model that cannot decode.
+    def record(self, prompt: TokenizedPrompt) -> RecordedPrompt:
+        """Pass a prompt through the model: its trajectories, and every point's block calls.
 
         Raises:
-            UserError: for a model that cannot, where decoding was asked for.
+            UserError: for a prompt that cannot be decoded, where that was asked for.
+            MeasurementError: naming prompt and block, for one whose numbers could not be trusted.
         """
-        if self.context == "full" or self._cannot_decode:
+        ids = prompt.input_ids.to(self.device).clone()  # may come from inference mode
+        last = ids.shape[1] - 1
+        whole = record_full(self.model, self.blocks, ids)
+        states = states_of(prompt.id, [], whole)
+        points, trajectories = [], states
+        for a, b in token_pairs(self.tokens, last + 1):
+            decoded = self._decoded(prompt.id, ids[:, : b + 1], whole, states) if a == b else None
+            if decoded is None:
+                points.append(Point(prompt.id, a, b, whole, False))
+                continue
+            before, calls = decoded
+            points.append(Point(prompt.id, a, b, calls, True))
+            if b == last:
+                trajectories = states_of(prompt.id, before, calls)
+        if not all(point.decoded for point in points):
+            refuse_unrepeatable(prompt.id, whole)
+        if self.final_norm is not None:
+            for point in points:
+                point.calls = [*point.calls[:-1], after_norm(point.calls[-1], self.final_norm)]
+        return RecordedPrompt(
+            prompt, points, gram(trajectories), *principal_components(trajectories)
+        )
+
+    def _decoded(
+        self,
+        prompt: str,
+        ids: Int[Tensor, "1 token"],
+        whole: Sequence[BlockCall],
+        states: Float[np.ndarray, "token state embed"],
+    ) -> tuple[list[BlockCall], list[BlockCall]] | None:
+        """The calls before the last token and on it; None where decoding cannot be trusted.
+
+        Raises:
+            UserError: instead, where decoding was asked for.
+        """
+        if self.context == "full":
             return None
+        token = ids.shape[1] - 1
         try:
-            return record_in_two(self.model, self.blocks, ids)
-        except UserError as error:
-            if self.context == "decode":
-                raise
-            logger.info("%s It is now.", error)
-            self._cannot_decode = True
-            return None
+            before, calls = record_in_two(self.model, self.blocks, ids)
+        except CannotDecode as error:
+            why = error.reason
+        else:
+            wrong = other_state(token, calls, states) or self.verifier.other_jacobian(
+                prompt, token, calls, whole
+            )
+            if wrong is None:
+                return before, calls
+            why = f"decoding token {token} with a cache {wrong}"
+        if self.context == "decode":
+            raise UserError(f"prompt {prompt!r}: {why}. Measure this model with context='full'.")
+        logger.info("prompt %r: %s. It is measured by the whole prompt's pass.", prompt, why)
+        return None
 
 
 def states_of(

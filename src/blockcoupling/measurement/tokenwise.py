@@ -37,8 +37,10 @@ from blockcoupling.jacobian.token_jacobians import (
 from blockcoupling.jacobian.trivial import IGNORED, LOST
 from blockcoupling.measurement.idle import warn_of_idle
 from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.verification import refuse_unrepeatable
 from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.schema import stamp
+from blockcoupling.transformer.recording import record_full
 from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
 
@@ -117,8 +119,10 @@ def compare_tokens(
     spill = Spill()
     try:
         with differentiable(instrument.model), full_float32():
-            ids = prompt.input_ids.to(instrument.device)
-            recorded = [record_to_token(instrument.model, blocks, ids[:, : b + 1]) for b in tokens]
+            model, ids = instrument.model, prompt.input_ids.to(instrument.device).clone()
+            whole = record_full(model, blocks, ids)
+            refuse_unrepeatable(prompt.id, whole)
+            recorded = [record_to_token(model, blocks, ids, b, whole) for b in tokens]
             found = {}
             idle: list[tuple[str, int]] = []
             for block in sorted({block for pair in pairs for block in pair}):

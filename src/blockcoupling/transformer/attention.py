@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, Cache
 
+from blockcoupling.transformer.caches import Shared, fresh
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -65,7 +67,7 @@ class _ContextProduct(torch.autograd.Function):
         return product.view(batch, mapped, rows, -1), 1
 
 
-class Context:
+class Context(Shared):
     """Stands where a block expects its cache, and keeps the context's keys and values.
 
     `update` gives the block back only the token's own key and value; the attention function below
@@ -78,6 +80,7 @@ class Context:
 
     def __init__(self, caches: list[Cache]) -> None:
         self._caches = caches
+        self._lent = fresh(caches)
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
         self.bias: Tensor | None = None
@@ -88,7 +91,11 @@ class Context:
         # Anything else a model asks of its cache (its length, say) is the first prompt's answer.
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._caches[0], name)
+        return getattr(self._lent[0], name)
+
+    def renew(self) -> None:
+        """Forget what a call has changed: each call of a block begins with the caches as given."""
+        self._lent = fresh(self._caches)
 
     def update(
         self, keys: Tensor, values: Tensor, layer: int, *args: Any, **kwargs: Any
@@ -131,6 +138,7 @@ def attend_to(context: Context, block: nn.Module) -> Iterator[None]:
         if hasattr(getattr(module, "config", None), "_attn_implementation")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
+    context.renew()
     _current.context = context
     try:
         for config in configs.values():

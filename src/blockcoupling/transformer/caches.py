@@ -1,32 +1,106 @@
-"""Copies of a model's cache, so that a block can be called again with its state before the call."""
+"""Copies of what a block was called with, so that it can be called again with its state before.
+
+Caches of keys and values, states of convolutions and of linear attention, whatever a model invents:
+the copy goes as deep as the structure does, through lists, dictionaries and objects. Tensors are
+shared, not copied: that none of them was written into is checked where calls are recorded.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from types import FunctionType, MethodType
 from typing import Any
 
-from torch import Tensor
-from transformers import Cache
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 
-def fresh_cache(value: Any) -> Any:
-    """A copy of a cache that shares its tensors; anything else is returned as it is.
+class Shared:
+    """Base of objects that a block is handed as they are, never as copies."""
 
-    A cache layer replaces its tensors when it is updated, so copying the objects that hold them
-    is enough to keep the state before the update (`record_calls` checks that it is so).
+
+# What a call does not change, or what is shared on purpose.
+_SHARED = (
+    Shared,
+    Tensor,
+    nn.Module,
+    PretrainedConfig,
+    type,
+    FunctionType,
+    MethodType,
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type(None),
+    torch.dtype,
+    torch.device,
+    torch.Generator,
+)
+
+
+def fresh(value: Any, known: dict[int, Any] | None = None) -> Any:
+    """A copy of an argument, deep in its structure, that shares its tensors.
+
+    Args:
+        value: the argument.
+        known: copies made already, by the `id` of what they are copies of, so that what two
+            arguments have in common is one object in their copies, too.
     """
-    if not isinstance(value, Cache):
+    known = {} if known is None else known
+    if isinstance(value, _SHARED):
         return value
-    copied = copy.copy(value)
-    if hasattr(value, "layers"):
-        copied.layers = [copy.copy(layer) for layer in value.layers]
-    return copied
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, tuple | frozenset):
+        parts = [fresh(part, known) for part in value]
+        made = type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
+        return known.setdefault(id(value), made)
+    try:
+        made = copy.copy(value)
+    except TypeError:  # a lock, a stream: there is only one of it
+        made = value
+    known[id(value)] = made
+    if made is value:
+        return made
+    if isinstance(value, dict):
+        for key, part in value.items():
+            made[key] = fresh(part, known)
+    elif isinstance(value, list):
+        made[:] = [fresh(part, known) for part in value]
+    for name, part in _attributes(value):
+        object.__setattr__(made, name, fresh(part, known))
+    return made
 
 
-def cache_tensors(cache: Cache) -> Iterator[Tensor]:
-    """The tensors that a cache's layers hold."""
-    for layer in getattr(cache, "layers", ()):
-        for value in vars(layer).values():
-            if isinstance(value, Tensor):
-                yield value
+def tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
+    """All tensors that an argument holds, wherever in its structure they hang, each once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield value
+    if isinstance(value, _SHARED):
+        return
+    parts: list[Any] = [part for _, part in _attributes(value)]
+    if isinstance(value, dict):
+        parts += value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts += value
+    for part in parts:
+        yield from tensors_in(part, seen)
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    """What hangs on an object by name, in its dictionary or in slots."""
+    found = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return list(found.items())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from blockcoupling.errors import UserError
-from blockcoupling.transformer.caches import fresh_cache
+from blockcoupling.transformer.caches import fresh
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -48,9 +48,9 @@ class BlockCall:
             hidden: the hidden state to put in the recorded one's place.
             changed: keyword arguments to put in place of recorded ones.
         """
-        # A block writes into the cache it is given: hand it a fresh copy each time.
-        args = [fresh_cache(value) for value in self.args]
-        kwargs = {key: fresh_cache(value) for key, value in self.kwargs.items()} | changed
+        # A block changes the cache it is given: hand it a fresh copy each time.
+        args, kwargs = fresh((list(self.args), self.kwargs))
+        kwargs |= changed
         if isinstance(self.place, int):
             args[self.place] = hidden
         else:

@@ -12,12 +12,25 @@ from transformers import Cache
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.blocks import Blocks
-from blockcoupling.transformer.caches import cache_tensors, fresh_cache
+from blockcoupling.transformer.caches import fresh, tensors_in
 from blockcoupling.transformer.calls import BlockCall, hidden_state, place_of_hidden_state
 from blockcoupling.transformer.running import run
 
 if TYPE_CHECKING:
     from jaxtyping import Int
+
+
+class CannotDecode(UserError):
+    """A model's last token cannot be decoded, or not so that its blocks can be called again.
+
+    Args:
+        model: the model.
+        reason: goes on after its name.
+    """
+
+    def __init__(self, model: nn.Module, reason: str) -> None:
+        self.reason = f"{type(model).__name__} {reason}"
+        super().__init__(f"{self.reason}. Measure it with context='full'.")
 
 
 def record_calls(
@@ -35,7 +48,8 @@ def record_calls(
         The calls, first block to last.
 
     Raises:
-        UserError: if a block updates its cache in place, so that its state before the call is lost.
+        CannotDecode: if a block writes into what it was given, so that its state before the call
+            is lost.
     """
     return _record(model, blocks, input_ids, **kwargs)[0]
 
@@ -54,12 +68,16 @@ def _record(
         if threading.get_ident() != thread or kwargs is None:
             return
         place = place_of_hidden_state(args, kwargs)
-        assert place is not None
+        if place is None:
+            raise UserError(f"{type(model).__name__} calls a block without a hidden state")
         hidden = args[place] if isinstance(place, int) else kwargs[place]
-        kept_args = tuple(None if i == place else fresh_cache(v) for i, v in enumerate(args))
-        kept = {k: None if k == place else fresh_cache(v) for k, v in kwargs.items()}
-        for cache in (v for v in (*kept_args, *kept.values()) if isinstance(v, Cache)):
-            before.extend((t, t._version) for t in cache_tensors(cache))
+        kept_args, kept = fresh(
+            (
+                tuple(None if i == place else value for i, value in enumerate(args)),
+                {key: None if key == place else value for key, value in kwargs.items()},
+            )
+        )
+        before.extend((t, t._version) for t in tensors_in((kept_args, kept, hidden)))
         pending[id(module)] = (kept_args, kept, place, hidden.detach())
 
     def leave(module: nn.Module, *arguments: Any) -> None:
@@ -75,10 +93,12 @@ def _record(
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
         output = run(model, input_ids, **kwargs)
+    if [id(call.block) for call in calls] != [id(module) for module in blocks.modules]:
+        raise CannotDecode(model, "does not call each of its blocks once, in order")
     if any(tensor._version != version for tensor, version in before):
-        raise UserError(
-            f"{type(model).__name__} updates its cache in place: the state a block saw cannot be "
-            "given to it again. Measure it with context='full'."
+        raise CannotDecode(
+            model,
+            "updates its state in place: what a block saw cannot be given to it again",
         )
     return calls, output
 
@@ -86,8 +106,25 @@ def _record(
 def record_full(
     model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
 ) -> list[BlockCall]:
-    """Record every block's call on a whole prompt, all tokens at once."""
-    return record_calls(model, blocks, input_ids, use_cache=False)
+    """Record every block's call on a whole prompt, all tokens at once.
+
+    Raises:
+        UserError: if the blocks cannot be called again, or see other tokens than the prompt's.
+    """
+    name = type(model).__name__
+    try:
+        calls = record_calls(model, blocks, input_ids, use_cache=False)
+    except CannotDecode as error:
+        raise UserError(f"{error.reason}, even without a cache. It cannot be measured.") from error
+    tokens = input_ids.shape[1]
+    for call in calls:
+        if call.input.shape[:2] != (1, tokens):
+            raise UserError(
+                f"{name} passes hidden states of shape {tuple(call.input.shape)} to its blocks for "
+                f"a prompt of {tokens} tokens: it adds tokens of its own (as prompt tuning does), "
+                "or arranges them otherwise than (1, token, d). Pass a model that does not."
+            )
+    return calls
 
 
 def record_decode(
@@ -103,7 +140,7 @@ def record_decode(
         The calls for the last token, first block to last.
 
     Raises:
-        UserError: if the model has no cache to decode with.
+        CannotDecode: if the model has no cache to decode with, or fails on the way.
     """
     return record_in_two(model, blocks, input_ids)[1]
 
@@ -117,16 +154,29 @@ def record_in_two(
         The calls on tokens 0 … T − 2 together (none for a prompt of one token), and on T − 1.
 
     Raises:
-        UserError: if the model has no cache to decode with.
+        CannotDecode: if the model has no cache to decode with, or fails on the way.
     """
+    try:
+        before, last = _in_two(model, blocks, input_ids)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # A cache that is asked for what it does not hold fails in as many ways as there are caches.
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise CannotDecode(model, f"fails while its last token is decoded ({why})") from error
+    if any(call.input.shape[:2] != (1, 1) for call in last):
+        raise CannotDecode(model, "gives its blocks more than the one token to decode")
+    return before, last
+
+
+def _in_two(
+    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
+) -> tuple[list[BlockCall], list[BlockCall]]:
     if input_ids.shape[1] == 1:
         return [], record_calls(model, blocks, input_ids, use_cache=True)
     before, output = _record(model, blocks, input_ids[:, :-1], use_cache=True)
     past = getattr(output, "past_key_values", None)
     if not isinstance(past, Cache):
-        raise UserError(
-            f"{type(model).__name__} returns no key-value cache to decode with. Measure it "
-            "with context='full'."
-        )
+        raise CannotDecode(model, "returns no key-value cache to decode with")
     last = record_calls(model, blocks, input_ids[:, -1:], past_key_values=past, use_cache=True)
     return before, last

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
 
 def run(model: nn.Module, input_ids: Int[Tensor, "1 token"], **kwargs: Any) -> Any:
-    """Pass tokens through a model, but not through the head on top of it (the vocabulary is wide).
+    """Pass tokens through a model, by the door that it was handed over with: its own forward.
 
     Args:
-        model: the model; where it has a `base_model`, that is called.
+        model: the model.
         input_ids: (1, token).
-        kwargs: further arguments, passed on where the forward names them.
+        kwargs: further arguments, passed on where the forward takes them.
+    """
+    inner = without_head(model)
+    parameters = inspect.signature(inner.forward).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if inner is model and "logits_to_keep" in parameters:
+        kwargs = {"logits_to_keep": 1} | kwargs  # the vocabulary is wide
+    named = {k: value for k, value in kwargs.items() if open_ended or k in parameters}
+    if "input_ids" in parameters or open_ended:
+        return inner(input_ids=input_ids, **named)
+    return inner(input_ids, **named)
+
+
+def without_head(model: nn.Module) -> nn.Module:
+    """The part of a model below its head, where leaving the head out changes nothing else.
+
+    So it is for transformers' own causal language models as they are. What wraps one (an adapter,
+    a prefix, a class of the user's) lives in its own forward, which is not passed by.
     """
     base = getattr(model, "base_model", model)
-    names = inspect.signature(base.forward).parameters
-    named = {key: value for key, value in kwargs.items() if key in names}
-    return base(input_ids=input_ids, **named)
+    kind = type(model)
+    plain = (
+        isinstance(model, PreTrainedModel)
+        and isinstance(base, PreTrainedModel)
+        and kind.__module__.startswith("transformers.models.")
+        and kind.__name__.endswith(("ForCausalLM", "LMHeadModel"))
+        and "forward" not in vars(model)
+        and not model._forward_hooks
+        and not model._forward_pre_hooks
+    )
+    return base if plain else model
 
 
 @contextmanager
@@ -32,7 +59,9 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     """Put a model into a state in which its blocks can be differentiated twice, for a while.
 
     Evaluation mode (no dropout), and the plain PyTorch implementations of attention and of
-    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices.
+    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices. What
+    stands around the call is left outside: inference mode, automatic mixed precision; what has
+    been compiled runs as it was before.
     """
     plain = {"_attn_implementation": "eager", "_experts_implementation": "eager"}
     configs = {
@@ -47,13 +76,19 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         if hasattr(config, name)
     ]
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        for config, name, _ in before:
-            setattr(config, name, plain[name])
-        yield
-    finally:
-        for config, name, value in before:
-            setattr(config, name, value)
-        for module, training in modes:
-            module.training = training
+    devices = {parameter.device.type for parameter in model.parameters()} - {"meta"}
+    with ExitStack() as around:
+        around.enter_context(torch.inference_mode(False))
+        around.enter_context(torch.compiler.set_stance("force_eager"))
+        for device in sorted(devices):
+            around.enter_context(torch.autocast(device, enabled=False))
+        model.eval()
+        try:
+            for config, name, _ in before:
+                setattr(config, name, plain[name])
+            yield
+        finally:
+            for config, name, value in before:
+                setattr(config, name, value)
+            for module, training in modes:
+                module.training = training

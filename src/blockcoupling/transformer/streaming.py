@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.running import without_head
 from blockcoupling.transformer.weight_files import stored_tensors, under_another_name
 
 Result = TypeVar("Result")
@@ -62,11 +63,8 @@ class BlockWeights:
             self._fill(model, name)
 
     def _needed(self, model: nn.Module, name: str) -> bool:
-        """Whether a parameter is below the base model: the head on top of it is never called."""
-        base = getattr(model, "base_model", model)
-        if base is model:
-            return True
-        return name.startswith(f"{model.base_model_prefix}.")
+        """Whether a parameter takes part: a head that is passed by does not."""
+        return without_head(model) is model or name.startswith(f"{model.base_model_prefix}.")
 
     def _find(self, name: str, prefix: str, parameter: Tensor) -> str:
         from safetensors import safe_open

@@ -3,7 +3,6 @@
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.measurement import points
 from blockcoupling.reduce.summary import summary
 from blockcoupling.store.schema import check_values, validate
-from blockcoupling.transformer.recording import record_full, record_in_two
 
 LENGTHS = (9, 4, 1, 6)
 PROMPTS = [" ".join(map(str, prompt(n, seed=n)[0].tolist())) for n in LENGTHS]
@@ -452,29 +449,6 @@ def test_a_gradient_that_does_not_come_through_is_noticed() -> None:
         part.register_forward_hook(lambda m, args, output: output.detach())
     with pytest.raises(MeasurementError, match=r"block 1: .* exactly 0 \(does a kernel without"):
         bc.measure(model, numbers, PROMPTS[:1], k=2)
-
-
-def test_decoding_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(model: nn.Module, blocks: object, ids: Tensor) -> tuple:
-        before, last = record_in_two(model, blocks, torch.cat([ids[:, :1], ids], dim=1))
-        return [replace(c, input=c.input[:, 1:], output=c.output[:, 1:]) for c in before], last
-
-    monkeypatch.setattr(points, "record_in_two", other)
-    with pytest.raises(MeasurementError, match=r"'p0': decoding token 8 .*context='full'"):
-        bc.measure(small_model("llama", torch.float32), numbers, PROMPTS[:1], k=2)
-
-
-def test_decoding_is_verified_where_prompts_get_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    passed: list[int] = []
-
-    def noting(model: nn.Module, blocks: object, ids: Tensor) -> list:
-        passed.append(ids.shape[1])
-        return record_full(model, blocks, ids)
-
-    monkeypatch.setattr(points, "record_full", noting)
-    bc.measure(small_model("llama", torch.float32), numbers, PROMPTS[1:], k=2, batch=1)
-    assert LENGTHS[1:] == (4, 1, 6)
-    assert passed == [4, 6]
 
 
 class NoCache(nn.Module):
