@@ -66,17 +66,15 @@ def find_final_norm(
     with ExitStack() as hooks, torch.no_grad():
         hooks.callback(blocks.modules[-1].register_forward_hook(keep).remove)
         for module in model.modules():
-            if module not in inside:
+            # A hook on the model itself would make its own forward, head and all, the one to call.
+            if module not in inside and module is not model:
                 hooks.callback(module.register_forward_hook(watch).remove)
         output = run(model, input_ids, use_cache=False)
     final = getattr(output, "last_hidden_state", None)
     if final is None:
         final = output if isinstance(output, Tensor) else output[0]
-    from_last = [(module, after) for module, before, after in calls if _same(before, last[-1])]
-    # Where the head was passed as well, the last hidden state is not among what came out.
-    headed = final.shape != last[-1].shape
-    for module, after in from_last:
-        if (_same(after, final) or headed) and _changed(last[-1], after):
+    for module, before, after in calls:
+        if _same(before, last[-1]) and _same(after, final) and not _same(before, after):
             return module
     if _same(last[-1], final):
         why = "its last hidden state is its last block's output, so nothing is to be added to it"
@@ -93,10 +91,6 @@ def after_norm(call: BlockCall, norm: nn.Module) -> BlockCall:
     with torch.no_grad():
         output = norm(call.output)
     return replace(call, block=NormedBlock(call.block, norm), output=output)
-
-
-def _changed(before: Tensor, after: Tensor) -> bool:
-    return before.shape == after.shape and not _same(before, after)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
