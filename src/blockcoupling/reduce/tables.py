@@ -27,7 +27,6 @@ from blockcoupling.reduce.coupling import (
 )
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
-from blockcoupling.store.checksums import reading, write_store
 from blockcoupling.store.stores import open_store
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def reduce_store(
 
     Raises:
         UserError: no store there, no identity, or a k or variant that cannot be had from it.
-        MeasurementError: a mis-coupling that is not finite, or a store that is damaged.
+        MeasurementError: a mis-coupling that is not finite.
     """
     import dask
     from threadpoolctl import threadpool_limits
@@ -88,7 +87,6 @@ def reduce_store(
         threadpool_limits(1, "blas"),
         dask.config.set(num_workers=workers),
         Progress(prompts, "reducing") as progress,
-        reading(svd),
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
         append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
@@ -120,7 +118,7 @@ def reduce_store(
     path = out_dir / "miscoupling.zarr"
     with replacing(path) as fresh:
         result = matrices.dataset().assign_attrs({**ds.attrs, **identity})
-        write_store(result, fresh)
+        result.to_zarr(fresh, zarr_format=3, consolidated=False)
     return [*paths.values(), path]
 
 
@@ -286,9 +284,7 @@ def parquet_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         def append(frame: pd.DataFrame) -> None:
             nonlocal writer
             rows = pa.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or opened.enter_context(
-                pq.ParquetWriter(fresh, rows.schema, write_page_checksum=True)
-            )
+            writer = writer or opened.enter_context(pq.ParquetWriter(fresh, rows.schema))
             writer.write_table(rows)
 
         yield append

@@ -1,0 +1,117 @@
+"""What is read through the catalog: statistics, figures, the report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blockcoupling.cli.app import app
+from blockcoupling.cli.options import STEPS, CatalogFile, Checkpoints, Entries, Out, enter
+from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
+
+
+@app.command(rich_help_panel=STEPS)
+def correlate(
+    catalog: CatalogFile,
+    out: Annotated[Path, typer.Option(help="The correlation table; the others go beside it.")],
+    k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
+    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
+    checkpoints: Annotated[
+        Checkpoints, typer.Option(help="Which are points of the correlation.")
+    ] = Checkpoints.all,
+    score: Annotated[
+        str | None,
+        typer.Option(help="The score that figures and report are about. Default: all there are."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric of it, likewise.")] = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    entries: Entries = None,
+) -> None:
+    """Hold the measurements of a catalog against the scores in it.
+
+    Example:  `blockcoupling correlate --catalog catalog.yml --out statistics/correlation.parquet`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.statistics.write import write_statistics
+
+    written = write_statistics(
+        open_catalog(catalog),
+        out,
+        k=k,
+        variant=variant,
+        checkpoints=checkpoints.value,
+        score=score,
+        metric=metric,
+        resamples=bootstrap,
+        seed=seed,
+    )
+    enter(entries, written)
+
+
+@app.command(rich_help_panel=STEPS)
+def costs(
+    benchmarks: Annotated[Path, typer.Option(help="Directory of Snakemake's benchmark files.")],
+    catalog: CatalogFile,
+    out: Out,
+    entries: Entries = None,
+) -> None:
+    """Tabulate what the jobs of a study took: time, processor, memory.
+
+    Example:  `blockcoupling costs --benchmarks results/ladder/benchmarks --catalog
+    results/ladder/catalog/measurements.yml --out costs.parquet`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.statistics.costs import write_costs
+
+    write_costs(benchmarks, open_catalog(catalog), out)
+    enter(entries, {"costs": out})
+
+
+@app.command(rich_help_panel=STEPS)
+def figure(
+    name: Annotated[str, typer.Argument(help="Which one; docs/figures.md lists them.")],
+    catalog: CatalogFile,
+    out: Annotated[Path, typer.Option(help="File name without its ending.")],
+    format: Annotated[
+        list[str] | None, typer.Option(help="`png`, `pdf`, `svg`; repeat. Default: png, pdf.")
+    ] = None,
+    entries: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.FORMAT.yml.")
+    ] = None,
+) -> None:
+    """Draw one figure of a study, reading everything through its catalog.
+
+    Example:  `blockcoupling figure emergence --catalog catalog/catalog.yml --out emergence`
+    """
+    from blockcoupling.catalog import open_catalog, write_entry
+    from blockcoupling.figures import draw, save
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = save(draw(name, open_catalog(catalog)), out, format or ("png", "pdf"))
+    if entries is not None:
+        for path in written:
+            ending = path.suffix[1:]
+            facets = {"figure": name, "format": ending}
+            write_entry(entries / f"{name}.{ending}.yml", "figure", path, facets)
+
+
+@app.command(rich_help_panel=STEPS)
+def report(
+    catalog: CatalogFile,
+    out: Out,
+    title: Annotated[str, typer.Option(help="Its heading.")] = "Block coupling",
+    final_catalog: Annotated[
+        str, typer.Option(help="The catalog that its example of loading results opens.")
+    ] = "catalog/catalog.yml",
+    entries: Entries = None,
+) -> None:
+    """Write the report of a study: one HTML file that needs nothing else.
+
+    Example:  `blockcoupling report --catalog catalog/catalog.yml --out report.html`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.report.page import write_report
+
+    write_report(open_catalog(catalog), out, title=title, catalog_path=final_catalog)
+    enter(entries, {"report": out})

@@ -1,0 +1,54 @@
+"""Artifacts entered in the catalog."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blockcoupling.cli.app import app
+from blockcoupling.cli.knobs import read_text
+from blockcoupling.cli.options import STEPS, Facets, read_facets
+from blockcoupling.errors import UserError
+
+
+@app.command(rich_help_panel=STEPS)
+def entry(
+    kind: Annotated[str, typer.Option(help="What it is: model, svd, coupling, figure, …")],
+    path: Annotated[Path, typer.Option(help="The file or the Zarr store.")],
+    out: Annotated[Path, typer.Option(help="The entry file to write (YAML).")],
+    facet: Facets = None,
+) -> None:
+    """Describe one artifact in an entry file, for `blockcoupling catalog` to join.
+
+    Example:  `blockcoupling entry --kind coupling --path tables/coupling.parquet --out
+    entries/coupling.yml --facet model=tiny --facet checkpoint=main --facet dataset=arc`
+    """
+    from blockcoupling.catalog import write_entry
+
+    write_entry(out, kind, path, read_facets(facet))
+
+
+@app.command(rich_help_panel=STEPS)
+def catalog(
+    out: Annotated[Path, typer.Option(help="The catalog file to write.")],
+    entries: Annotated[
+        list[Path] | None, typer.Argument(metavar="[ENTRY...]", help="Entry files.")
+    ] = None,
+    entries_from: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A list of them, one a line; - is stdin.")
+    ] = None,
+) -> None:
+    """Join entry files into one Intake catalog.
+
+    Example:  `blockcoupling catalog --out catalog.yml entries/*.yml`
+    """
+    from blockcoupling.catalog import join
+
+    files = list(entries or [])
+    if entries_from is not None:
+        listed = sys.stdin.read() if entries_from == "-" else read_text(Path(entries_from))
+        files += [Path(line) for line in listed.splitlines() if line]
+    if not files:
+        raise UserError("no entry files: name some, or a list of them with --entries-from")
+    join(files, out)

@@ -1,0 +1,80 @@
+"""One model, measured by hand."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blockcoupling.cli.app import app
+from blockcoupling.cli.knobs import But, takes_settings
+from blockcoupling.cli.options import ONE_MODEL
+from blockcoupling.config.measurement import Extract, kept_for
+from blockcoupling.config.presets import PRESETS
+from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+NOT_SHOWN = ("k_when_smaller", "swapped", "vectors", "full")
+
+
+@app.command(rich_help_panel=ONE_MODEL)
+@takes_settings
+def measure(
+    model: Annotated[str, typer.Argument(help="A directory, or a hub id, also with @REVISION.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Text to measure at.")],
+    *,
+    k: Annotated[int, typer.Option(min=1, help="How many singular vectors are compared.")] = 10,
+    variant: Annotated[
+        VariantName | None, typer.Option(help=f"Which mis-coupling; default: {DEFAULT_VARIANT}.")
+    ] = None,
+    settings: Annotated[Extract, But(without=NOT_SHOWN, also={"tokens": "--token"})],
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("coupling.png"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure one model at your own prompts: a table on the screen and one picture.
+
+    Example:  `blockcoupling measure HuggingFaceTB/SmolLM2-135M "The capital of France is"`
+    """
+    from blockcoupling.figures.quick import picture_format, quick_picture
+    from blockcoupling.reduce.summary import summary
+
+    picture_format(out)
+    if variant is None:
+        preset = settings.preset
+        variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
+    settings = settings.model_copy(update={"k": k, **kept_for([variant])})
+    ds = measured(model, prompts, settings)
+    quick_picture(ds, k, variant, model, out)
+    table = summary(ds, k, variant)
+    typer.echo(table.to_json(orient="records", indent=2) if as_json else table.to_string())
+    typer.echo(f"picture: {out}", err=True)
+
+
+def measured(name: str, prompts: list[str], options: Extract) -> "xr.Dataset":
+    """Load a model and measure prompts on it.
+
+    Args:
+        name: A directory, or a hub id (with `@revision`).
+        prompts: The texts.
+        options: What to measure, and how.
+
+    Raises:
+        UserError: The model, a prompt or a setting cannot be used.
+    """
+    from blockcoupling.measurement.measure import measure
+    from blockcoupling.progress import Progress
+    from blockcoupling.sources.models import load_model, load_streamed, record_of
+
+    load = load_streamed if options.stream else load_model
+    loaded, tokenizer = load(record_of(name), options.device, options.dtype)
+    with Progress(len(prompts), "measuring", "prompt") as progress:
+        return measure(
+            loaded,
+            tokenizer,
+            prompts,
+            batch=options.batch,
+            progress=progress.advance,
+            **options.settings.model_dump(),
+        )

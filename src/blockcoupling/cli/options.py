@@ -1,0 +1,85 @@
+"""Options that several verbs have, and how their words are read."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blockcoupling.cli.knobs import read_json
+from blockcoupling.config.variants import VARIANTS
+from blockcoupling.errors import UserError
+
+if TYPE_CHECKING:
+    Variant = str
+else:  # typer takes a list of choices as an Enum only
+    Variant = StrEnum("Variant", {name: name for name in VARIANTS})
+
+
+class Checkpoints(StrEnum):
+    """Which checkpoints of a model are points of a correlation."""
+
+    all = "all"
+    final = "final"
+
+
+Spec = Annotated[
+    str,
+    typer.Option(
+        metavar="JSON|@FILE",
+        help="What to make: JSON, or @ and the name of a file that holds it.",
+    ),
+]
+Out = Annotated[Path, typer.Option(help="What to write.")]
+CatalogFile = Annotated[Path, typer.Option(help="A catalog that has what is needed.")]
+Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`, …")]
+Entries = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Also write DIR/KIND.yml, the catalog entry of each thing made."
+    ),
+]
+Facets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--facet",
+        metavar="KEY=VALUE",
+        help="What the catalog finds it by, e.g. model=tiny; repeat.",
+    ),
+]
+
+ONE_MODEL, STEPS = "One model", "Steps of a study"
+
+
+def read_spec(text: str) -> dict[str, Any]:
+    """The JSON object given with --spec.
+
+    Raises:
+        UserError: It is no JSON, or something else than an object.
+    """
+    spec = read_json(text, "--spec")
+    if not isinstance(spec, dict):
+        raise UserError('--spec must be a JSON object, such as {"name": "tiny"}')
+    return spec
+
+
+def read_facets(pairs: list[str] | None) -> dict[str, str]:
+    """Facets by name, out of KEY=VALUE.
+
+    Raises:
+        UserError: One has no equals sign.
+    """
+    if wrong := [pair for pair in pairs or [] if "=" not in pair]:
+        raise UserError(f"--facet takes KEY=VALUE, not {', '.join(map(repr, wrong))}")
+    return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def enter(
+    directory: Path | None, artifacts: dict[str, Path], facets: dict[str, str] | None = None
+) -> None:
+    """Write the entry file of each artifact, by kind, where a directory for them is given."""
+    if directory is not None:
+        from blockcoupling.catalog import write_entry
+
+        for kind, path in artifacts.items():
+            write_entry(directory / f"{kind}.yml", kind, path, facets)

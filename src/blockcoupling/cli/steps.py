@@ -1,0 +1,212 @@
+"""The steps of a study, from models and prompts to tables."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blockcoupling.cli.app import app
+from blockcoupling.cli.knobs import But, read_json, takes_settings
+from blockcoupling.cli.options import (
+    STEPS,
+    Device,
+    Entries,
+    Facets,
+    Out,
+    Spec,
+    Variant,
+    enter,
+    read_facets,
+    read_spec,
+)
+from blockcoupling.config.measurement import CompareTokens, Extract, Loading, kept_for
+from blockcoupling.config.variants import VARIANTS
+from blockcoupling.errors import UserError
+
+
+@app.command(rich_help_panel=STEPS)
+def train(
+    spec: Spec,
+    out: Annotated[
+        Path | None, typer.Option(help="Where checkpoints go. Default: only states are kept.")
+    ] = None,
+    states: Annotated[
+        Path | None, typer.Option(help="Directory of training states, kept and gone on from.")
+    ] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(metavar="0,4,…", help="Instead of the checkpoints in the spec.")
+    ] = None,
+) -> None:
+    """Train a small model from scratch; each checkpoint becomes a directory OUT/stepN.
+
+    With states a training that was killed goes on where it was, and a checkpoint that is added
+    later is made from the state before it.
+
+    Example:  `blockcoupling train --out checkpoints/tiny --spec '{"hidden_size": 32, "blocks": 2,
+    "heads": 2, "context": 64, "batch": 4, "steps": 20, "learning_rate": 0.001, "seed": 0,
+    "checkpoints": [0, 20]}'`
+    """
+    from blockcoupling.train import keep_states, train
+
+    about = read_spec(spec)
+    if checkpoints is not None:
+        about["checkpoints"] = read_json(f"[{checkpoints}]", "--checkpoints")
+    if out is not None:
+        train(about, out, states=states)
+    elif states is not None:
+        keep_states(about, states)
+    else:
+        raise UserError("say where the checkpoints go, --out, or the states, --states")
+
+
+@app.command(rich_help_panel=STEPS)
+def model(
+    spec: Spec,
+    out: Out,
+    identity: Annotated[
+        Path | None,
+        typer.Option(help="What decides numbers, and no facts; default: beside, .identity.json."),
+    ] = None,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Look a checkpoint up, downloading it if need be, and record what and where it is.
+
+    Example:  `blockcoupling model --out tiny.json --spec '{"name": "tiny", "checkpoint": "main",
+    "source": "local", "path": "checkpoints/tiny/step20"}'`
+    """
+    from blockcoupling.sources.models import model_record, write_record
+    from blockcoupling.sources.suite import contradictions
+
+    record = model_record(read_spec(spec))
+    for contradiction in contradictions(record):
+        logging.getLogger(__name__).warning(contradiction)
+    write_record(record, out, identity)
+    enter(entries, {"model": out}, read_facets(facet))
+
+
+@app.command(rich_help_panel=STEPS)
+def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None) -> None:
+    """Collect the prompts of one dataset in one file, a JSON object with id and text a line.
+
+    Example:  `blockcoupling prompts --out prompts.jsonl --spec '{"source": "builtin", "name":
+    "handwritten"}'`
+    """
+    from blockcoupling.sources.prompts import load_prompts, write_prompts
+
+    write_prompts(load_prompts(read_spec(spec)), out)
+    enter(entries, {"prompts": out}, read_facets(facet))
+
+
+@app.command(rich_help_panel=STEPS)
+@takes_settings
+def extract(
+    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
+    parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
+    out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
+    settings: Extract,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Measure a model at every prompt: Jacobians of its blocks, their singular triples, A.
+
+    Killed and run again, it goes on after the last finished prompt.
+
+    Example:  `blockcoupling extract --model tiny.json --prompts prompts.jsonl --parts parts
+    --out svd.zarr --k 10`
+    """
+    from blockcoupling.measurement.extract import extract as run
+
+    run(model, prompts, parts, out, settings.settings, **settings.job)
+    enter(entries, {"svd": out}, read_facets(facet))
+
+
+@app.command(rich_help_panel=STEPS)
+@takes_settings
+def tokenwise(
+    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
+    parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
+    out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
+    table: Annotated[Path, typer.Option(help="The table of mis-coupling to write, *.parquet.")],
+    settings: Annotated[CompareTokens, But(without=("swapped",))],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
+    ] = None,
+    variant: Annotated[
+        list[Variant] | None, typer.Option(help="Which mis-couplings; repeat. Default: all.")
+    ] = None,
+    tabulated: Annotated[
+        list[int] | None, typer.Option(help="Which K in the table; repeat. Default: k.")
+    ] = None,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Compare the Jacobians of a prompt's tokens: with themselves, fixed input, fixed output.
+
+    Says first what it will cost, which grows with the cube of the number of tokens. Killed and run
+    again, it goes on after the last finished prompt.
+
+    Example:  `blockcoupling tokenwise --model tiny.json --prompts prompts.jsonl --parts parts
+    --out tokens.zarr --table tokens.parquet --count 1 --facet model=tiny --facet checkpoint=main
+    --facet dataset=mine`
+    """
+    from blockcoupling.measurement.tokenwise_job import tokenwise as run
+    from blockcoupling.reduce.tokenwise import tabulate
+
+    facets = read_facets(facet)
+    if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
+        raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
+    variants = list(map(str, variant or VARIANTS))
+    settings = settings.model_copy(update=kept_for(variants))
+    where = settings.only(Loading)
+    run(model, prompts, parts, out, settings.settings, count=count, **where)
+    tabulate(out, table, tabulated or [settings.k], variants, facets)
+    enter(entries, {"token_products": out, "tokenwise": table}, facets)
+
+
+@app.command(rich_help_panel=STEPS)
+def reduce(
+    svd: Annotated[Path, typer.Option(help="A store, from `blockcoupling extract`.")],
+    out: Annotated[Path, typer.Option(help="Directory for the tables.")],
+    k: Annotated[list[int], typer.Option(help="How many singular vectors to compare; repeat.")],
+    variant: Annotated[list[Variant], typer.Option(help="Which mis-coupling; repeat.")],
+    workers: Annotated[int | None, typer.Option(help="Threads; default: one a core.")] = None,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Reduce a store to tables: coupling, locality, regularity of trajectories, spectra.
+
+    The facets model, checkpoint and dataset become the first columns of every table; by default
+    they are the store's own.
+
+    Example:  `blockcoupling reduce --svd svd.zarr --out tables --k 5 --k 10 --variant frobenius
+    --facet model=tiny --facet checkpoint=main --facet dataset=handwritten`
+    """
+    from blockcoupling.reduce.tables import reduce_store
+
+    facets = read_facets(facet)
+    written = reduce_store(svd, out, k, list(map(str, variant)), facets or None, workers=workers)
+    enter(entries, {path.stem: path for path in written}, facets)
+
+
+@app.command(rich_help_panel=STEPS)
+def score(
+    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    spec: Spec,
+    out: Out,
+    device: Device = "auto",
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Score a checkpoint: held-out loss and accuracy, benchmarks, scores that were recorded.
+
+    Example:  `blockcoupling score --model tiny.json --out score.parquet --spec '{"heldout": true,
+    "harness": {}, "recorded": {}}'`
+    """
+    from blockcoupling.scores.scores import write_scores
+
+    write_scores(model, read_spec(spec), out, device=device)
+    enter(entries, {"score": out}, read_facets(facet))
