@@ -21,7 +21,7 @@ from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import tokenize_prompts
+from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize_prompts
 
 # What a setting adds to a prompt's store, and leaves the other numbers as they are: a store that
 # holds more than is asked for need not be measured again.
@@ -46,7 +46,8 @@ def extract(
     Prompts are measured in batches of fixed composition; a prompt's store appears under its name
     only when it is whole. What was decided on the way (prompts in a batch, the method per block) is
     written beside them and holds for every batch, so that a job killed at any instant and run again
-    ends with the same numbers.
+    ends with the same numbers. With other prompts, only batches that stay as they were are kept:
+    the store is that of a job that had these prompts from the start.
 
     Args:
         model: a model record, or the JSON file that holds it.
@@ -80,18 +81,12 @@ def extract(
     k = instrument.check(wanted)
 
     decisive, added = _decisive(instrument.settings, k, dimension)
-    expected = {
-        p.id: fingerprint(
-            settings=decisive,
-            model=record["identity"],
-            dtype=dtype,
-            input_ids=p.input_ids[0].tolist(),
-        )
-        for p in wanted
-    }
-    plan = Plan(parts / "plan.json", fingerprint(all=expected, batch=batch))
+    made_from = {"settings": decisive, "model": record["identity"], "dtype": dtype}
+    longest = max(p.input_ids.shape[1] for p in wanted)
+    plan = Plan(parts / "plan.json", fingerprint(**made_from, batch=batch, longest=longest))
     if plan.get("batch") is None:
         plan.decide(batch=batch or instrument.prompts_at_once(wanted, k), methods=None)
+    expected = _fingerprints(wanted, plan.get("batch"), made_from)
     by_id = {p.id: p for p in wanted}
     instrument.methods = plan.get("methods")
 
@@ -114,6 +109,22 @@ def extract(
         what="measuring",
         together=plan.get("batch"),
     ).run(out)
+
+
+def _fingerprints(
+    wanted: Sequence[TokenizedPrompt], together: int, made_from: Mapping[str, Any]
+) -> dict[str, str]:
+    """What each prompt's numbers depend on: to the last bit, also on the prompts beside it.
+
+    Batches are measured whole, so that those beside one that is new or other cost nothing more.
+    """
+    expected = {}
+    for start in range(0, len(wanted), together):
+        batch = wanted[start : start + together]
+        ids = [p.input_ids[0].tolist() for p in batch]
+        for place, prompt in enumerate(batch):
+            expected[prompt.id] = fingerprint(**made_from, batch=ids, place=place)
+    return expected
 
 
 def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any], list[str]]:

@@ -457,3 +457,24 @@ def test_a_tighter_tolerance_measures_again(job: Job) -> None:
     job.run(changed(SETTINGS, tolerance=1e-5))
     assert job.measured == list(TEXTS)
     assert job.store().attrs["tolerance"] == 1e-5
+
+
+def test_with_more_prompts_the_store_is_that_of_a_job_from_scratch(
+    job: Job, tmp_path: Path
+) -> None:
+    """To the bit: a batch of another size rounds otherwise, so that it is measured again."""
+    job.run(batch=3)
+    whole = contents(job.out)
+    job.parts, job.out = tmp_path / "grown", tmp_path / "grown.zarr"
+    write(job.prompts, dict(list(TEXTS.items())[:4]))
+    job.run(batch=3)
+    write(job.prompts, TEXTS)
+    job.run(batch=3)
+    assert job.measured == list(TEXTS)[3:]
+    assert contents(job.out) == whole
+    write(job.prompts, TEXTS | {"e": "other words"})
+    job.run(batch=3)
+    assert job.measured == list(TEXTS)[3:]
+    write(job.prompts, TEXTS)
+    job.run(batch=3)
+    assert contents(job.out) == whole
