@@ -16,6 +16,9 @@ _HOME = {
     "measure": "measurement.measure",
     "miscoupling": "reduce.coupling",
     "coupling": "reduce.coupling",
+    "chance": "reduce.chance",
+    "chance_by_draws": "reduce.chance",
+    "excess": "reduce.chance",
     "line_shape_score": "reduce.trajectory",
     "expodistance": "reduce.trajectory",
     "equidistance": "reduce.trajectory",
@@ -27,6 +30,9 @@ __all__ = list(_HOME)
 if TYPE_CHECKING:
     from blockcoupling.catalog import open_catalog as open_catalog
     from blockcoupling.measurement.measure import measure as measure
+    from blockcoupling.reduce.chance import chance as chance
+    from blockcoupling.reduce.chance import chance_by_draws as chance_by_draws
+    from blockcoupling.reduce.chance import excess as excess
     from blockcoupling.reduce.coupling import coupling as coupling
     from blockcoupling.reduce.coupling import miscoupling as miscoupling
     from blockcoupling.reduce.trajectory import equidistance as equidistance

@@ -31,6 +31,8 @@ class Variant:
         source: Where the definition is from.
         diagonal: Deviation of the diagonal, from diag A_ij and s_i.
         scale: What m is relative to, for every K, from s_i.
+        chance: Mean of the squared deviation of a diagonal entry a over random singular vectors
+            of j, from E a², E|a| and s_i; E a = 0.
         product: Which of `PRODUCTS` it is of.
     """
 
@@ -38,6 +40,7 @@ class Variant:
     source: str
     diagonal: Callable[[Array, Array], Array]
     scale: Callable[[Array], Array]
+    chance: Callable[[Array, Array, Array], Array]
     product: str = "A"
 
 
@@ -53,6 +56,18 @@ def _none(diagonal: Array, s: Array) -> Array:
     return 0 * diagonal
 
 
+def _signed_chance(square: Array, absolute: Array, s: Array) -> Array:
+    return square + s**2
+
+
+def _unsigned_chance(square: Array, absolute: Array, s: Array) -> Array:
+    return square - 2 * absolute * s + s**2
+
+
+def _no_chance(square: Array, absolute: Array, s: Array) -> Array:
+    return 0 * s
+
+
 def _frobenius(s: Array) -> Array:
     return (s**2).cumsum(axis=-1) ** 0.5
 
@@ -63,22 +78,27 @@ def _trace(s: Array) -> Array:
 
 VARIANTS: Mapping[str, Variant] = {
     "frobenius": Variant(
-        "‖A_ij − S_i‖_F / ‖S_i‖_F", "project page, version 5", _signed, _frobenius
+        "‖A_ij − S_i‖_F / ‖S_i‖_F", "project page, version 5", _signed, _frobenius, _signed_chance
     ),
     "absolute": Variant(
-        "‖abs(A_ij) − S_i‖_F / ‖S_i‖_F", "released code, p = 2", _unsigned, _frobenius
+        "‖abs(A_ij) − S_i‖_F / ‖S_i‖_F",
+        "released code, p = 2",
+        _unsigned,
+        _frobenius,
+        _unsigned_chance,
     ),
     "absolute_trace": Variant(
-        "‖abs(A_ij) − S_i‖_F / tr S_i", "released code, p = 1", _unsigned, _trace
+        "‖abs(A_ij) − S_i‖_F / tr S_i", "released code, p = 1", _unsigned, _trace, _unsigned_chance
     ),
     "offdiagonal": Variant(
-        "‖A_ij − Diag(A_ij)‖_F / ‖S_i‖_F", "version 3, eq. 13–14", _none, _frobenius
+        "‖A_ij − Diag(A_ij)‖_F / ‖S_i‖_F", "version 3, eq. 13–14", _none, _frobenius, _no_chance
     ),
     "swapped": Variant(
         "‖abs(A_ij) − S_i‖_F / ‖S_i‖_F with A_ij = V_jᵀ J_i U_j",
         'released code, "vju"',
         _unsigned,
         _frobenius,
+        _unsigned_chance,
         product="A_swapped",
     ),
 }

@@ -91,6 +91,7 @@ def dataset_of(
     }
     if found.S_full is not None:
         coordinates["k_full"] = np.arange(1, found.S_full.shape[-1] + 1)
+    attributes = {"dimension": found.U.shape[-2], **attributes}
     return xr.Dataset(variables, coordinates, plain(attributes))
 
 

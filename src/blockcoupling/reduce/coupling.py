@@ -46,7 +46,7 @@ def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> x
     Raises:
         UserError: a k or variant is not to be had from this dataset.
     """
-    _check(ds, k, variants)
+    check(ds, k, variants)
     largest = max(k)
     by_product = [
         xr.apply_ufunc(
@@ -146,7 +146,12 @@ def miscoupling_kernel(
     return np.moveaxis(np.stack(result, axis=-1), (-1, -2), (-4, -3))
 
 
-def _check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
+def check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
+    """Check that mis-coupling for these k and variants can be had from a dataset.
+
+    Raises:
+        UserError: naming what cannot.
+    """
     if unknown := [name for name in variants if name not in VARIANTS]:
         raise UserError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
     if missing := sorted({"S", *products(variants)} - set(ds)):

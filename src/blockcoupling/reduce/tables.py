@@ -18,6 +18,7 @@ from blockcoupling.atomic import replacing
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
+from blockcoupling.reduce.chance import above_chance, chances, dimension
 from blockcoupling.reduce.coupling import (
     idle_blocks,
     mean_between_blocks,
@@ -168,12 +169,19 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
     mean, by_distance = mean_between_blocks(m), mean_by_distance(m)
     missing = xr.full_like(ds["jacobian_norm"], np.nan)  # stands for what was not recorded
     full = ds.get("S_full")
+    if dimension(ds) is None:  # a store of an older version
+        by_chance = xr.full_like(m.isel(block_other=0, drop=True), np.nan)
+    else:
+        names, numbers = m["variant"].values.tolist(), m["k"].values.tolist()
+        by_chance = chances(ds, numbers, names).rename(K="k")
     return {
         "coupling": {
             "coupling": -mean,
             "miscoupling": mean,
             "adjacent": by_distance.sel(distance=1, drop=True),
             "pairs": pairs_of_blocks(ds["S"]),
+            "chance": mean_between_blocks(0 * m + by_chance),  # over the pairs that have an m
+            "excess": mean_between_blocks(above_chance(m, by_chance)),
         },
         "locality": {"miscoupling": by_distance},
         "trajectory": {

@@ -114,6 +114,7 @@ def from_jacobians(
         attrs=stamp()
         | {
             "model_id": "example",
+            "dimension": jacobians.shape[-1],
             "revision": "",
             "weight_dtype": "float64",
             "quantization": "",

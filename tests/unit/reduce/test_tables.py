@@ -8,7 +8,7 @@ import xarray as xr
 
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.reduce import coupling, spectra, tables, trajectory
+from blockcoupling.reduce import chance, coupling, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
 from blockcoupling.store import stores as store
 
@@ -19,7 +19,17 @@ START = ["model", "checkpoint", "dataset", "prompt"]
 PAIR = [*START, "token_in", "token_out"]
 KEYS = [*PAIR, "token", "variant", "k", "block", "distance"]
 COLUMNS = {
-    "coupling": [*PAIR, "variant", "k", "coupling", "miscoupling", "adjacent", "pairs"],
+    "coupling": [
+        *PAIR,
+        "variant",
+        "k",
+        "coupling",
+        "miscoupling",
+        "adjacent",
+        "pairs",
+        "chance",
+        "excess",
+    ],
     "locality": [*PAIR, "variant", "k", "distance", "miscoupling"],
     "trajectory": [
         *START,
@@ -271,6 +281,27 @@ def test_a_hole_in_the_store_is_an_error(tmp_path, ds):
     with pytest.raises(MeasurementError, match="not finite for prompt p1"):
         reduce_store(path, tmp_path / "out", [2], None, IDENTITY)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_chance_and_excess_are_means_over_the_same_pairs(ds, reduced):
+    table = reduced[0]["coupling"].set_index(["prompt", "token_in", "variant", "k"])
+    different = ~np.eye(4, dtype=bool)
+    for variant in VARIANTS:
+        row = table.loc[("p1", 2, variant, 3)]
+        by_chance = chance.chance(ds, 3, variant).values[1, 2]
+        assert row["chance"] == pytest.approx(by_chance.mean(), rel=1e-12)
+        above = chance.excess(ds, 3, variant).values[1, 2]
+        assert row["excess"] == pytest.approx(above[different].mean(), rel=1e-12)
+    # With one vector there is nothing off the diagonal, by chance or otherwise.
+    assert np.isnan(table.loc[("p1", 2, "offdiagonal", 1), "excess"])
+
+
+def test_a_store_that_does_not_say_how_wide_the_model_is(tmp_path, ds):
+    del ds.attrs["dimension"]
+    reduce_store(write(tmp_path / "svd.zarr", ds), tmp_path, [3], ["frobenius"], IDENTITY)
+    frame = read(tmp_path)[0]["coupling"]
+    assert frame[["chance", "excess"]].isna().all(axis=None)
+    assert frame["coupling"].notna().all()
 
 
 def test_a_prompt_that_is_missing_altogether_is_an_error(tmp_path, ds):
