@@ -1,11 +1,20 @@
 """What several test modules share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from synthetic_study import analyse, write_study
 
 from blockcoupling.catalog import Catalog
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remember digests of files here, not in the home of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOCKCOUPLING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

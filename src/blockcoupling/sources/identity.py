@@ -7,9 +7,10 @@ are, wherever their files lie; what does not decide numbers (facts, names, paths
     >>> digest_of(content_identity(study.model_spec("mine", "main")))      # a rule's parameter
     '5f0c…'
 
-Files are hashed once: their digests are remembered (in the user's cache directory) together with
-size, times and inode, so that asking again costs a `stat` each. A link counts as what it leads to.
-Files in the hub's cache are named after their digest, and are not read at all.
+Files are hashed once: their digests are remembered (in ~/.cache/blockcoupling, or the directory
+BLOCKCOUPLING_CACHE) together with size, times and inode, so that asking again costs a `stat` each.
+A link counts as what it leads to. Files in the hub's cache are named after their digest, and are
+not read at all.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.weight_files import weight_files
 
 Identity = dict[str, str | int | None]
 
@@ -38,8 +40,6 @@ _TOKENIZER = (
     "*.tiktoken",
     "tokeniz*.py",
 )
-_SAFETENSORS = ("model*.safetensors", "model*.safetensors.index.json")
-_OTHER_WEIGHTS = ("pytorch_model*.bin", "pytorch_model*.bin.index.json", "*.gguf")
 _ADAPTER = ("adapter_config.json", "adapter_model.*")
 # Settings that say where a file comes from or how to print it, and decide no number.
 _IRRELEVANT = frozenset(
@@ -75,10 +75,10 @@ def content_identity(
     trusted = bool(description.get("trust_remote_code"))
     with_config = () if beside.resolve() == place.resolve() else ("config.json",)
     identity: Identity = {
-        "config": _together(_found(place, ("config.json",))),
-        "weights": None if drawn_anew else _together(_weights(place)),
-        "tokenizer": _together(_found(beside, (*_TOKENIZER, *with_config))),
-        "code": _together(_found(place, ("*.py",))) if trusted else None,
+        "config": _together(place, _found(place, ("config.json",))),
+        "weights": None if drawn_anew else _together(place, _weights(place)),
+        "tokenizer": _together(beside, _found(beside, (*_TOKENIZER, *with_config))),
+        "code": _together(place, _found(place, ("*.py",))) if trusted else None,
         **{key: description.get(key) for key in _HOW_LOADED},
     }
     identity["dtype"] = identity["dtype"] or "float32"
@@ -160,17 +160,17 @@ def file_digest(path: Path | str) -> str:
 
 
 def _weights(place: Path) -> list[Path]:
-    """Everything in a directory that weights could be read from; pickles only where they are."""
-    found = _found(place, _SAFETENSORS)
-    return [*(found or _found(place, _OTHER_WEIGHTS)), *_found(place, _ADAPTER)]
+    """The files that weights are read from; pickles and others only where there is nothing else."""
+    found = weight_files(place) or weight_files(place, ".bin") or _found(place, ("*.gguf",))
+    return [*found, *_found(place, _ADAPTER)]
 
 
 def _found(place: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted({file for pattern in patterns for file in place.glob(pattern)})
 
 
-def _together(files: Iterable[Path]) -> str:
-    return digest_of({file.name: _settings_or_bytes(file) for file in files})
+def _together(place: Path, files: Iterable[Path]) -> str:
+    return digest_of({str(file.relative_to(place)): _settings_or_bytes(file) for file in files})
 
 
 def _settings_or_bytes(file: Path) -> str:
@@ -204,9 +204,11 @@ def _stamp(target: Path) -> dict[str, int]:
 
 
 def _memory(target: Path) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    place = os.environ.get("BLOCKCOUPLING_CACHE") or (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blockcoupling"
+    )
     name = hashlib.sha256(str(target).encode()).hexdigest()[:32]
-    return Path(cache) / "blockcoupling" / "digests" / f"{name}.json"
+    return Path(place) / "digests" / f"{name}.json"
 
 
 def _remembered(memory: Path, stamp: Mapping[str, int]) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from architectures import FAMILIES, prompt, small_model
 from full_jacobian import full_jacobian
+from safetensors.torch import load_file, save_file
 from tiny_model import save_tiny_model
 
 from blockcoupling.cli import app
@@ -167,3 +168,44 @@ def test_a_job_from_the_command_line(tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "parts").rglob("*") if p.is_file()}
     assert CliRunner().invoke(app, command).exit_code == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_job_knows_its_model_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from blockcoupling.measurement import tokenwise_job as module
+
+    measured: list[str] = []
+
+    def noting(instrument: Instrument, prompt: TokenizedPrompt, *args):
+        measured.append(prompt.id)
+        return compare_tokens(instrument, prompt, *args)
+
+    monkeypatch.setattr(module, "compare_tokens", noting)
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "text": "one two"}\n')
+
+    def run(directory: Path, **settings) -> dict:
+        measured.clear()
+        record = model_record(spec_from_argument(str(directory)))
+        write_record(record, tmp_path / "m.json")
+        module.tokenwise(
+            tmp_path / "m.json",
+            tmp_path / "p.jsonl",
+            tmp_path / "parts",
+            tmp_path / "t.zarr",
+            TokenSettings(blocks=[(1, 2)], k=2, **settings),
+        )
+        return open_comparisons(tmp_path / "t.zarr").load()
+
+    directory = save_tiny_model(tmp_path / "model", hidden_size=16)
+    first = run(directory, swapped=True)
+    assert measured == ["a"]
+    less = run(directory.rename(tmp_path / "renamed"))
+    assert measured == []
+    assert "A_swapped" not in less
+    assert np.array_equal(less["A"], first["A"])
+    assert less.attrs["model"] == "renamed"
+    directory = tmp_path / "renamed"
+    weights = load_file(directory / "model.safetensors")
+    other = {name: values * 1.5 for name, values in weights.items()}
+    save_file(other, directory / "model.safetensors", metadata={"format": "pt"})
+    assert not np.array_equal(run(directory)["A"], first["A"])
+    assert measured == ["a"]

@@ -28,8 +28,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "blockcoupling" / "digests"
+    monkeypatch.setenv("BLOCKCOUPLING_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "digests"
 
 
 @pytest.fixture
@@ -79,7 +79,6 @@ def test_a_copy_elsewhere_is_the_same_model(tiny: Path, copy: Path) -> None:
         (lambda d: edit(d / "tokenizer_config.json", add_bos_token=True), "tokenizer"),
         (lambda d: edit(d / "tokenizer.json", version="x"), "tokenizer"),
         (lambda d: (d / "adapter_model.safetensors").write_bytes(b"x"), "weights"),
-        (lambda d: (d / "model.safetensors.index.json").write_text("{}"), "weights"),
     ],
 )
 def test_what_decides_numbers_is_in_it(copy: Path, change: Callable, part: str) -> None:
@@ -97,6 +96,8 @@ def test_what_decides_numbers_is_in_it(copy: Path, change: Callable, part: str) 
         lambda d: (d / "training.json").write_text("{}"),
         lambda d: (d / "generation_config.json").write_text("{}"),
         lambda d: (d / "pytorch_model.bin").write_bytes(b"not read"),
+        lambda d: (d / "model.safetensors.index.json").write_text("{}"),
+        lambda d: (d / "model-00001-of-00002.safetensors").write_bytes(b"not read"),
         lambda d: (d / "tool.py").write_text("never run"),
         lambda d: os.utime(d / "model.safetensors", (5, 5)),
     ],
@@ -129,6 +130,26 @@ def test_weights_drawn_anew_are_those_of_the_seed(copy: Path) -> None:
     before = content_identity({"path": copy, "init_seed": 1})
     flip(copy / "model.safetensors")
     assert content_identity({"path": copy, "init_seed": 1}) == before
+
+
+def test_of_shards_every_one_counts(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "model-1.safetensors")
+    (copy / "model-2.safetensors").write_bytes(b"abc")
+    shards = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    seen = {content_identity({"path": copy})["weights"]}
+    for shard in shards.values():
+        flip(copy / shard)
+        seen.add(content_identity({"path": copy})["weights"])
+    assert len(seen) == 3
+
+
+def test_weights_under_a_name_of_their_own_count(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "other.safetensors")
+    edit(copy / "config.json", transformers_weights="other.safetensors")
+    before = content_identity({"path": copy})
+    flip(copy / "other.safetensors")
+    assert content_identity({"path": copy})["weights"] != before["weights"]
 
 
 def test_pickles_count_where_there_is_nothing_else(copy: Path) -> None:
@@ -211,7 +232,7 @@ def test_a_home_that_cannot_be_written_to_costs_time_only(
     monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
     expected = content_identity({"path": copy})
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("BLOCKCOUPLING_CACHE", str(tmp_path / "file"))
     assert content_identity({"path": copy}) == expected
 
 
