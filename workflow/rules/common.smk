@@ -15,6 +15,7 @@ from blockcoupling.sources.local import weight_files
 from blockcoupling.config.flags import flags_of
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
+from blockcoupling.config.artifacts import STATISTICS, TABLES
 from blockcoupling.config.models import LocalModel, TrainedModel
 
 try:
@@ -140,16 +141,6 @@ def correlate_options():
 
 
 # ------------------------------------------------------------------------------ what there is to be
-
-TABLES = [
-    "coupling",
-    "locality",
-    "trajectory",
-    "spectra",
-    "singular_values",
-    "inverse_depth_fit",
-]
-STATISTICS = ["correlation", "predictors", "correlation_by_k", "variance"]
 
 
 def of_checkpoints(pattern):

@@ -34,6 +34,7 @@ class Variant:
         chance: Mean of the squared deviation of a diagonal entry a over random singular vectors
             of j, from E a², E|a| and s_i; E a = 0.
         product: Which of `PRODUCTS` it is of.
+        centre: m of blocks that do not line up, to within K/d, where that is one number.
     """
 
     formula: str
@@ -42,6 +43,7 @@ class Variant:
     scale: Callable[[Array], Array]
     chance: Callable[[Array, Array, Array], Array]
     product: str = "A"
+    centre: float | None = None
 
 
 def _signed(diagonal: Array, s: Array) -> Array:
@@ -78,7 +80,12 @@ def _trace(s: Array) -> Array:
 
 VARIANTS: Mapping[str, Variant] = {
     "frobenius": Variant(
-        "‖A_ij − S_i‖_F / ‖S_i‖_F", "project page, version 5", _signed, _frobenius, _signed_chance
+        "‖A_ij − S_i‖_F / ‖S_i‖_F",
+        "project page, version 5",
+        _signed,
+        _frobenius,
+        _signed_chance,
+        centre=1.0,
     ),
     "absolute": Variant(
         "‖abs(A_ij) − S_i‖_F / ‖S_i‖_F",
@@ -86,6 +93,7 @@ VARIANTS: Mapping[str, Variant] = {
         _unsigned,
         _frobenius,
         _unsigned_chance,
+        centre=1.0,
     ),
     "absolute_trace": Variant(
         "‖abs(A_ij) − S_i‖_F / tr S_i", "released code, p = 1", _unsigned, _trace, _unsigned_chance
@@ -100,6 +108,7 @@ VARIANTS: Mapping[str, Variant] = {
         _frobenius,
         _unsigned_chance,
         product="A_swapped",
+        centre=1.0,
     ),
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import Normalize
 
+from blockcoupling.config.variants import VARIANTS
 from blockcoupling.figures.style import SEQUENTIAL, counted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 DIVERGING = "RdBu_r"
 """Blue below chance (coupled), white at chance, red above; told apart by colour-blind readers."""
 
-CENTRES: Mapping[str, float] = {"frobenius": 1.0, "absolute": 1.0, "swapped": 1.0}
+CENTRES = {name: variant.centre for name, variant in VARIANTS.items()}
 """m of blocks that do not line up, to within K/d, in the variants that have such a number."""
 
 _GREY = "#bdbdbd"

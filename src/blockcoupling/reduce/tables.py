@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from blockcoupling.atomic import replacing
+from blockcoupling.config.artifacts import TABLES
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
@@ -34,14 +35,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_K = (1, 2, 5, 10, 20, 30, 50)
 IDENTITY = ("model", "checkpoint", "dataset")
-TABLES = (
-    "coupling",
-    "locality",
-    "trajectory",
-    "spectra",
-    "singular_values",
-    "inverse_depth_fit",
-)
 _AXES = ("prompt", "pair", "token", "variant", "block", "k", "distance")  # order of the rows
 _BATCH = 32  # prompts that are reduced together
 

@@ -1,0 +1,14 @@
+"""The tables that a study makes, by name: the rules of the workflow have them from here."""
+
+TABLES = (
+    "coupling",
+    "locality",
+    "trajectory",
+    "spectra",
+    "singular_values",
+    "inverse_depth_fit",
+)
+"""Of one checkpoint on one dataset, made by reducing its store."""
+
+STATISTICS = ("correlation", "predictors", "correlation_by_k", "variance")
+"""Of all that was measured."""
