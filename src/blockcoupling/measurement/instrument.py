@@ -28,7 +28,7 @@ from blockcoupling.measurement.points import Point, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
 from blockcoupling.transformer.causality import refuse_looking_ahead
 from blockcoupling.transformer.final_norm import find_final_norm
-from blockcoupling.transformer.running import differentiable
+from blockcoupling.transformer.running import differentiable, refuse_absent_weights
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel, in_lockstep
 from blockcoupling.transformer.tokens import TokenizedPrompt, token_pairs
 
@@ -59,9 +59,14 @@ class Instrument:
     def of(
         cls, model: nn.Module | StreamedModel, settings: Settings, identity: dict[str, Any]
     ) -> Instrument:
-        """Set up a model that is in memory, or one that is streamed."""
+        """Set up a model that is in memory, or one that is streamed.
+
+        Raises:
+            UserError: if its weights are neither, or cannot be differentiated with.
+        """
         if isinstance(model, StreamedModel):
             return cls(model.model, settings, identity, weights=model.weights)
+        refuse_absent_weights(model)
         return cls(model, settings, identity)
 
     @property

@@ -14,6 +14,7 @@ from torch import nn
 from blockcoupling.config.measurement import Asked
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.store.schema import combine, validate
+from blockcoupling.transformer.running import refuse_absent_weights
 from blockcoupling.transformer.streaming import StreamedModel
 from blockcoupling.transformer.tokens import texts_of, tokenize_prompts
 
@@ -74,6 +75,10 @@ def measure(
 
 def in_precision(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """The model itself where its weights are float32 or float64 (or `dtype`), else a copy."""
+    refuse_absent_weights(model)
     own = next(p.dtype for p in model.parameters() if p.is_floating_point())
     wanted = dtype or (own if own in (torch.float32, torch.float64) else torch.float32)
-    return model if own == wanted else copy.deepcopy(model).to(wanted)
+    if own == wanted:
+        return model
+    with torch.inference_mode(False):
+        return copy.deepcopy(model).to(wanted)

@@ -29,6 +29,7 @@ from blockcoupling.reduce.coupling import (
 )
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
+from blockcoupling.store.checksums import reading, write_store
 from blockcoupling.store.stores import open_store
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def reduce_store(
 
     Raises:
         UserError: no store there, no identity, or a k or variant that cannot be had from it.
-        MeasurementError: a mis-coupling that is not finite.
+        MeasurementError: a mis-coupling that is not finite, or a store that is damaged.
     """
     import dask
     from threadpoolctl import threadpool_limits
@@ -81,6 +82,7 @@ def reduce_store(
         threadpool_limits(1, "blas"),
         dask.config.set(num_workers=workers),
         Progress(prompts, "reducing") as progress,
+        reading(svd),
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
         append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
@@ -112,7 +114,7 @@ def reduce_store(
     path = out_dir / "miscoupling.zarr"
     with replacing(path) as fresh:
         result = matrices.dataset().assign_attrs({**ds.attrs, **identity})
-        result.to_zarr(fresh, zarr_format=3, consolidated=False)
+        write_store(result, fresh)
     return [*paths.values(), path]
 
 
@@ -285,7 +287,9 @@ def parquet_table(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         def append(frame: pd.DataFrame) -> None:
             nonlocal writer
             rows = pa.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or opened.enter_context(pq.ParquetWriter(fresh, rows.schema))
+            writer = writer or opened.enter_context(
+                pq.ParquetWriter(fresh, rows.schema, write_page_checksum=True)
+            )
             writer.write_table(rows)
 
         yield append

@@ -11,6 +11,7 @@ from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import miscoupling_kernel
 from blockcoupling.reduce.tables import IDENTITY, parquet_table
+from blockcoupling.store.checksums import reading
 from blockcoupling.store.comparisons import CHUNK, PLACES, open_comparisons
 
 
@@ -32,13 +33,14 @@ def tabulate(
 
     Raises:
         UserError: no K or variant is left.
+        MeasurementError: the store is damaged.
     """
     ds = open_comparisons(store)
     k = [each for each in k if each <= ds.sizes["k"]]
     variants = [name for name in variants if VARIANTS[name].product in ds]
     if not k or not variants:
         raise UserError(f"{store} holds nothing for these K and variants")
-    with parquet_table(Path(out)) as append:
+    with parquet_table(Path(out)) as append, reading(store):
         for start in range(0, ds.sizes["comparison"], CHUNK):
             some = ds.isel(comparison=slice(start, start + CHUNK)).load()
             append(_rows(some, k, variants, identity))

@@ -37,7 +37,7 @@ def write_scores(
     """Evaluate and write a Parquet table; see `evaluate`."""
     table = evaluate(record, spec, device)
     with replacing(out) as unfinished:
-        table.to_parquet(unfinished, index=False)
+        table.to_parquet(unfinished, index=False, write_page_checksum=True)
 
 
 def evaluate(

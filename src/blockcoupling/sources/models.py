@@ -201,6 +201,7 @@ def load_model(
     import torch
 
     plain_libraries()
+    device = _device(device)
     if not isinstance(record, Mapping):
         record = read_record(record)
     path = _directory(record)
@@ -211,8 +212,7 @@ def load_model(
         model = (_initialised if initialised else _pretrained)(record, path, trust)
         tokenizer = _tokenizer(record, path, trust)
     demand_same_content(record, path, _title(record))  # nor written to while it was read
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(device)
     model = model.to(device=device, dtype=dtype and getattr(torch, dtype))
     return model.eval().requires_grad_(False), tokenizer
 
@@ -242,13 +242,30 @@ def load_streamed(
             f"{_title(record)}: weights are streamed from files as they are; a quantized or newly "
             "initialised model is measured in memory (set extract.stream: false)"
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(device)
     path = _directory(record)
     _demand_whole(record, path, tokenizer=True)
     with _explained(record):
         streamed = stream_model(path, getattr(torch, dtype), device)
         return streamed, _tokenizer(record, path, trust=False)
+
+
+def _device(asked: str) -> str:
+    """A device that is there, in torch's words."""
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        there = torch.empty(1, device=asked).device.type != "meta"
+    except (RuntimeError, AssertionError, NotImplementedError):
+        there = False
+    if not there:
+        raise UserError(
+            f"device {asked!r}: torch cannot use such a device on this machine. Choose auto, which "
+            "takes a GPU where there is one, or cpu."
+        )
+    return asked
 
 
 def _directory(record: Mapping[str, Any]) -> Path:

@@ -48,7 +48,7 @@ def write_costs(benchmarks: Path, catalog: Catalog, out: Path) -> None:
     if table.empty:
         logger.warning("there are no benchmark files of this study's jobs in %s", benchmarks)
     with replacing(out) as fresh:
-        table.to_parquet(fresh, index=False)
+        table.to_parquet(fresh, index=False, write_page_checksum=True)
 
 
 def costs(benchmarks: Path, catalog: Catalog) -> pd.DataFrame:

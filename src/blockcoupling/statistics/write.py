@@ -99,7 +99,7 @@ def write_statistics(
     files = {name: target.with_name(f"{name}.parquet") for name in tables} | {"correlation": target}
     for name, content in tables.items():
         with replacing(files[name]) as fresh:
-            content.to_parquet(fresh, index=False)
+            content.to_parquet(fresh, index=False, write_page_checksum=True)
     return files
 
 

@@ -11,7 +11,8 @@ import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
-from blockcoupling.store.parts import ZARR, demand_finished, open_part, part_path, write_part
+from blockcoupling.store.checksums import check, reading, without_seal, write_store
+from blockcoupling.store.parts import demand_finished, open_part, part_path, write_part
 from blockcoupling.store.schema import SCHEMA_VERSION, SchemaError, plain
 
 PLACES = (
@@ -53,10 +54,14 @@ def open_comparisons(path: Path | str) -> xr.Dataset:
 
     Raises:
         UserError: there is none, or it is something else.
+        MeasurementError: it is damaged.
     """
     if not (Path(path) / "zarr.json").is_file():
         raise UserError(f"there is no store at {path}: run `blockcoupling tokenwise` first")
-    ds = xr.open_zarr(path, consolidated=False)
+    check(path)
+    with reading(path):
+        ds = xr.open_zarr(path, consolidated=False)
+    ds.attrs = without_seal(ds.attrs)
     validate(ds)
     return ds
 
@@ -92,16 +97,19 @@ def join_comparisons(
         UserError: when a prompt is missing.
     """
     demand_finished(parts_dir, expected, ["A_swapped"] if swapped else [])
-    parts = [open_part(part_path(parts_dir, name)).load() for name in expected]
+    parts = []
+    for name in expected:
+        with reading(path := part_path(parts_dir, name)):
+            parts.append(open_part(path).load())
     if not swapped:
         parts = [part.drop_vars("A_swapped", errors="ignore") for part in parts]
     whole = xr.concat(parts, "comparison", combine_attrs="drop_conflicts")
     whole = whole.assign_attrs(plain(attributes or {}))
     size = min(CHUNK, whole.sizes["comparison"])
     encoding = {
-        name: {"chunks": (size, *whole[name].shape[1:])}
+        str(name): {"chunks": (size, *whole[name].shape[1:])}
         for name, data in whole.variables.items()
         if data.dims[:1] == ("comparison",)
     }
     with replacing(out) as fresh:
-        whole.to_zarr(fresh, encoding=encoding, **ZARR)
+        write_store(whole, fresh, encoding)

@@ -16,10 +16,10 @@ import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
+from blockcoupling.store.checksums import check, is_whole, without_seal, write_store
 
 logger = logging.getLogger(__name__)
 
-ZARR: dict[str, Any] = {"zarr_format": 3, "consolidated": False}
 FINGERPRINT = "fingerprint"
 _LONGEST_NAME = 200  # file systems allow 255 bytes; the rest is for prefix and suffix
 
@@ -55,18 +55,21 @@ def write_part(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: st
         fingerprint: of what its numbers depend on; see `fingerprint`.
     """
     path = part_path(parts_dir, name)
+    whole = {str(name): {"chunks": data.shape} for name, data in ds.data_vars.items()}
     with replacing(path) as fresh:
-        ds.assign_attrs({FINGERPRINT: fingerprint}).to_zarr(
-            fresh,
-            encoding={name: {"chunks": data.shape} for name, data in ds.data_vars.items()},
-            **ZARR,
-        )
+        write_store(ds.assign_attrs({FINGERPRINT: fingerprint}), fresh, whole)
     return path
 
 
 def open_part(path: Path) -> xr.Dataset:
-    """Open a part without its fingerprint: numbers stay on disk, coords come into memory."""
+    """Open a part without its fingerprint: numbers stay on disk, coords come into memory.
+
+    Raises:
+        MeasurementError: it is damaged.
+    """
+    check(path)
     ds = xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, cache=False)
+    ds.attrs = without_seal(ds.attrs)
     ds.attrs.pop(FINGERPRINT, None)
     for variable in ds.variables.values():
         variable.encoding = {}  # the joined store has a layout of its own
@@ -78,7 +81,7 @@ def open_part(path: Path) -> xr.Dataset:
 def finished(
     parts_dir: Path | str, expected: Mapping[str, str], needed: Sequence[str] = ()
 ) -> set[str]:
-    """Return the names of the parts that are measured, out of those expected.
+    """Return the names of the parts that are measured, out of those expected; read every byte.
 
     Args:
         parts_dir: directory of the parts; it need not exist.
@@ -91,8 +94,10 @@ def finished(
         path = part_path(parts_dir, name)
         if not path.exists():
             continue
-        if _read_fingerprint(path) != wanted:
-            problem = "is damaged, or from other settings, weights or text"
+        if not is_whole(path):
+            problem = "is damaged"
+        elif _read_fingerprint(path) != wanted:
+            problem = "is from other settings, weights or text"
         elif lacking := [each for each in needed if not (path / each).is_dir()]:
             problem = f"has no {', '.join(lacking)}"
         else:
@@ -106,8 +111,12 @@ def demand_finished(
     parts_dir: Path | str, expected: Mapping[str, str], needed: Sequence[str] = ()
 ) -> None:
     """Raise a UserError where a part that is to be joined is not measured yet."""
-    done = finished(parts_dir, expected, needed)
-    if missing := [name for name in expected if name not in done]:
+    missing = []
+    for name, wanted in expected.items():
+        path = part_path(parts_dir, name)
+        if _read_fingerprint(path) != wanted or not all((path / each).is_dir() for each in needed):
+            missing.append(name)
+    if missing:
         raise UserError(
             f"{len(missing)} of {len(expected)} prompts are not measured yet, the first of them "
             f"is {missing[0]}: run the extraction again"

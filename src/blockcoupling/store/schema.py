@@ -138,18 +138,23 @@ def plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: "" if value is None else value for name, value in attributes.items()}
 
 
+def demand_version(attributes: Mapping[Any, Any]) -> None:
+    """Raise a SchemaError for a dataset of another version of the schema."""
+    found = attributes.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise SchemaError(
+            f"the dataset has schema_version {found!r}, and this version of blockcoupling reads "
+            f"{SCHEMA_VERSION}: run the extraction again"
+        )
+
+
 def validate(ds: xr.Dataset) -> None:
     """Check names, axes, data types, counting coordinates and attributes; read no numbers.
 
     Raises:
         SchemaError: with one line for each thing that differs from the schema.
     """
-    found = ds.attrs.get("schema_version")
-    if found != SCHEMA_VERSION:
-        raise SchemaError(
-            f"the dataset has schema_version {found!r}, and this version of blockcoupling reads "
-            f"{SCHEMA_VERSION}: run the extraction again"
-        )
+    demand_version(ds.attrs)
     wrong = [*_wrong_variables(ds), *_wrong_axes(ds), *_missing_attributes(ds)]
     if wrong:
         raise SchemaError("the dataset does not follow the schema:\n- " + "\n- ".join(wrong))

@@ -15,9 +15,17 @@ import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
+from blockcoupling.store.checksums import (
+    attributes,
+    check,
+    every_chunk,
+    reading,
+    seal,
+    without_seal,
+    write_store,
+)
 from blockcoupling.store.example import example
 from blockcoupling.store.parts import (
-    ZARR,
     demand_finished,
     fingerprint,
     finished,
@@ -33,6 +41,7 @@ from blockcoupling.store.schema import (
     check_values,
     combine,
     demand_alike,
+    demand_version,
     plain,
     validate,
 )
@@ -109,6 +118,7 @@ def merge(
         _create(fresh, first, combine(coords))
         for name in first.data_vars:
             _copy(str(name), paths, fresh)
+        seal(fresh)
 
 
 def open_store(path: Path | str) -> xr.Dataset:
@@ -117,16 +127,22 @@ def open_store(path: Path | str) -> xr.Dataset:
     Raises:
         UserError: when there is no Zarr store at `path`.
         SchemaError: when the store is not what the schema says.
+        MeasurementError: when it is damaged.
     """
     if not (Path(path) / "zarr.json").is_file():
         raise UserError(f"there is no store at {path}: run the extraction first")
-    ds = xr.open_zarr(path, consolidated=False, chunks={"prompt": 1, "pair": 1, "block": -1})
     try:
+        demand_version(attributes(path))
+        check(path)
+        with reading(path):
+            ds = xr.open_zarr(
+                path, consolidated=False, chunks={"prompt": 1, "pair": 1, "block": -1}
+            )
+            ds = ds.assign_coords({name: coord.compute() for name, coord in ds.coords.items()})
         validate(ds)
     except SchemaError as error:
         raise SchemaError(f"{path}: {error}") from error
-    ds = ds.assign_coords({name: coord.compute() for name, coord in ds.coords.items()})
-    ds.attrs = plain(ds.attrs)  # stores of earlier versions have nulls
+    ds.attrs = without_seal(plain(ds.attrs))  # stores of earlier versions have nulls
     return ds[[name for name in VARIABLES if name in ds]]  # Zarr keeps no order
 
 
@@ -169,9 +185,9 @@ def _create(path: Path, first: xr.Dataset, coords: xr.Dataset) -> None:
         shape = tuple(sizes[dim] for dim in variable.dims)
         whole[name] = (variable.dims, dask.array.empty(shape, dtype=variable.dtype, chunks=-1))
     encoding = {
-        name: _layout(whole[name]) for name in whole.variables if "prompt" in whole[name].dims
+        str(name): _layout(whole[name]) for name in whole.variables if "prompt" in whole[name].dims
     }
-    whole.assign_attrs(first.attrs).to_zarr(path, compute=False, encoding=encoding, **ZARR)
+    write_store(whole.assign_attrs(first.attrs), path, encoding, numbers=False)
 
 
 def _copy(name: str, parts: list[Path], out: Path) -> None:
@@ -184,9 +200,11 @@ def _copy(name: str, parts: list[Path], out: Path) -> None:
         some = parts[start : start + step]
         shard = np.full((len(some), *target.shape[1:]), np.nan, target.dtype)
         for padded, part in zip(shard, some, strict=True):
-            values = zarr.open_array(part / name, mode="r")[0]
+            with reading(part):
+                values = zarr.open_array(part / name, mode="r")[0]
             padded[tuple(slice(size) for size in values.shape)] = values
-        target[start : start + len(some)] = shard
+        with every_chunk():
+            target[start : start + len(some)] = shard
 
 
 def _layout(data: xr.DataArray) -> dict[str, tuple[int, ...]]:

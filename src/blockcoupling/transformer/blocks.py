@@ -22,7 +22,10 @@ from blockcoupling.transformer.running import run
 if TYPE_CHECKING:
     from jaxtyping import Int
 
-_ONE_STREAM = "coupling is defined along one residual stream. Pass the submodel to be measured."
+_ONE_STREAM = (
+    "coupling is defined along one residual stream. Pass the submodel to be measured, a causal one "
+    "that runs by itself."
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Visit:
     order: list[int] = field(default_factory=list)
     inputs: dict[int, Tensor] = field(default_factory=dict)
     outputs: dict[int, Tensor] = field(default_factory=dict)
+    streams: int = 0
 
 
 def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
@@ -75,6 +79,7 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
             visit = visits[name]
             visit.order.append(index)
             place = place_of_hidden_state(args, kwargs)
+            visit.streams = max(visit.streams, _streams(args, kwargs, input_ids.shape[1]))
             if place is not None:
                 hidden = args[place] if isinstance(place, int) else kwargs[place]
                 result = hidden_state(output, like=hidden, missing_ok=True)
@@ -90,13 +95,18 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
                 hooks.callback(handle.remove)
         try:
             run(model, input_ids, use_cache=False)
-        except ValueError as error:
-            # Some encoder-decoders ask for the decoder's input as well, others go on without it.
-            if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-                raise UserError(
-                    f"{type(model).__name__} is an encoder-decoder: {_ONE_STREAM}"
-                ) from error
+        except (UserError, torch.OutOfMemoryError):
             raise
+        except Exception as error:
+            # Some encoder-decoders ask for the decoder's input as well, others go on without it.
+            name = type(model).__name__
+            if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+                raise UserError(f"{name} is an encoder-decoder: {_ONE_STREAM}") from error
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise UserError(
+                f"{name} cannot be run on a prompt's token ids alone: {why.rstrip('.')}. Pass a "
+                "model that takes input_ids and nothing else."
+            ) from error
 
     reasons = {name: _why_not_a_stack(visits[name], len(lists[name])) for name in lists}
     stacks = [name for name, why in reasons.items() if why is None]
@@ -124,7 +134,13 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
 
 def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
     """Say why the members of a module list do not pass one residual stream on (None if they do)."""
+    if visit.streams > 1:
+        return f"its members pass {visit.streams} residual streams on side by side, not one"
     if visit.order != list(range(length)):
+        skipped = sorted(set(range(length)) - set(visit.order))
+        if visit.order and visit.order == sorted(set(visit.order)):
+            numbers = ", ".join(str(index + 1) for index in skipped[:8])
+            return f"its members {numbers} of {length} are skipped"
         return f"its {length} members are called in the order {visit.order[:8]}, not once each"
     if len(visit.inputs) < length:
         return "not every member takes and returns a hidden state of one shape (1, token, d)"
@@ -134,3 +150,13 @@ def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
         if not torch.equal(before.nan_to_num(), after.nan_to_num()):
             return f"the hidden state is changed between blocks {index} and {index + 1}"
     return None
+
+
+def _streams(args: tuple[Any, ...], kwargs: dict[str, Any], tokens: int) -> int:
+    """How many hidden states of all tokens a block is given in one array of four axes."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.is_floating_point():
+            if value.ndim != 4 or tokens not in value.shape[:-1]:
+                return 0
+            return value[..., 0].numel() // tokens
+    return 0

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from blockcoupling.errors import UserError
+
 if TYPE_CHECKING:
     from jaxtyping import Int
 
@@ -52,6 +54,29 @@ def without_head(model: nn.Module) -> nn.Module:
         and not model._forward_pre_hooks
     )
     return base if plain else model
+
+
+def refuse_absent_weights(model: nn.Module) -> None:
+    """Refuse a model whose weights are not in memory, or cannot be differentiated with.
+
+    Raises:
+        UserError: saying which, and what to do.
+    """
+    name = type(model).__name__
+    tensors = [*model.parameters(), *model.buffers()]
+    if not any(tensor.is_floating_point() for tensor in tensors):
+        raise UserError(f"{name} has no weights to differentiate: pass a model with its weights")
+    if any(tensor.is_meta for tensor in tensors):
+        raise UserError(
+            f"{name} has weights that are not in memory (offloaded to the disk or the CPU, or on "
+            "the meta device). Load it whole, without offloading; a model larger than memory is "
+            "streamed from its directory (blockcoupling.transformer.streaming.stream_model)."
+        )
+    if any(tensor.is_inference() for tensor in tensors):
+        raise UserError(
+            f"{name} has weights that were made under torch.inference_mode(), which cannot be "
+            "differentiated. Load it outside of that."
+        )
 
 
 @contextmanager

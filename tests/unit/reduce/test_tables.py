@@ -378,3 +378,31 @@ def test_old_tables_are_replaced_whole(tmp_path, ds):
     frames, matrices = read(tmp_path / "out")
     assert frames["coupling"]["k"].unique().tolist() == [3]
     assert matrices["variant"].values.tolist() == ["absolute"]
+
+
+def test_a_damaged_store_is_named_not_averaged_over(tmp_path):
+    for name in ("p0", "p1"):
+        part = store.example(1).assign_coords(prompt=np.array([name], dtype=object))
+        store.write_prompt(tmp_path / "parts", part, "x")
+    store.merge(tmp_path / "parts", tmp_path / "svd.zarr", {"p0": "x", "p1": "x"})
+    chunk = tmp_path / "svd.zarr" / "A" / "c" / "1" / "0" / "0" / "0" / "0" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(MeasurementError, match=r"svd\.zarr is damaged: A/c/1/0/.* cannot be read"):
+        reduce_store(tmp_path / "svd.zarr", tmp_path / "out", [2], identity=IDENTITY)
+    assert list((tmp_path / "out").glob("*.parquet")) == []
+
+
+def test_pages_of_tables_carry_checksums(tmp_path):
+    """A flipped bit in a page of numbers is refused by readers that look (the catalog's does)."""
+    path = tmp_path / "t.parquet"
+    values = np.random.default_rng(0).standard_normal(1000)
+    with tables.parquet_table(path) as append:
+        append(pd.DataFrame({"x": values}))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # among 8000 bytes of numbers, which do not compress
+    path.write_bytes(content)
+    assert not np.array_equal(pd.read_parquet(path)["x"], values)
+    with pytest.raises(OSError, match="CRC"):
+        pd.read_parquet(path, page_checksum_verification=True)

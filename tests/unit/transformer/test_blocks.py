@@ -90,8 +90,24 @@ def test_a_models_own_complaint_is_passed_on() -> None:
     def fail(x: Tensor) -> Tensor:
         raise ValueError("its own reason")
 
-    with pytest.raises(ValueError, match="its own reason"):
-        find_blocks(Toy([Block(), Block()], between=fail), prompt(3))
+    said = refusal(Toy([Block(), Block()], between=fail))
+    assert said.startswith("Toy cannot be run on a prompt's token ids alone: its own reason. Pass")
+
+
+def test_skipped_members_and_several_streams_are_called_that() -> None:
+    said = refusal(Toy([Block(), Block(), Block()], order=[0, 2]))
+    assert "blocks: its members 2 of 3 are skipped" in said
+
+    class Streams(Toy):
+        def forward(self, input_ids: Tensor) -> Tensor:
+            x = self.embedding(input_ids).expand(4, -1, -1, -1)
+            for block in self.blocks:
+                x = block(x)
+            return x.mean(0)
+
+    assert "its members pass 4 residual streams on side by side" in refusal(
+        Streams([Block(), Block()])
+    )
 
 
 def test_two_stacks_are_refused() -> None:
@@ -112,7 +128,7 @@ def test_a_hidden_state_changed_between_blocks_is_refused() -> None:
     assert "blocks: the hidden state is changed between blocks 1 and 2" in message
 
 
-@pytest.mark.parametrize("order", [[1, 0, 2], [0, 1, 2, 0, 1, 2], [0, 2]])
+@pytest.mark.parametrize("order", [[1, 0, 2], [0, 1, 2, 0, 1, 2]])
 def test_blocks_called_in_another_order_are_refused(order: list[int]) -> None:
     message = refusal(Toy([Block(), Block(), Block()], order=order))
     assert f"its 3 members are called in the order {order}" in message

@@ -1,0 +1,286 @@
+"""What tells a damaged store from a whole one.
+
+Every chunk of every array carries a CRC-32C, which Zarr holds against the bytes it reads. That says
+nothing of metadata, nor of chunks that are not there, which read as fill values. So a store that is
+finished is *sealed*: two attributes of its root tell what its metadata are and what it holds.
+
+- `metadata_digests`: of the root's other attributes and of each array's `zarr.json` (JSON text);
+- `digest`: of all that and of every chunk. It changes with any number in the store, and so do the
+  bytes of the root's `zarr.json`, which is what a workflow looks at.
+
+Every chunk of a sealed store is written, those that hold padding alone too: one that is missing is
+lost, not empty.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from blockcoupling.errors import MeasurementError, UserError
+
+ZARR: dict[str, Any] = {"zarr_format": 3, "consolidated": False}
+DIGEST = "digest"
+_METADATA = "metadata_digests"
+SEAL = (DIGEST, _METADATA)
+_ROOT = "."
+
+
+def write_store(
+    ds: xr.Dataset,
+    path: Path,
+    encoding: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    numbers: bool = True,
+) -> None:
+    """Write a dataset with a checksum in every chunk, and seal it.
+
+    Args:
+        ds: the dataset.
+        path: of the store, which does not exist.
+        encoding: chunks and shards by variable.
+        numbers: whether to write the numbers too. Where not, `every_chunk` is for writing them,
+            and `seal` comes after that.
+    """
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    checked = {"compressors": (ZstdCodec(level=0), Crc32cCodec())}
+    whole = {str(name): {**checked, **(encoding or {}).get(str(name), {})} for name in ds.variables}
+    ds = ds.copy()
+    ds.attrs = without_seal(ds.attrs)
+    with every_chunk():
+        if numbers:
+            ds.to_zarr(path, encoding=whole, **ZARR)
+            seal(path)
+        else:
+            ds.to_zarr(path, encoding=whole, compute=False, **ZARR)
+
+
+@contextmanager
+def every_chunk() -> Iterator[None]:
+    """Have Zarr write chunks that hold fill values alone, too."""
+    import zarr
+
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        yield
+
+
+def without_seal(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The attributes that a store was given, without those that seal it."""
+    return {name: value for name, value in attributes.items() if name not in SEAL}
+
+
+def seal(path: Path) -> str:
+    """Write into a finished store's root what it holds; return its digest."""
+    root = path / "zarr.json"
+    content = json.loads(root.read_text())
+    attributes = without_seal(content["attributes"])
+    content["attributes"] = attributes | {
+        _METADATA: json.dumps(_metadata(path, attributes), sort_keys=True),
+        DIGEST: _digest(path, attributes),
+    }
+    root.write_text(json.dumps(content, indent=2))
+    return str(content["attributes"][DIGEST])
+
+
+def digest(path: Path | str) -> str:
+    """A digest of what a file or a Zarr store holds: SHA-256, in hexadecimal digits.
+
+    Args:
+        path: of a file, of a store's directory, or of the `zarr.json` in it. A sealed store says
+            its digest itself, and is not read.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    store = path.parent if path.name == "zarr.json" else path
+    try:
+        if not store.is_dir():
+            return _of_file(path)
+        held = attributes(store)
+        return held.get(DIGEST) or _digest(store, held)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def check(path: Path | str) -> None:
+    """Check a store's metadata, and that all of its chunks are there; read none of them.
+
+    A store that is not sealed (of an earlier version) cannot be checked, and passes.
+
+    Raises:
+        MeasurementError: naming what is damaged or missing, and what to do.
+    """
+    _complain(Path(path), _faults(Path(path)))
+
+
+def verify(path: Path | str) -> None:
+    """Check a store like `check`, and every byte of it.
+
+    Raises:
+        MeasurementError: naming what is damaged or missing, and what to do.
+    """
+    path = Path(path)
+    _complain(path, _faults(path) or _damaged_chunks(path))
+    held = attributes(path)
+    if DIGEST in held and held[DIGEST] != _digest(path, held):
+        _complain(path, ["its chunks are not those that were written"])
+
+
+def is_whole(path: Path | str) -> bool:
+    """Whether a small store is sealed, and every byte of it as it was written."""
+    path = Path(path)
+    try:
+        held = attributes(path)
+        return not _faults(path) and held.get(DIGEST) == _digest(path, held)
+    except (OSError, MeasurementError):
+        return False
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn what Zarr raises over a damaged store, read lazily, into an error that names the damage.
+
+    Raises:
+        MeasurementError: something failed in the body, and the store is damaged.
+    """
+    try:
+        yield
+    except (UserError, MeasurementError):
+        raise
+    except Exception as error:
+        try:
+            verify(path)
+        except MeasurementError as damage:
+            raise damage from error
+        raise
+
+
+# -------------------------------------------------------------------------------- what is there
+
+
+def attributes(store: Path | str) -> dict[str, Any]:
+    """The attributes of the root.
+
+    Raises:
+        MeasurementError: its metadata cannot be read.
+    """
+    try:
+        content = json.loads((Path(store) / "zarr.json").read_bytes())
+        kind = (content["zarr_format"], content["node_type"])
+        if kind == (3, "group") and isinstance(content["attributes"], dict):
+            return content["attributes"]
+    except (ValueError, KeyError, TypeError):
+        pass
+    _complain(Path(store), ["zarr.json is no metadata of a Zarr group"])
+    raise AssertionError  # not reached
+
+
+def _complain(store: Path, faults: list[str]) -> None:
+    if faults:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        raise MeasurementError(
+            f"the store {store} is damaged: {'; '.join(faults[:3])}{more}. Remove it and make it "
+            "again (in a study: remove it and run snakemake again)"
+        )
+
+
+def _faults(store: Path) -> list[str]:
+    """What is wrong with a store's metadata, and chunks that are missing."""
+    held = attributes(store)
+    if _METADATA not in held:
+        return []
+    try:
+        sealed = dict(json.loads(held[_METADATA]))
+    except (ValueError, TypeError):
+        return ["zarr.json was changed (its seal is broken)"]
+    found = _metadata(store, without_seal(held))
+    faults = []
+    for name in sorted(sealed.keys() | found.keys()):
+        file = "zarr.json" if name == _ROOT else f"{name}/zarr.json"
+        if name not in found:
+            faults.append(f"{file} is missing")
+        elif found[name] != sealed.get(name):
+            faults.append(f"{file} was changed")
+    return faults or [
+        f"{name}/{chunk} is missing or empty"
+        for name in _arrays(store)
+        for chunk in _missing(store / name)
+    ]
+
+
+def _missing(array: Path) -> list[str]:
+    """Files of chunks (or of shards) that an array should have, and has not.
+
+    An empty one is none: of a shard, Zarr takes it for fill values.
+    """
+    there = {str(file.relative_to(array)) for file in _chunks(array) if file.stat().st_size}
+    content = json.loads((array / "zarr.json").read_bytes())
+    sizes = content["chunk_grid"]["configuration"]["chunk_shape"]
+    counts = [math.ceil(n / size) for n, size in zip(content["shape"], sizes, strict=True)]
+    places = itertools.product(*map(range, counts))
+    return [name for place in places if (name := "/".join(map(str, ("c", *place)))) not in there]
+
+
+def _damaged_chunks(store: Path) -> list[str]:
+    """Chunks whose bytes are not those that were written, found by reading all of them."""
+    import zarr
+
+    faults = []
+    for name in _arrays(store):
+        array = zarr.open_array(store / name, mode="r")
+        for file in _chunks(store / name):
+            place = map(int, file.relative_to(store / name).parts[1:])
+            sizes = array.shards or array.chunks
+            region = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, sizes, strict=True))
+            try:
+                array[region]
+            except Exception as error:
+                # Whatever a codec makes of bytes that are not its own.
+                faults.append(f"{file.relative_to(store)} cannot be read ({error})")
+    return faults
+
+
+def _arrays(store: Path) -> list[str]:
+    return sorted(file.parent.name for file in store.glob("*/zarr.json"))
+
+
+def _chunks(array: Path) -> list[Path]:
+    return sorted(file for file in (array / "c").rglob("*") if file.is_file()) or [
+        file for file in [array / "c"] if file.is_file()
+    ]
+
+
+# -------------------------------------------------------------------------------------- digests
+
+
+def _metadata(store: Path, attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the root's attributes and of each array's metadata."""
+    return {_ROOT: _of_json(without_seal(attributes))} | {
+        name: _of_file(store / name / "zarr.json") for name in _arrays(store)
+    }
+
+
+def _digest(store: Path, attributes: Mapping[str, Any]) -> str:
+    chunks = {
+        str(file.relative_to(store)): _of_file(file)
+        for name in _arrays(store)
+        for file in _chunks(store / name)
+    }
+    return _of_json([_metadata(store, attributes), chunks])
+
+
+def _of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
