@@ -73,8 +73,11 @@ def find_final_norm(
     final = getattr(output, "last_hidden_state", None)
     if final is None:
         final = output if isinstance(output, Tensor) else output[0]
-    for module, before, after in calls:
-        if _same(before, last[-1]) and _same(after, final) and not _same(before, after):
+    from_last = [(module, after) for module, before, after in calls if _same(before, last[-1])]
+    # Where the head was passed as well, the last hidden state is not among what came out.
+    headed = final.shape != last[-1].shape
+    for module, after in from_last:
+        if (_same(after, final) or headed) and _changed(last[-1], after):
             return module
     if _same(last[-1], final):
         why = "its last hidden state is its last block's output, so nothing is to be added to it"
@@ -91,6 +94,10 @@ def after_norm(call: BlockCall, norm: nn.Module) -> BlockCall:
     with torch.no_grad():
         output = norm(call.output)
     return replace(call, block=NormedBlock(call.block, norm), output=output)
+
+
+def _changed(before: Tensor, after: Tensor) -> bool:
+    return before.shape == after.shape and not _same(before, after)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
