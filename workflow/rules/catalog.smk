@@ -23,12 +23,14 @@ rule catalog_measurements:
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(10),
+    params:
+        owner=flags(study=study.study, results=study.results),
     message:
         "Catalog what was measured"
     # The list of files is piped: on a command line it might be too long.
     shell:
         "printf '%s\\n' {input:q} | blockcoupling catalog --entries-from - --out {output:q}"
-        " > {log:q} 2>&1"
+        " {params.owner} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog_statistics with:

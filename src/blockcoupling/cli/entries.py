@@ -38,6 +38,12 @@ def catalog(
     entries_from: Annotated[
         str | None, typer.Option(metavar="FILE", help="A list of them, one a line; - is stdin.")
     ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Whose catalog it is: another study's is left alone.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the results of that study are.")
+    ] = None,
 ) -> None:
     """Join entry files into one Intake catalog.
 
@@ -51,4 +57,4 @@ def catalog(
         files += [Path(line) for line in listed.splitlines() if line]
     if not files:
         raise UserError("no entry files: name some, or a list of them with --entries-from")
-    join(files, out)
+    join(files, out, study=study, results=results)

@@ -16,6 +16,7 @@ import pandas as pd
 
 import blockcoupling
 from blockcoupling.atomic import replacing
+from blockcoupling.catalog.trust import Place
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
 from blockcoupling.statistics.costs import by_rule
@@ -475,9 +476,13 @@ def _about(attributes: pd.DataFrame) -> list[str]:
 def snippet(catalog: Catalog, point: pd.Series, catalog_path: str) -> str:
     """Return Python code that loads what was measured on the checkpoint of a point."""
     own = catalog.search(kind="miscoupling", model=point["model"], checkpoint=point["checkpoint"])
+    name = next(iter(own))
+    # Results may lie on another disk than the catalog.
+    beside = Place.around(catalog_path).holds(str(catalog.path(name)))
+    opened = f'"{catalog_path}"' if beside else f'"{catalog_path}", allow_outside=True'
     return f"""import blockcoupling as bc
 
-catalog = bc.open_catalog("{catalog_path}")
+catalog = bc.open_catalog({opened})
 print(catalog)             # what there is
 print(catalog.facets())    # what to search by
 
@@ -488,7 +493,7 @@ points = catalog.one(kind="predictors").read()
 coupling = catalog.search(kind="coupling", model="{point["model"]}").frame()
 
 # Block by block (xarray, lazy).
-matrices = catalog["{next(iter(own))}"].read()
+matrices = catalog["{name}"].read()
 """
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from blockcoupling.catalog.owner import taken
 from blockcoupling.config.datasets import Dataset, HubDataset
 from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import LocalModel, Model, TrainedModel
@@ -43,6 +44,8 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Study:
     try:
         study = Study.model_validate(data)
         problems += study.inconsistencies()
+        if why := taken(study.catalog, study.study, study.results):
+            problems.append(f"catalog: {why}")
     except ValidationError as error:
         problems += [sentence(line) for line in error.errors()]
     problems += _problems_outside(data)

@@ -1,6 +1,6 @@
 """The catalog: what is entered is found by its facets and read back, wherever the tree is moved."""
 
-import json
+import hashlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,61 +14,14 @@ import xarray as xr
 import yaml
 
 import blockcoupling as bc
-from blockcoupling.catalog import KINDS, Catalog, entry, join, open_catalog, write_entry
+from blockcoupling.catalog import KINDS, entry, join, open_catalog, write_entry
 from blockcoupling.errors import UserError
 from blockcoupling.store.example import example
 from blockcoupling.store.schema import SCHEMA_VERSION
-from blockcoupling.store.stores import merge, write_prompt
 
 TABLE = pd.DataFrame({"model": ["m"], "k": [10], "coupling": [-0.5]})
 MATRIX = xr.Dataset({"mean": (("block", "block_other"), np.eye(3))})
 ZARR = {"zarr_format": 3, "consolidated": False}
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a study of one artifact of every format."""
-    root = tmp_path_factory.mktemp("original")
-    results = root / "results"
-    results.mkdir(parents=True)
-    (results / "model.json").write_text(json.dumps({"name": "m", "parameters": 12}))
-    (results / "prompts.jsonl").write_text('{"id": "007", "text": "née"}\n{"id": "2020-01-01"}\n')
-    TABLE.to_parquet(results / "coupling.parquet")
-    MATRIX.to_zarr(results / "miscoupling.zarr", **ZARR)
-    whole = example(prompts=3, k=2)
-    ids = {str(prompt): "fingerprint" for prompt in whole["prompt"].values}
-    for n, prompt in enumerate(ids):
-        write_prompt(results / "parts", whole.isel(prompt=[n]), ids[prompt])
-    merge(results / "parts", results / "svd.zarr", ids)
-    (results / "emergence.png").write_bytes(b"\x89PNG picture")
-    (results / "emergence.pdf").write_bytes(b"%PDF picture")
-    (results / "report.html").write_text("<title>née</title>", encoding="utf-8")
-    own = {"model": "m", "checkpoint": "step64", "dataset": "held-out"}
-    for kind, file, facets in (
-        ("model", "model.json", {"model": "m", "checkpoint": "step64"}),
-        ("prompts", "prompts.jsonl", {"dataset": "held-out"}),
-        ("coupling", "coupling.parquet", own),
-        ("miscoupling", "miscoupling.zarr/zarr.json", own),
-        ("svd", "svd.zarr/zarr.json", own),
-        ("figure", "emergence.png", {"figure": "emergence", "format": "png"}),
-        ("figure", "emergence.pdf", {"figure": "emergence", "format": "pdf"}),
-        ("report", "report.html", {}),
-    ):
-        write_entry(
-            root / "entries" / f"{file.replace('/', '-')}.yml", kind, results / file, facets
-        )
-    return root
-
-
-@pytest.fixture
-def tree(original: Path, tmp_path: Path) -> Path:
-    """Return a copy to do anything with, in a folder whose name has odd characters."""
-    return shutil.copytree(original, tmp_path / "a study, 50% #1")
-
-
-@pytest.fixture
-def catalog(tree: Path) -> Catalog:
-    return join((tree / "entries").glob("*.yml"), tree / "catalog" / "catalog.yml")
 
 
 def check_every_entry(catalog) -> None:
@@ -123,7 +76,8 @@ def test_path_of_an_entry(catalog, tree):
     assert catalog.path("report") == tree / "results" / "report.html"
 
 
-def test_metadata_say_what_it_is_and_where_it_came_from(catalog):
+def test_metadata_say_what_it_is_and_where_it_came_from(catalog, tree):
+    digest = hashlib.sha256((tree / "results" / "coupling.parquet").read_bytes()).hexdigest()
     metadata = catalog["coupling/m/step64/held-out"].metadata
     assert metadata == {
         "kind": "coupling",
@@ -133,6 +87,7 @@ def test_metadata_say_what_it_is_and_where_it_came_from(catalog):
         "source": "blockcoupling reduce",
         "schema_version": SCHEMA_VERSION,
         "created_by": f"blockcoupling {bc.__version__}",
+        "digest": digest,
     }
 
 

@@ -1,0 +1,166 @@
+"""Catalog files: built from entry files, from scratch, and opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+
+import blockcoupling
+from blockcoupling.atomic import replacing
+from blockcoupling.catalog.catalog import Catalog
+from blockcoupling.catalog.entries import read_entry
+from blockcoupling.catalog.formats import described
+from blockcoupling.catalog.owner import HEAD, Owner, taken
+from blockcoupling.catalog.plain import as_json, parse, read_text, relative
+from blockcoupling.catalog.trust import HERE, Place, demand_metadata
+from blockcoupling.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def join(
+    entry_files: Iterable[str | Path],
+    out: str | Path,
+    *,
+    study: str | None = None,
+    results: str | Path | None = None,
+) -> Catalog:
+    """Build the catalog file from entry files, replacing what was there; return it opened.
+
+    The result depends on the entries alone, not on their order.
+
+    Args:
+        entry_files: files made by :func:`write_entry`.
+        out: the catalog file; urls are stored relative to its directory.
+        study: whose catalog it is; the file of another study is left alone.
+        results: where that study's results are.
+
+    Raises:
+        UserError: entry files that cannot be used, names that more than one of them claims, or a
+            catalog file of another study.
+
+    """
+    target = Path(out)
+    owner = None if study is None or results is None else Owner.of(study, results, target)
+    if owner is not None and (why := taken(target, owner.study, str(results))):
+        raise UserError(why)
+    entries = _joined(entry_files)
+    metadata = {
+        "description": "Block coupling of transformers: every artifact of a study",
+        "created_by": f"blockcoupling {blockcoupling.__version__}",
+        **(owner._asdict() if owner else {}),
+    }
+    with replacing(target) as fresh:
+        fresh.write_text(_written(entries, metadata, target.parent), encoding="utf-8")
+    place = Place.around(os.fspath(target))
+    if outside := [name for name, each in entries.items() if not place.holds(each["path"])]:
+        logger.info(
+            "%d of %d artifacts lie outside %s, the first of them is %s: open the catalog with "
+            "allow_outside=True",
+            len(outside),
+            len(entries),
+            place.study_directories()[0],
+            outside[0],
+        )
+    return open_catalog(target, allow_outside=True)
+
+
+def _joined(entry_files: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
+    claims: dict[str, list[str]] = defaultdict(list)
+    entries: dict[str, dict[str, Any]] = {}
+    problems = []
+    for file in entry_files:
+        try:
+            found = read_entry(file)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        claims[found["name"]].append(str(file))
+        entries[found["name"]] = found
+    problems += [
+        f"{name} is claimed by {len(files)} entry files: {', '.join(sorted(files))}"
+        for name, files in sorted(claims.items())
+        if len(files) > 1
+    ]
+    if problems:
+        raise UserError("the catalog cannot be built:\n" + "\n".join(f"- {p}" for p in problems))
+    return {name: entries[name] for name in sorted(entries)}
+
+
+def _written(
+    entries: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any], directory: Path
+) -> str:
+    """Return the file's text: JSON, a line for each entry, which is quick to read and YAML too."""
+    lines: dict[str, list[str]] = {"entries": [], "data": []}
+    for name, each in entries.items():
+        key = f"file of {name}"
+        url = HERE + relative(Path(each["path"]), directory)
+        suffix = Path(each["path"]).suffix
+        data, entry = described(suffix, each["metadata"]["kind"], key, url)
+        entry["metadata"] = each["metadata"]
+        lines["entries"].append(f"{as_json(name)}: {as_json(entry)}")
+        lines["data"].append(f"{as_json(key)}: {as_json(data)}")
+    # Intake iterates and counts aliases; without them a catalog looks empty to it.
+    aliases = as_json({name: name for name in entries})
+    return (
+        f'{{"version": 2,\n{HEAD}{as_json(metadata)},\n"user_parameters": {{}},\n'
+        f'"entries": {{\n{_block(lines["entries"])}}},\n'
+        f'"data": {{\n{_block(lines["data"])}}},\n'
+        f'"aliases": {aliases}}}\n'
+    )
+
+
+def _block(lines: list[str]) -> str:
+    return ",\n".join(lines) + ("\n" if lines else "")
+
+
+def open_catalog(path: str | Path, *, allow_outside: bool = False) -> Catalog:
+    """Open a catalog file (a local path or any fsspec url). Nothing in it is run.
+
+    Args:
+        path: the file.
+        allow_outside: whether its entries may lead out of the study's directory, which is that of
+            the catalog, or the one around it where that is a folder named `catalog`. For catalogs
+            that you made or trust.
+
+    Raises:
+        UserError: there is no such file, or it is not an Intake 2 catalog of this package.
+
+    """
+    url = os.fspath(path)
+    text = _text_of(url)
+    content = parse(text, f"{url} is not YAML, or damaged, so no catalog")
+    if not isinstance(content, dict) or content.get("version") != 2:
+        raise UserError(f"{url} is no Intake 2 catalog; `blockcoupling catalog` writes one")
+    for section in ("entries", "data", "metadata"):
+        if not isinstance(content.get(section), dict):
+            raise UserError(f"{url} is damaged: it has no {section}; {_AGAIN}")
+    if wrong := [w for n, e in content["entries"].items() if (w := demand_metadata(n, e))]:
+        more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
+        raise UserError(f"{url} is damaged: the entry {wrong[0]}{more}; {_AGAIN}")
+    return Catalog.of(content, url, Place.around(url), allow_outside=allow_outside)
+
+
+_AGAIN = "remove it and run the study again, which joins the entries anew"
+
+
+def _text_of(url: str) -> str:
+    missing = f"no catalog at {url}: `make demo` (or snakemake with your config) makes it"
+    if "://" not in url:
+        if not Path(url).exists():
+            raise UserError(missing)
+        return read_text(Path(url), "the catalog")
+    try:
+        with fsspec.open(url, mode="rt", encoding="utf-8") as stream:
+            text: str = stream.read()
+    except FileNotFoundError as error:
+        raise UserError(missing) from error
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"cannot read the catalog {url}: {error}") from error
+    return text

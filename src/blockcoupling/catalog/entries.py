@@ -1,0 +1,142 @@
+"""Entry files: one artifact each, written by the job that made it.
+
+A file says what the artifact is, where it lies (relative to the file, so that a study can be moved
+as a whole) and what is in it: its digest changes with its content, so that whatever depends on the
+entry is made again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import blockcoupling
+from blockcoupling.atomic import replacing
+from blockcoupling.catalog.digests import content_digest
+from blockcoupling.catalog.formats import FORMATS
+from blockcoupling.catalog.kinds import KINDS
+from blockcoupling.catalog.plain import as_yaml, parse, plain, read_text, relative
+from blockcoupling.errors import UserError
+
+_IN_NAME = ("model", "checkpoint", "dataset", "score", "figure", "format")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RESERVED = {"kind", "schema_version", "created_by", "digest"}
+
+
+def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Describe one artifact.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        path: the artifact; for a Zarr store the directory or the ``zarr.json`` in it.
+        facets: what to find it by (model, checkpoint, dataset, …). NumPy scalars and paths are
+            stored as plain values; ``None`` is left out.
+
+    Returns:
+        ``{"name", "path", "metadata"}``; the name joins the kind and the identifying facets with
+        slashes, e.g. ``coupling/pythia-6.9b/main/arc``. ``metadata["digest"]`` is that of the
+        content (see :func:`digests.content_digest`).
+
+    Raises:
+        UserError: unknown kind, missing artifact, unreadable format, a facet that is no plain value
+            or an identifying facet that is no valid name.
+
+    """
+    from blockcoupling.store.schema import SCHEMA_VERSION
+
+    if kind not in KINDS:
+        raise UserError(f"unknown kind {kind!r}{meant(kind, KINDS)}; kinds: {', '.join(KINDS)}")
+    artifact = Path(path)
+    if artifact.name == "zarr.json":
+        artifact = artifact.parent
+    demand_format(artifact)
+    if not artifact.exists():
+        raise UserError(f"{artifact} does not exist: make it before it is entered in the catalog")
+    given = {key: plain(key, value) for key, value in (facets or {}).items() if value is not None}
+    if reserved := given.keys() & _RESERVED:
+        raise UserError(f"facets that are set by the catalog itself: {', '.join(sorted(reserved))}")
+    identity = [str(given[key]) for key in _IN_NAME if key in given]
+    if wrong := [value for value in identity if not _NAME.fullmatch(value)]:
+        raise UserError(f"not a name (letters, digits, '.', '_', '-'): {', '.join(wrong)}")
+    digest = content_digest(artifact)
+    return {
+        "name": "/".join([kind, *identity]),
+        "path": str(artifact),
+        "metadata": {
+            "kind": kind,
+            "source": KINDS[kind].made_by,
+            **given,
+            "schema_version": SCHEMA_VERSION,
+            "created_by": f"blockcoupling {blockcoupling.__version__}",
+            **({} if digest is None else {"digest": digest}),
+        },
+    }
+
+
+def write_entry(
+    file: str | Path, kind: str, path: str | Path, facets: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write the entry file of one artifact, atomically; return what it says.
+
+    Args:
+        file: the entry file (YAML); directories are made.
+        kind: as in :func:`entry`.
+        path: as in :func:`entry`; stored relative to the entry file's directory.
+        facets: as in :func:`entry`.
+
+    Raises:
+        UserError: as :func:`entry`.
+
+    """
+    described = entry(kind, path, facets)
+    target = Path(file)
+    described["path"] = relative(Path(described["path"]), target.parent)
+    with replacing(target) as fresh:
+        fresh.write_text(as_yaml(described), encoding="utf-8")
+    return described
+
+
+def read_entry(file: str | Path) -> dict[str, Any]:
+    """Read an entry file; its ``path`` comes back absolute.
+
+    Raises:
+        UserError: the file is missing, no entry, or its artifact is gone.
+
+    """
+    source = Path(file)
+    text = read_text(source, "the entry file")
+    described = parse(text, f"{source} is not YAML; delete it and make it again")
+    if not _is_entry(described):
+        raise UserError(f"{source} is no entry file; `blockcoupling entry` writes them")
+    artifact = (source.parent / described["path"]).resolve()
+    demand_format(artifact)
+    if not artifact.exists():
+        raise UserError(f"{source} names {artifact}, which does not exist")
+    return {**described, "path": str(artifact)}
+
+
+def _is_entry(described: Any) -> bool:
+    return (
+        isinstance(described, dict)
+        and described.keys() == {"name", "path", "metadata"}
+        and isinstance(described["name"], str)
+        and isinstance(described["path"], str)
+        and isinstance(described["metadata"], dict)
+        and isinstance(described["metadata"].get("kind"), str)
+    )
+
+
+def demand_format(artifact: Path) -> None:
+    """Raise a UserError where the catalog has no reader for such a file."""
+    if artifact.suffix not in FORMATS:
+        endings = ", ".join(FORMATS)
+        raise UserError(f"no reader for {artifact}: the catalog reads files that end in {endings}")
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the known word that is closest, as text to append; empty if none is."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

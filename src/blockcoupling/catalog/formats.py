@@ -1,0 +1,176 @@
+"""The file formats of a catalog: how Intake is told to read each, and how this package reads it.
+
+What is written about a file is a fixed form of Intake's own readers (:func:`described`), so that
+plain `intake.open_catalog` reads it. What is *run* is the function of this table alone, whatever a
+catalog file says: reading somebody else's catalog runs nothing of theirs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blockcoupling.catalog.kinds import STORES
+
+_CHUNKS = {"prompt": 1, "pair": 1, "block": -1}
+"""Of extraction stores: all blocks of a prompt's Jacobians together, as `open_store` has them."""
+
+_TEXT = "intake.readers.readers:FileTextReader"
+_BYTES = "intake.readers.readers:FileByteReader"
+_CALL = "intake.readers.convert:GenericFunc"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files with one ending are read."""
+
+    read: Callable[..., Any]
+    """(where it lies, kind, options) → the content. A path, or an fsspec url."""
+    datatype: str
+    """What Intake calls such a file."""
+    reader: str
+    """What reads it in Intake."""
+    result: str
+    """The type of the content, as Intake writes it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What Intake's reader is told besides."""
+    calls: tuple[Mapping[str, Any], ...] = ()
+    """Functions that Intake runs on the file's text, with their options."""
+    directory: bool = False
+
+
+def _zarr(where: str, kind: str, **options: Any) -> Any:
+    import xarray as xr
+
+    from blockcoupling.store.checksums import check, reading, without_seal
+    from blockcoupling.store.schema import validate
+    from blockcoupling.store.stores import open_store
+
+    local = "://" not in where
+    if kind in STORES and local and not options:
+        return open_store(where)
+    if local:
+        check(where)
+    chosen: dict[str, Any] = {"chunks": _CHUNKS if kind in STORES else {}, **options}
+    with reading(where) if local else nullcontext():
+        ds = xr.open_zarr(where, consolidated=False, zarr_format=3, **chosen)
+    if kind in STORES:
+        validate(ds)
+    ds.attrs = without_seal(ds.attrs)
+    return ds
+
+
+def _parquet(where: str, kind: str, **options: Any) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(where, page_checksum_verification=True, **options)
+
+
+def _json(where: str, kind: str) -> Any:
+    return json.loads(_bytes(where))
+
+
+def _json_lines(where: str, kind: str) -> Any:
+    import pandas as pd
+
+    # dtype=False: an id such as "007" stays what it is.
+    return pd.read_json(io.StringIO(_bytes(where).decode()), lines=True, dtype=False)
+
+
+def _text(where: str, kind: str) -> str:
+    return _bytes(where).decode()
+
+
+def _content(where: str, kind: str) -> bytes:
+    return _bytes(where)
+
+
+def _bytes(where: str) -> bytes:
+    if "://" not in where:
+        return Path(where).read_bytes()
+    import fsspec  # type: ignore[import-untyped]
+
+    with fsspec.open(where, mode="rb") as stream:
+        content: bytes = stream.read()
+    return content
+
+
+def _data(name: str) -> str:
+    return f"intake.readers.datatypes:{name}"
+
+
+FORMATS: Mapping[str, Format] = {
+    ".zarr": Format(
+        _zarr,
+        _data("Zarr"),
+        "intake.readers.readers:XArrayDatasetReader",
+        "xarray:Dataset",
+        {"consolidated": False},
+        directory=True,
+    ),
+    ".parquet": Format(
+        _parquet,
+        _data("Parquet"),
+        "intake.readers.readers:PandasParquet",
+        "pandas:DataFrame",
+    ),
+    ".json": Format(
+        _json,
+        _data("JSONFile"),
+        _TEXT,
+        "builtins:dict",
+        calls=({"func": "{func(json:loads)}"},),
+    ),
+    ".jsonl": Format(
+        _json_lines,
+        _data("JSONFile"),
+        _TEXT,
+        "pandas:DataFrame",
+        calls=(
+            {"func": "{func(io:StringIO)}"},
+            {"func": "{func(pandas:read_json)}", "lines": True, "dtype": False},
+        ),
+    ),
+    ".html": Format(_text, _data("Text"), _TEXT, "builtins:str"),
+    ".png": Format(_content, _data("PNG"), _BYTES, "builtin:bytes"),
+    ".pdf": Format(_content, _data("FileData"), _BYTES, "builtin:bytes"),
+    ".svg": Format(_content, _data("FileData"), _BYTES, "builtin:bytes"),
+}
+
+
+def described(suffix: str, kind: str, key: str, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return how Intake describes one file: its data, and the reader of them.
+
+    Args:
+        suffix: one of :data:`FORMATS`.
+        kind: of the entry.
+        key: what the reader calls its data.
+        url: where the file lies.
+
+    """
+    chosen = FORMATS[suffix]
+    file: dict[str, Any] = {"url": url, "storage_options": None}
+    options = dict(chosen.options)
+    if chosen.directory:
+        file["root"] = ""
+        options["chunks"] = _CHUNKS if kind in STORES else {}
+    data = {"datatype": chosen.datatype, "kwargs": file, "metadata": {}, "user_parameters": {}}
+    source = {"data": f"{{data({key})}}"}
+    reader, arguments = chosen.reader, {**source, **options}
+    if chosen.calls:
+        steps = [[f"{{func({chosen.reader})}}", [], source]]
+        steps += [[f"{{func({_CALL})}}", [], dict(call)] for call in chosen.calls]
+        results = ["builtins:str", *[chosen.result] * len(chosen.calls)]
+        reader = "intake.readers.convert:Pipeline"
+        arguments = {"steps": steps, "out_instances": results}
+    return data, {
+        "reader": reader,
+        "kwargs": arguments,
+        "output_instance": chosen.result,
+        "user_parameters": {},
+    }

@@ -1,0 +1,46 @@
+"""What a study makes, kind by kind: one table, from which every list of kinds is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """What the entries of one kind hold and which command makes them."""
+
+    holds: str
+    made_by: str
+    store: bool = False
+    """Whether it is an extraction store: read in its own chunks, checked against the schema."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "model": Kind("facts about one checkpoint and where its weights are", "blockcoupling model"),
+    "prompts": Kind("the prompts of one dataset", "blockcoupling prompts"),
+    "svd": Kind(
+        "singular triples of every block's residual Jacobian", "blockcoupling extract", store=True
+    ),
+    "coupling": Kind("coupling per prompt, variant and K", "blockcoupling reduce"),
+    "locality": Kind("mis-coupling by distance between blocks", "blockcoupling reduce"),
+    "trajectory": Kind("line-shape score, expodistance, equidistance", "blockcoupling reduce"),
+    "spectra": Kind("norms and effective ranks per block", "blockcoupling reduce"),
+    "singular_values": Kind("singular values per block and index", "blockcoupling reduce"),
+    "inverse_depth_fit": Kind("1/s against depth: fit and R²", "blockcoupling reduce"),
+    "miscoupling": Kind("block by block matrices over prompts", "blockcoupling reduce"),
+    "token_products": Kind("A of every two compared tokens", "blockcoupling tokenwise"),
+    "tokenwise": Kind("mis-coupling between tokens", "blockcoupling tokenwise"),
+    "score": Kind("what a checkpoint scores", "blockcoupling score"),
+    "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
+    "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),
+    "correlation_by_k": Kind(
+        "coupling held against the score, for every K and variant", "blockcoupling correlate"
+    ),
+    "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
+    "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
+    "figure": Kind("a picture", "blockcoupling figure"),
+    "report": Kind("the report of a study", "blockcoupling report"),
+}
+
+STORES = frozenset(name for name, kind in KINDS.items() if kind.store)
+"""The kinds that are extraction stores."""

@@ -1,0 +1,67 @@
+"""Whose catalog a catalog file is: one file, one study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from blockcoupling.catalog.plain import relative
+
+HEAD = '"metadata": '
+"""What the line of a catalog file begins with that says whose it is; near its beginning."""
+
+_LINES = 3
+
+
+class Owner(NamedTuple):
+    """A study: its name, and where its results go, seen from the catalog."""
+
+    study: str
+    results: str
+
+    @classmethod
+    def of(cls, study: str, results: str | Path, catalog: str | Path) -> Owner:
+        """Return who a study is to a catalog file."""
+        return cls(study, relative(Path(results), Path(catalog).parent))
+
+
+def owner_of(catalog: str | Path) -> Owner | None:
+    """Return whose catalog a file is; None where there is none, or it does not say.
+
+    Only the beginning of the file is read: every job of a workflow asks.
+    """
+    try:
+        with Path(catalog).open(encoding="utf-8") as lines:
+            head = [line for line, _ in zip(lines, range(_LINES), strict=False)]
+        found = next(line for line in head if line.startswith(HEAD))
+        said: Any = json.loads(found.removeprefix(HEAD).rstrip().rstrip(","))
+        return Owner(str(said["study"]), str(said["results"]))
+    except (OSError, StopIteration, ValueError, KeyError, TypeError):
+        return None  # what is wrong with it is told when it is opened, or it is written anew
+
+
+def taken(catalog: str | Path, study: str, results: str | Path) -> str | None:
+    """Return why a study may not write a catalog file: it is another's. None if it may.
+
+    Args:
+        catalog: the file.
+        study: name of the study that wants to write it.
+        results: its directory of results.
+
+    """
+    owner = owner_of(catalog)
+    if owner is None or owner == Owner.of(study, results, catalog):
+        return None
+    place = Path(catalog).parent / owner.results
+    return (
+        f"{catalog} is the catalog of the study {owner.study!r}, whose results are in "
+        f"{_short(place)}: name another file as `catalog`, or remove this one if it is not needed"
+    )
+
+
+def _short(place: Path) -> str:
+    """Return a path without `..` where that can be, from here if it is below."""
+    whole = place.resolve()
+    here = Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
