@@ -15,7 +15,8 @@ import pytest
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, draw, save
-from blockcoupling.report.page import findings, render, write_report
+from blockcoupling.report.correlated import findings
+from blockcoupling.report.page import render, write_report
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.wording import with_error
 

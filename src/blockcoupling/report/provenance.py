@@ -1,0 +1,84 @@
+"""How and with what everything was made, and how it is read again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from blockcoupling.catalog.trust import Place
+from blockcoupling.report.correlated import CORRECTIONS
+from blockcoupling.report.table import Table, words
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+_IDENTITY = ("model", "checkpoint", "dataset")
+
+
+def attributes(catalog: Catalog, points: pd.DataFrame) -> pd.DataFrame:
+    """Return the attributes of one extraction store per model, of its last checkpoint."""
+    rows = []
+    for model, own in points.groupby("model", sort=False):
+        stores = catalog.search(kind="svd", model=str(model), checkpoint=own["checkpoint"].iloc[-1])
+        if len(stores):
+            attributes = stores[next(iter(stores))].read().attrs
+            rows.append(
+                {"model": model, **{k: v for k, v in attributes.items() if k not in _IDENTITY}}
+            )
+    return pd.DataFrame(rows).map(
+        lambda value: "none" if pd.isna(value) or value == "" else str(value)
+    )
+
+
+def provenance(
+    measured: pd.DataFrame, catalog: Catalog, correlation: pd.DataFrame
+) -> list[tuple[str, str]]:
+    """Return what all that was measured has in common, by name."""
+    same = [name for name in _about(measured) if measured[name].nunique() == 1]
+    listed = [(words(name), str(measured[name].iloc[0])) for name in sorted(same)]
+    for row in correlation.head(1).to_dict("records"):
+        listed += [
+            ("bootstrap", f"{row['resamples']} resamples, seed {row['seed']}"),
+            ("correction for multiple comparisons", CORRECTIONS[row["correction"]]),
+        ]
+    makers = ", ".join(map(str, catalog.facets().get("created_by", [])))
+    return [*listed, ("catalog entries made by", makers)]
+
+
+def stores(measured: pd.DataFrame) -> Table | None:
+    """Return what differs between the models' stores."""
+    differing = [name for name in _about(measured) if measured[name].nunique() > 1]
+    if not differing:
+        return None
+    rows = measured[["model", *differing]].to_numpy().tolist()
+    columns = ["model", *map(words, differing)]
+    return Table("How each model was measured, where they differ.", columns, rows, columns)
+
+
+def _about(measured: pd.DataFrame) -> list[str]:
+    return [str(name) for name in measured.columns if name != "model"]
+
+
+def snippet(catalog: Catalog, point: pd.Series, catalog_path: str) -> str:
+    """Return Python code that loads what was measured on the checkpoint of a point."""
+    own = catalog.search(kind="miscoupling", model=point["model"], checkpoint=point["checkpoint"])
+    name = next(iter(own))
+    # Results may lie on another disk than the catalog.
+    beside = Place.around(catalog_path).holds(str(catalog.path(name)))
+    opened = f'"{catalog_path}"' if beside else f'"{catalog_path}", allow_outside=True'
+    return f"""import blockcoupling as bc
+
+catalog = bc.open_catalog({opened})
+print(catalog)             # what there is
+print(catalog.facets())    # what to search by
+
+# One row per checkpoint (pandas).
+points = catalog.one(kind="predictors").read()
+
+# One row per prompt, variant and K, of all checkpoints of a model.
+coupling = catalog.search(kind="coupling", model="{point["model"]}").frame()
+
+# Block by block (xarray, lazy).
+matrices = catalog["{name}"].read()
+"""
