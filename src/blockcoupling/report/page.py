@@ -17,6 +17,7 @@ from blockcoupling.report.material import models, prompts, score_sources
 from blockcoupling.report.measured import measurements
 from blockcoupling.report.pictures import pictures
 from blockcoupling.report.provenance import attributes, provenance, snippet, stores
+from blockcoupling.report.reading import how_to_read
 from blockcoupling.report.spread import costs, variance
 from blockcoupling.report.table import words
 from blockcoupling.statistics.scores import read_scores
@@ -35,8 +36,8 @@ def write_report(
     """Write the report of a study.
 
     Args:
-        catalog: has entries of the kinds model, prompts, score, predictors, correlation, variance,
-            figure (png or svg), and svd; costs are shown where there are any.
+        catalog: has entries of the kinds model, prompts, score, coupling, trajectory, predictors,
+            correlation, variance, figure (png or svg), and svd; costs are shown if there are any.
         out: the HTML file.
         title: its heading.
         catalog_path: what the loading example opens.
@@ -93,6 +94,7 @@ def render(
             else None
         ),
         figures=pictures(catalog),
+        reading=how_to_read(catalog, points, main, int(k), str(variant)),
         findings=findings(main),
         compared=compared(main),
         correlation=comparisons(shown),
