@@ -11,6 +11,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.figures import FORMATS, save
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
 from blockcoupling.figures.style import panels, settle, styled, words
+from blockcoupling.reduce.chance import chance, dimension
 from blockcoupling.reduce.coupling import miscoupling
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def draw(ds: xr.Dataset, k: int, variant: str, title: str) -> Figure:
     mean = miscoupling(ds, k=k, variant=variant).mean(["prompt", "pair"]).to_numpy()
     others = off_diagonal(mean)
     defined = others[np.isfinite(others)]
-    scale = Scale([others], CENTRES.get(variant))
+    scale = Scale([others], _centre(ds, k, variant))
     figure, axes = panels(1, 1, size=(4.6, 3.9))
     (own,) = axes.flat
     image = draw_matrix(own, mean, scale)
@@ -80,6 +81,14 @@ def draw(ds: xr.Dataset, k: int, variant: str, title: str) -> Figure:
     )
     settle(figure)
     return figure
+
+
+def _centre(ds: xr.Dataset, k: int, variant: str) -> float | None:
+    """Return what chance gives, where it is known how wide the model is."""
+    if dimension(ds) is None:
+        return CENTRES.get(variant)
+    found = float(chance(ds, k, variant).mean())
+    return found if np.isfinite(found) else CENTRES.get(variant)
 
 
 def _shortened(text: str) -> str:

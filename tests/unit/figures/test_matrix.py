@@ -12,6 +12,7 @@ from blockcoupling.figures import quick
 from blockcoupling.figures.matrices import Matrix
 from blockcoupling.figures.matrices import draw as draw_study
 from blockcoupling.figures.matrix import Scale, colour_bar, draw_matrix, off_diagonal
+from blockcoupling.reduce.chance import chance
 from blockcoupling.reduce.coupling import miscoupling
 from blockcoupling.store.example import example
 
@@ -98,8 +99,18 @@ def test_there_is_a_scale_however_little_there_is_to_show(values):
     assert image.norm.vmin < image.norm.vmax
 
 
-def test_the_picture_of_one_model_and_the_figure_of_a_study_look_alike(tmp_path):
+@pytest.mark.parametrize("variant", ["frobenius", "offdiagonal"])
+def test_the_picture_is_centred_at_what_chance_gives(variant):
     ds = example(prompts=3, k=4, blocks=6)
+    image = quick.draw(ds, 4, variant, "a model").axes[0].get_images()[0]
+    assert image.norm.centre == pytest.approx(float(chance(ds, 4, variant).mean()))
+
+
+def test_the_picture_of_one_model_and_the_figure_of_a_study_look_alike():
+    ds = example(prompts=3, k=4, blocks=6)
+    # Of how wide the model is, a study's matrices say nothing.
+    ds = ds.drop_dims(["embed", "k_full"], errors="ignore")
+    ds.attrs.pop("dimension", None)
     mean = miscoupling(ds, k=4).mean(["prompt", "pair"]).to_numpy()
     one = quick.draw(ds, 4, "frobenius", "a model").axes[0].get_images()[0]
     whole = draw_study({"a": (None, Matrix("main", mean))}, 4, "frobenius")
