@@ -11,16 +11,23 @@ import torch
 from torch import Tensor, nn
 
 
-def jacobians(model: nn.Module, path: str, ids: Tensor, token: int = -1) -> np.ndarray:
-    """Residual Jacobians of all blocks at one token, (block, d, d), of a float64 copy.
+def jacobians(
+    model: nn.Module,
+    path: str,
+    ids: Tensor,
+    token: int = -1,
+    dtype: torch.dtype = torch.float64,
+) -> np.ndarray:
+    """Residual Jacobians of all blocks at one token, (block, d, d), of a copy of the model.
 
     Args:
         model: the model; its own forward is called.
         path: of the module list that holds its blocks.
         ids: (1, token).
         token: its position.
+        dtype: of the copy's weights.
     """
-    model = copy.deepcopy(model).double().eval()
+    model = copy.deepcopy(model).to(dtype).eval()
     for module in model.modules():
         config = getattr(module, "config", None)
         for name in ("_attn_implementation", "_experts_implementation"):
@@ -51,12 +58,12 @@ def jacobians(model: nn.Module, path: str, ids: Tensor, token: int = -1) -> np.n
 
         handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(block.register_forward_hook(leave, with_kwargs=True))
-    model(input_ids=ids)
+    model(input_ids=ids, use_cache=False)
     found = []
     for change, output in (seen[index] for index in range(len(seen))):
         rows = [torch.autograd.grad(y, change, retain_graph=True)[0] for y in output]
         found.append(torch.stack(rows) - torch.eye(len(rows), dtype=output.dtype))
-    return torch.stack(found).numpy()
+    return torch.stack(found).double().numpy()
 
 
 def coupling(jacobian: np.ndarray, k: int) -> tuple[np.ndarray, float]:
