@@ -92,6 +92,8 @@ def extract(
 
     def measure(names: Sequence[str], _: Advance) -> list[xr.Dataset]:
         measured = instrument.measure([by_id[name] for name in names])
+        if stream:
+            with_identity(record)  # its files were read on the way: refuse what was written to
         if plan.get("methods") is None:
             plan.decide(methods=instrument.methods)
         return measured

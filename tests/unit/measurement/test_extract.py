@@ -478,3 +478,21 @@ def test_with_more_prompts_the_store_is_that_of_a_job_from_scratch(
     write(job.prompts, TEXTS)
     job.run(batch=3)
     assert contents(job.out) == whole
+
+
+def test_weights_written_to_while_they_are_streamed_are_refused(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = save_tiny_model(tmp_path / "m", hidden_size=16)
+    job.record = model_record(spec_from_argument(str(directory)))
+    measure = Instrument.measure
+
+    def disturbed(instrument: Instrument, prompts: list) -> list[xr.Dataset]:
+        measured = measure(instrument, prompts)
+        other_weights(directory)
+        return measured
+
+    monkeypatch.setattr(Instrument, "measure", disturbed)
+    with pytest.raises(UserError, match="weights changed after the model's record was made"):
+        job.run(stream=True)
+    assert list(job.parts.glob("*.zarr")) == []
