@@ -21,19 +21,18 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-_CONTENT = "content"  # of a model's record: the hash of its weights' files
-
 
 def origins(records: pd.DataFrame, untrained: pd.Series) -> pd.DataFrame:
     """Tell which checkpoints have the same weights, and which models are of one origin.
 
-    Weights are the same when the hash of their files is, or, in records without one, when they are
-    of the same place: a directory, or a repository of the hub at one commit. Newly initialised
-    ones have the same seed besides. How they are rounded or quantized after loading is no matter.
+    Weights are the same when the digest of their files is (`sources.identity`), or, in records
+    without one, when they are of the same place: a directory, or a repository of the hub at one
+    commit. Newly initialised ones have the same seed besides. How they are rounded or quantized
+    after loading is no matter.
 
     Args:
         records: one row per checkpoint: model, checkpoint, and of the model's record what there is
-            of content, path, id, revision, init_seed, quantization.
+            of identity, path, id, revision, init_seed, quantization.
         untrained: of each row.
 
     Returns:
@@ -64,8 +63,10 @@ def _key(record: dict[Any, Any]) -> str:
         value = record.get(name)
         return None if pd.isna(value) else value
 
-    if given(_CONTENT):
-        place = ["content", given(_CONTENT)]
+    identity = record.get("identity")
+    if isinstance(identity, dict):
+        # Newly initialised weights have no files: they follow from configuration and seed.
+        place = ["content", identity["weights"] or identity["config"]]
     elif given("path"):
         place = ["path", os.path.realpath(str(given("path")))]
     elif given("id"):

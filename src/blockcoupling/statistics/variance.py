@@ -17,10 +17,11 @@ one core, for one measure:
     10 × 4 × 20                       800     0.6 s       0.02 s
     20 × 6 × 20                     2,400     5.4 s       0.04 s
     38 × 6 × 20                     4,560      18 s       0.07 s
+    38 × 6 × 40                     9,120      53 s       0.24 s
     38 × 6 × 200                   45,600       –         0.9 s
 
-–: its work grows with rows × effects², here by 140, to most of an hour and several GB; it was not
-run. Sparse matrices do not make it faster. The tests compare both where REML is quick.
+–: not run; rows × effects², its work, is 40 times that of the line above, and its matrices take
+several GB. Sparse matrices do not make it faster. The tests compare both where REML is quick.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ from blockcoupling.statistics.regression import relate
 from blockcoupling.statistics.variance import components
 
 
+def weights(digest: str) -> dict:
+    return {"weights": digest, "config": "c"}
+
+
 def found(*records: dict) -> pd.DataFrame:
     table = pd.DataFrame([{"checkpoint": "main", **record} for record in records])
     untrained = table["checkpoint"].isin(["init", "step0"])
@@ -39,9 +43,9 @@ def test_a_link_is_the_directory_that_it_leads_to(tmp_path):
 
 def test_content_decides_where_it_is_known():
     units = found(
-        {"model": "a", "path": "/x", "content": "1"},
-        {"model": "b", "path": "/y", "content": "1"},
-        {"model": "c", "path": "/x", "content": "2"},
+        {"model": "a", "path": "/x", "identity": weights("1")},
+        {"model": "b", "path": "/y", "identity": weights("1")},
+        {"model": "c", "path": "/x", "identity": weights("2")},
     )
     assert units["origin"].tolist() == ["a", "a", "c"]
 
@@ -58,10 +62,30 @@ def test_models_that_share_one_trained_checkpoint_are_of_one_origin():
 
 def test_equal_beginnings_make_no_two_runs_one():
     units = found(
-        {"model": "a", "checkpoint": "step0", "path": "/a/0", "content": "same"},
-        {"model": "a", "checkpoint": "step9", "path": "/a/9", "content": "1"},
-        {"model": "b", "checkpoint": "step0", "path": "/b/0", "content": "same"},
-        {"model": "b", "checkpoint": "step9", "path": "/b/9", "content": "2"},
+        {
+            "model": "a",
+            "checkpoint": "step0",
+            "path": "/a/0",
+            "identity": weights("same"),
+        },
+        {
+            "model": "a",
+            "checkpoint": "step9",
+            "path": "/a/9",
+            "identity": weights("1"),
+        },
+        {
+            "model": "b",
+            "checkpoint": "step0",
+            "path": "/b/0",
+            "identity": weights("same"),
+        },
+        {
+            "model": "b",
+            "checkpoint": "step9",
+            "path": "/b/9",
+            "identity": weights("2"),
+        },
     )
     assert units["origin"].tolist() == ["a", "a", "b", "b"]
 
@@ -74,6 +98,17 @@ def test_new_weights_are_those_of_their_seed():
         {"model": "b", "path": "/a", "init_seed": None, "quantization": "nf4"},
     )
     assert units["origin"].tolist() == ["a"] * 4
+    assert units["weights"].tolist() == ["a init", "a main", "a init", "a main"]
+
+
+def test_new_weights_in_two_places_are_those_of_their_configuration():
+    new = {"weights": None, "config": "c"}
+    units = found(
+        {"model": "a", "checkpoint": "init", "path": "/a", "init_seed": 0, "identity": new},
+        {"model": "a", "path": "/a", "identity": weights("1")},
+        {"model": "b", "checkpoint": "init", "path": "/b", "init_seed": 0, "identity": new},
+        {"model": "b", "path": "/b", "identity": weights("1")},
+    )
     assert units["weights"].tolist() == ["a init", "a main", "a init", "a main"]
 
 
