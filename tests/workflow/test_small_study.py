@@ -126,6 +126,7 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
         for kind in (
             "correlation",
             "correlation_by_k",
+            "prediction",
             "predictors",
             "variance",
             "costs",

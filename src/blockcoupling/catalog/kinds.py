@@ -36,6 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "correlation_by_k": Kind(
         "coupling held against the score, for every K and variant", "blockcoupling correlate"
     ),
+    "prediction": Kind("scores predicted of what was left out", "blockcoupling correlate"),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

@@ -10,5 +10,5 @@ TABLES = (
 )
 """Of one checkpoint on one dataset, made by reducing its store."""
 
-STATISTICS = ("correlation", "predictors", "correlation_by_k", "variance")
+STATISTICS = ("correlation", "predictors", "correlation_by_k", "prediction", "variance")
 """Of all that was measured."""

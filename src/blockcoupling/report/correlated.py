@@ -77,6 +77,41 @@ def comparisons(table: pd.DataFrame) -> list[Table]:
     return tables
 
 
+def predicted(table: pd.DataFrame) -> list[Table]:
+    """Say how well the score of models left out is predicted, a table per score."""
+    columns = ["points", "left out", "from", "n", "groups", "q²", "interval", "error"]
+    columns += ["added q²", "interval of it", "note"]
+    caption = (
+        "Each model, family or depth left out in turn and its score predicted from the others by "
+        "least squares: q² = 1 is perfect, 0 no better than the mean; error is the mean absolute "
+        "one. Added: what coupling adds to the q² of hyperparameters. 95 % intervals by redrawing "
+        "what is left out."
+    )
+    tables = []
+    for (score, metric), own in table.groupby(["score", "metric"]):
+        rows = [
+            [
+                row["subset"],
+                row["left_out"],
+                row["predictors"],
+                str(row["n"]),
+                str(row["groups"]),
+                number(row["q2"]),
+                interval(row["q2_low"], row["q2_high"]),
+                significant(row["mae"]),
+                number(row["added_q2"]),
+                interval(row["added_low"], row["added_high"]),
+                row["note"],
+            ]
+            for row in own.to_dict("records")
+        ]
+        title = words(f"{score} {metric}")
+        title = f"{title[0].upper()}{title[1:]} of models left out"
+        plain = ["points", "left out", "from", "note"]
+        tables.append(Table(caption, columns, rows, plain, title))
+    return tables
+
+
 def findings(main: pd.DataFrame) -> list[str]:
     """Say in words how coupling goes with each score, and how much that is worth."""
     sentences = []

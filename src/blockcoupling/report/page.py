@@ -12,7 +12,7 @@ import pandas as pd
 
 import blockcoupling
 from blockcoupling.atomic import replacing
-from blockcoupling.report.correlated import compared, comparisons, findings
+from blockcoupling.report.correlated import compared, comparisons, findings, predicted
 from blockcoupling.report.material import models, prompts, score_sources
 from blockcoupling.report.measured import measurements
 from blockcoupling.report.pictures import pictures
@@ -37,7 +37,8 @@ def write_report(
 
     Args:
         catalog: has entries of the kinds model, prompts, score, coupling, trajectory, predictors,
-            correlation, variance, figure (png or svg), and svd; costs are shown if there are any.
+            correlation, prediction, variance, figure (png or svg), and svd; costs are shown if
+            there are any.
         out: the HTML file.
         title: its heading.
         catalog_path: what the loading example opens.
@@ -68,6 +69,7 @@ def render(
     )
     points = catalog.one(kind="predictors").read()
     correlation = catalog.one(kind="correlation").read()
+    prediction = catalog.one(kind="prediction").read()
     scores = read_scores(catalog)
     k, variant = points["k"].iloc[0], points["variant"].iloc[0]
     points = points.sort_values(["parameters", "model", "step"])
@@ -97,7 +99,7 @@ def render(
         reading=how_to_read(catalog, points, main, int(k), str(variant)),
         findings=findings(main),
         compared=compared(main),
-        correlation=comparisons(shown),
+        correlation=[*predicted(prediction[prediction["headline"]]), *comparisons(shown)],
         variance=variance(catalog.one(kind="variance").read()),
         costs=costs(catalog),
         models=models(catalog),

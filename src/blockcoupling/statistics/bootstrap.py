@@ -1,4 +1,4 @@
-"""How sure one can be of R² when several points belong to one model: whole models are redrawn."""
+"""How sure one can be when several points belong to one model: whole models are redrawn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+
+def redraw(units: ArrayLike, *, resamples: int, seed: int) -> NDArray[np.float64]:
+    """Draw units with replacement, all points of a unit together.
+
+    Args:
+        units: (n,) which unit each point belongs to.
+        resamples: how many draws.
+        seed: equal seeds and units give equal draws.
+
+    Returns:
+        (resamples, n): how often each point is in each draw.
+
+    """
+    _, owner = np.unique(np.asarray(units), return_inverse=True)
+    number = owner.max() + 1
+    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), resamples)
+    return draws[:, owner].astype(float)
 
 
 def bootstrap_r2(
@@ -30,10 +48,7 @@ def bootstrap_r2(
 
     """
     a, b = np.asarray(x, float), np.asarray(y, float)
-    _, owner = np.unique(np.asarray(models), return_inverse=True)
-    number = owner.max() + 1
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), resamples)
-    weight = draws[:, owner].astype(float)
+    weight = redraw(models, resamples=resamples, seed=seed)
     weight /= weight.sum(axis=1, keepdims=True)
     # Standardized first: the moments below then lose nothing to cancellation.
     a, b = ((v - v.mean()) / (v.std() or 1.0) for v in (a, b))

@@ -7,13 +7,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from blockcoupling.errors import UserError
 from blockcoupling.statistics.multiplicity import Correction, adjust
-from blockcoupling.statistics.origins import merge_copies
-from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import FACTS, MEASURES, held_fixed
 from blockcoupling.statistics.regression import relate
-from blockcoupling.statistics.scores import one_column_each
+from blockcoupling.statistics.scores import scored
 from blockcoupling.statistics.subsets import SIZE_CLASSES, subsets
 
 COLUMNS = (
@@ -61,35 +58,16 @@ def correlate(
         UserError: a checkpoint has two values of one metric.
 
     """
-    metrics = ["score", "metric"]
-    twice = scores[scores.duplicated([*CHECKPOINT, *metrics])]
-    if len(twice):
-        row = twice.iloc[0]
-        raise UserError(
-            f"{row['model']} {row['checkpoint']} has two values of {row['score']} {row['metric']}"
-        )
-    if table.merge(scores, on=CHECKPOINT).empty:
-        return pd.DataFrame(columns=list(COLUMNS))
-    wide = one_column_each(scores)
     rows: list[dict[str, Any]] = []
-    for (score, metric), own in scores.groupby(metrics, sort=True):
-        higher = bool(own["higher_is_better"].iloc[0])
-        scored = table.merge(own[[*CHECKPOINT, "value"]], on=CHECKPOINT)
-        scored = scored.merge(wide, left_on=CHECKPOINT, right_index=True, how="left")
-        scored = merge_copies(scored)
-        others = [
-            f"{each}.{name}"
-            for each, name in scores[metrics].drop_duplicates().sort_values(metrics).to_numpy()
-            if each != score
-        ]
+    for score, metric, higher, own, others in scored(table, scores):
         for subset in subsets(
-            scored,
+            own,
             checkpoints=checkpoints,
             higher_is_better=higher,
             score_above=score_above,
             size_classes=size_classes,
         ):
-            part = scored[subset.chosen]
+            part = own[subset.chosen]
             for predictor in [*MEASURES, *FACTS, *others]:
                 if part[predictor].isna().all():
                     continue
@@ -101,11 +79,13 @@ def correlate(
                     resamples=resamples,
                     seed=seed,
                 )
-                about = {"predictor": predictor, "score": score, "metric": metric}
+                about: dict[str, Any] = {"predictor": predictor, "score": score, "metric": metric}
                 about |= {"higher_is_better": higher}
                 about |= {"subset": subset.name, "subset_kind": subset.kind}
                 about |= {"copies": int(part["copies"].sum()) - len(part)}
                 rows.append({**about, **related})
+    if not rows:
+        return pd.DataFrame(columns=list(COLUMNS))
     result = pd.DataFrame(rows)
-    result = adjust(result, by=[*metrics, "subset"], correction=correction)
+    result = adjust(result, by=["score", "metric", "subset"], correction=correction)
     return result.assign(resamples=resamples, seed=seed)[list(COLUMNS)]

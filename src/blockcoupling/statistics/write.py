@@ -16,6 +16,7 @@ from blockcoupling.statistics.correlate import correlate
 from blockcoupling.statistics.multiplicity import Correction
 from blockcoupling.statistics.origins import of_one_origin
 from blockcoupling.statistics.points import CHECKPOINT, checkpoint_facts, points, prompt_values
+from blockcoupling.statistics.prediction import predict
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.statistics.scores import one_column_each, read_scores
 from blockcoupling.statistics.variance import components
@@ -59,8 +60,8 @@ def write_statistics(
     Returns:
         The files by kind: `correlation` (:func:`correlate`), `predictors`
         (`statistics.points.points` with one more column per score, `score.metric`),
-        `variance` (`statistics.variance.components`, of the final checkpoints) and
-        `correlation_by_k` (:func:`correlation_by_k`).
+        `variance` (`statistics.variance.components`, of the final checkpoints),
+        `correlation_by_k` (:func:`correlation_by_k`) and `prediction` (:func:`predict`).
 
     Raises:
         UserError: the catalog lacks what is asked for.
@@ -89,11 +90,14 @@ def write_statistics(
     by_k = correlation_by_k(
         catalog, scores, score, metric, checkpoints=checkpoints, resamples=resamples, seed=seed
     )
+    prediction = predict(table, scores, checkpoints=checkpoints, resamples=resamples, seed=seed)
+    prediction["headline"] = _is_named(prediction, score, metric)
     tables = {
         "correlation": correlation.assign(k=k, variant=variant),
         "predictors": predictors.assign(k=k, variant=variant),
         "variance": spread.assign(k=k, variant=variant),
         "correlation_by_k": by_k,
+        "prediction": prediction.assign(k=k, variant=variant),
     }
     target = Path(out)
     files = {name: target.with_name(f"{name}.parquet") for name in tables} | {"correlation": target}

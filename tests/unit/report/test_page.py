@@ -132,6 +132,14 @@ def test_correlations_are_shown_with_what_they_are_worth(page):
     assert [row[7] for row in final] == ["–", "–"]
 
 
+def test_prediction_of_models_left_out_is_shown_with_its_reasons(pictured, page):
+    table = pictured.one(kind="prediction").read()
+    own = [row for row in page.rows if row[:3] == ["final", "model", "coupling"]]
+    assert len(own) == table["metric"].nunique()
+    assert own[0][5] == "–"
+    assert "3 models to leave out in turn: too few" in own[0][-1]
+
+
 def test_provenance_names_versions_and_seeds(page):
     text = " ".join(page.text.split())
     for said in ("torch version", "transformers version", "schema version"):

@@ -1,0 +1,212 @@
+"""How well the score of models that were not fitted is predicted, with coupling and without.
+
+A correlation is computed on the points that it is about. Here each group of points (a model with
+all its checkpoints and copies, a family, all models of one depth) is left out in turn, least
+squares are fitted to the others, and the score of what was left out is predicted: from what is
+known of a model without measuring it, from coupling alone, and from both. The fits, the splits and
+the measures of error are those of scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from blockcoupling.statistics.bootstrap import redraw
+from blockcoupling.statistics.predictors import COVARIATES
+from blockcoupling.statistics.regression import FEWEST, is_constant
+from blockcoupling.statistics.scores import scored
+from blockcoupling.statistics.subsets import subsets
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEFT_OUT: Mapping[str, str] = {"model": "origin", "family": "family", "depth": "depth"}
+"""What is left out in turn, and the column of the points that tells it apart."""
+
+SETS: Mapping[str, tuple[str, ...]] = {
+    "hyperparameters": COVARIATES,
+    "coupling": ("coupling",),
+    "hyperparameters + coupling": (*COVARIATES, "coupling"),
+}
+"""What the score is predicted from."""
+
+COLUMNS = (
+    *("score", "metric", "subset", "left_out", "predictors", "given", "n", "models", "groups"),
+    *("q2", "q2_low", "q2_high", "mae", "added_q2", "added_low", "added_high"),
+    *("resamples", "seed", "note"),
+)
+"""Of the table that :func:`predict` returns; docs/statistics.md says what they hold."""
+
+
+def predict(
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    checkpoints: Literal["all", "final"] = "all",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Predict every score of what is left out, on all, the trained and the final checkpoints.
+
+    Args:
+        table: one row per checkpoint, as `statistics.points.points` returns it.
+        scores: columns model, checkpoint, score, metric, value, higher_is_better.
+        checkpoints: as in `statistics.subsets.subsets`.
+        resamples: of the bootstrap.
+        seed: of the bootstrap; recorded in every row.
+
+    Returns:
+        One row per score × metric × subset × what is left out × set of predictors.
+
+    """
+    rows: list[dict[str, Any]] = []
+    for each in scored(table, scores):
+        for subset in subsets(each.points, checkpoints=checkpoints):
+            if subset.kind != "checkpoints":
+                continue
+            about = {"score": each.score, "metric": each.metric, "subset": subset.name}
+            part = each.points[subset.chosen]
+            for left_out in LEFT_OUT:
+                for row in leave_out(part, left_out, resamples=resamples, seed=seed):
+                    rows.append({**about, "left_out": left_out, **row})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(resamples=resamples, seed=seed)
+
+
+def leave_out(
+    points: pd.DataFrame, left_out: str, *, resamples: int = 2000, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Predict `value` of each group from the other groups, once per set of predictors.
+
+    All sets are compared on the same points: those of which everything is known that any of them
+    needs (a hyperparameter that is known of no point, or the same for all, is in no set).
+
+    Args:
+        points: columns origin, family, depth, value, and those of :data:`SETS`.
+        left_out: one of :data:`LEFT_OUT`.
+        resamples: of the bootstrap over groups.
+        seed: of the bootstrap.
+
+    Returns:
+        A row per set: predictors, given (the columns), n, models, groups, q2 = 1 − (squared errors
+        of prediction) / (squared deviations from the mean of all), which is 0 for predictions no
+        better than that mean and has no lower bound, mae (mean absolute error), their 95 %
+        percentile intervals over the groups with the fits given; added_q2, of the last set, is q2
+        less that of the first one, over the same resamples. What cannot be computed is NaN and the
+        note says why.
+
+    """
+    varying = [c for c in COVARIATES if points[c].nunique() > 1]
+    column = LEFT_OUT[left_out]
+    needed = list(dict.fromkeys([column, "value", "coupling", *varying]))
+    whole = points[needed].notna().all(axis=1)
+    lost = int((~whole).sum())
+    notes = [f"{lost} of {len(points)} points lack a value"] if lost else []
+    points = points[whole]
+    groups = points[column].to_numpy()
+    counted = {
+        "n": len(points),
+        "models": points["origin"].nunique(),
+        "groups": len(np.unique(groups.astype(str))),
+    }
+    missing = ("q2", "q2_low", "q2_high", "mae", "added_q2", "added_low", "added_high")
+    rows, draws = [], {}
+    for name, columns in SETS.items():
+        given = [c for c in columns if c == "coupling" or c in varying]
+        row: dict[str, Any] = {"predictors": name, "given": ", ".join(given), **counted}
+        row |= dict.fromkeys(missing, np.nan)
+        why = _why_not(points, given, groups, left_out)
+        if why is None:
+            y = points["value"].to_numpy(float)
+            predicted = _predictions(points[given].to_numpy(float), y, groups)
+            row |= _errors(y, predicted)
+            draws[name] = _redrawn_q2(y, predicted, groups, resamples=resamples, seed=seed)
+            row["q2_low"], row["q2_high"] = _percentiles(draws[name])
+        rows.append(row | {"note": "; ".join([*notes, *([why] if why else [])])})
+    first, both = rows[0], rows[-1]
+    if {first["predictors"], both["predictors"]} <= draws.keys():
+        both["added_q2"] = both["q2"] - first["q2"]
+        gained = draws[both["predictors"]] - draws[first["predictors"]]
+        both["added_low"], both["added_high"] = _percentiles(gained)
+    return rows
+
+
+def _why_not(
+    points: pd.DataFrame, given: list[str], groups: NDArray[Any], left_out: str
+) -> str | None:
+    """Say why nothing can be predicted, if so."""
+    labels = groups.astype(str)
+    number = len(np.unique(labels))
+    if not given:
+        return "no hyperparameter is known and differs between points"
+    if number < FEWEST:
+        known = f"{number} {_plural(left_out, number)}"
+        return f"{known} to leave out in turn: too few, at least {FEWEST} are needed"
+    if is_constant(points["value"]):
+        return "constant score: nothing to predict"
+    x = points[given].to_numpy(float)
+    for group in np.unique(labels):
+        kept = labels != group
+        models = points["origin"][kept].nunique()
+        rank = _rank(x[kept])
+        if models < rank + 2:
+            return f"without {left_out} {group} there are {models} models to fit {rank} slopes to"
+    return None
+
+
+def _plural(word: str, number: int) -> str:
+    if number == 1:
+        return word
+    return "families" if word == "family" else f"{word}s"
+
+
+def _rank(x: NDArray[np.float64]) -> int:
+    centred = x - x.mean(axis=0)
+    size = np.abs(centred).max(axis=0)
+    return int(np.linalg.matrix_rank(centred[:, size > 0] / size[size > 0], tol=1e-10 * len(x)))
+
+
+def _predictions(
+    x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray[Any]
+) -> NDArray[np.float64]:
+    from sklearn.linear_model import LinearRegression
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Standardized, a property that is the same for all that are fitted gets no slope.
+    fit = make_pipeline(StandardScaler(), LinearRegression())
+    labels = groups.astype(str)
+    return np.asarray(cross_val_predict(fit, x, y, groups=labels, cv=LeaveOneGroupOut()))
+
+
+def _errors(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
+    from sklearn.metrics import mean_absolute_error, r2_score
+
+    return {"q2": r2_score(y, predicted), "mae": mean_absolute_error(y, predicted)}
+
+
+def _redrawn_q2(
+    y: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    groups: NDArray[Any],
+    *,
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return q2 of each draw of groups; NaN where all scores of a draw are the same."""
+    weight = redraw(groups.astype(str), resamples=resamples, seed=seed)
+    weight /= weight.sum(axis=1, keepdims=True)
+    scale = y.std()
+    centred = (y - y.mean()) / scale
+    squared = weight @ ((y - predicted) / scale) ** 2
+    spread = weight @ centred**2 - (weight @ centred) ** 2
+    return np.where(spread > 1e-12, 1 - squared / np.where(spread > 1e-12, spread, 1), np.nan)
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
