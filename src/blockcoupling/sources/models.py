@@ -205,7 +205,6 @@ def load_model(
     if not isinstance(record, Mapping):
         record = read_record(record)
     path = _directory(record)
-    _demand_whole(record, path, tokenizer=True)
     trust = bool(record.get("trust_remote_code"))
     with _explained(record):
         initialised = record.get("init_seed") is not None
@@ -244,7 +243,6 @@ def load_streamed(
         )
     device = _device(device)
     path = _directory(record)
-    _demand_whole(record, path, tokenizer=True)
     with _explained(record):
         streamed = stream_model(path, getattr(torch, dtype), device)
         return streamed, _tokenizer(record, path, trust=False)
@@ -269,8 +267,10 @@ def _device(asked: str) -> str:
 
 
 def _directory(record: Mapping[str, Any]) -> Path:
-    """Where the files of a model lie, downloaded if need be, and holding what its record says."""
+    """Where the files of a model lie, downloaded if need be: whole, and what its record says."""
     path = _download(record).path if record["source"] == "hub" else Path(record["path"])
+    # First what is wrong with them in themselves: it says more than that they are others.
+    _demand_whole(record, path, tokenizer=True)
     demand_same_content(record, path, _title(record))
     return path
 

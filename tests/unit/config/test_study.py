@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_model import save_tiny_model
 
 from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import step_of
@@ -159,11 +160,9 @@ def test_the_documented_studies_are_in_order(tmp_path: Path, monkeypatch) -> Non
     (tmp_path / "prompts.jsonl").write_text('{"text": "a"}\n')
     row = {"question": "Why?", "choices": ["a", "b"], "answer": 1}
     (tmp_path / "arc_challenge.jsonl").write_text(f"{json.dumps(row)}\n" * 200)
-    for place in ("models/my-model", "run/0", "run/500", "run/final", "run/tokenizer"):
-        directory = tmp_path / place
-        directory.mkdir(parents=True)
-        for name in ("config.json", "model.safetensors", "tokenizer.json"):
-            (directory / name).write_text("{}")
+    model = save_tiny_model(tmp_path / "models" / "my-model")
+    for place in ("run/0", "run/500", "run/final", "run/tokenizer"):
+        shutil.copytree(model, tmp_path / place)
     (tmp_path / "config").mkdir()
     shutil.copy(Path(__file__).parents[3] / "config" / "models.yaml", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
