@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENV := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slurm lint format bench clean
+.PHONY: help env demo test test-slurm walk lint format bench clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ test-slurm: $(ENV)  ## start a two-node Slurm on this machine and run a study on
 	  fi
 	BLOCKCOUPLING_SLURM=1 pytest tests/slurm
 
+walk: $(ENV)    ## 200 random walks of edits, kills and removals, each against a fresh run
+	python tests/workflow/walk.py --walks 200
+
 lint: $(ENV)    ## style, types, the wings' contract, and the workflow's own linters
 	ruff check
 	ruff format --check
@@ -52,6 +55,6 @@ format: $(ENV)  ## put the code into the shape that lint wants
 bench: $(ENV)   ## time the measurement beside the reference algorithm
 	python -m benchmarks
 
-clean:          ## remove caches and build leftovers; results: snakemake --delete-all-output
+clean:          ## remove caches and build leftovers; a study: rm -r results/STUDY and its catalog
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,8 @@ from blockcoupling.study import needs
 from blockcoupling.study.check import load_config
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
-from blockcoupling.sources.local import weight_files
+from blockcoupling.sources.identity import content_identity, digest_of, file_digest
+from blockcoupling.sources.models import without_facts
 from blockcoupling.config.flags import flags_of
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
@@ -72,26 +73,43 @@ def as_json(specification):
     return json.dumps(specification, sort_keys=True)
 
 
-def weights(wildcards):
-    """Files that a checkpoint is loaded from, where they are on this machine."""
+def training(model):
+    """What decides the weights at every step; which steps are kept decides nothing."""
+    spec = study.train_spec(model)
+    return {key: value for key, value in spec.items() if key != "checkpoints"}
+
+
+def trained_here(wildcards):
+    """The small file that differs wherever a checkpoint's weights do."""
     section = study.models[wildcards.model]
-    if isinstance(section, TrainedModel):
-        return f"<results>/checkpoints/{wildcards.model}"
-    if isinstance(section, LocalModel):
-        directory = Path(
-            study.model_spec(wildcards.model, wildcards.checkpoint)["path"]
-        )
-        return [directory / "config.json", *weight_files(directory)]
-    return []
+    if not isinstance(section, TrainedModel):
+        return []
+    spec = study.model_spec(wildcards.model, wildcards.checkpoint)
+    return f"{spec['path']}/training.json"
 
 
-def prompt_file(wildcards):
+# Files that are not made here are known by their content: their times do not tell when one is
+# replaced by an older one, nor when a link is set to another directory.
+
+
+def content_of_model(wildcards):
+    section = study.models[wildcards.model]
+    if not isinstance(section, LocalModel):
+        return None
+    spec = study.model_spec(wildcards.model, wildcards.checkpoint)
+    return digest_of(content_identity(spec))
+
+
+def content_of_prompts(wildcards):
     section = study.datasets[wildcards.dataset]
-    return section.path if isinstance(section, JsonlDataset) else []
+    return file_digest(section.path) if isinstance(section, JsonlDataset) else None
 
 
-def question_files(_):
-    return [task.path for task in study.score.harness.values() if task.path is not None]
+def content_of_questions(_):
+    tasks = study.score.harness.items()
+    return {
+        name: file_digest(task.path) for name, task in tasks if task.path is not None
+    }
 
 
 def flags(**options):
@@ -107,8 +125,22 @@ def flags(**options):
     return shlex.join(words)
 
 
+def holds(product, wildcards):
+    """Whether a store has more than is needed now, which is no reason to measure anew."""
+    place = "svd/{model}/{checkpoint}/{dataset}/svd.zarr".format(**wildcards)
+    return (study.results / place / product).is_dir()
+
+
+def on_any_device(settings):
+    """Without the device: it is among the resources, which start nothing anew."""
+    return settings.model_copy(update={"device": settings.defaults()["device"]})
+
+
 def extract_options(wildcards):
-    return shlex.join(flags_of(study.extract_of(wildcards.model, wildcards.checkpoint)))
+    options = study.extract_of(wildcards.model, wildcards.checkpoint)
+    swapped = options.swapped or holds("A_swapped", wildcards)
+    options = on_any_device(options).model_copy(update={"swapped": swapped})
+    return shlex.join(flags_of(options))
 
 
 def tokenwise_options():
@@ -117,7 +149,7 @@ def tokenwise_options():
     k = study.tokenwise.k
     return " ".join(
         [
-            shlex.join(flags_of(study.tokenwise, CompareTokens)),
+            shlex.join(flags_of(on_any_device(study.tokenwise), CompareTokens)),
             flags(
                 count=study.tokenwise.prompts,
                 variant=study.reduce.variants,

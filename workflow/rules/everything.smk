@@ -2,10 +2,10 @@
 # file that is there: only what is asked for is remade when it is missing.
 
 
-def made_by(rule, of):
-    """The files that a rule makes, for each of the wildcards given (name: value)."""
+def made_by(step, of):
+    """The files that a step makes, for each of the wildcards given (name: value)."""
     return [
-        str(pattern).format(**wildcards) for wildcards in of for pattern in rule.output
+        str(pattern).format(**wildcards) for wildcards in of for pattern in step.output
     ]
 
 
@@ -21,6 +21,13 @@ def everything():
     of_tokens = [dict(zip(names, job)) for job in study.token_jobs()]
     whose = {
         "prompts": [{"dataset": dataset} for dataset in study.datasets],
+        "checkpoint": [
+            {"model": model, "step": step}
+            for model, section in study.models.items()
+            if isinstance(section, TrainedModel)
+            for step in section.checkpoints
+        ],
+        "weights": models,
         "model": models,
         "score": models,
         "extract": measurements,
@@ -39,5 +46,5 @@ def everything():
         ),
     }
     return [
-        file for rule, of in whose.items() for file in made_by(getattr(rules, rule), of)
+        file for name, of in whose.items() for file in made_by(getattr(rules, name), of)
     ]

@@ -1,6 +1,6 @@
 rule extract:
     input:
-        model="<results>/models/{model}/{checkpoint}.json",
+        weights="<results>/weights/{model}/{checkpoint}.json",
         prompts="<results>/prompts/{dataset}.jsonl",
     output:
         store="<results>/svd/{model}/{checkpoint}/{dataset}/svd.zarr/zarr.json",
@@ -14,6 +14,7 @@ rule extract:
     threads: cores(needs.extract_needs, "model", "dataset", "checkpoint")
     resources:
         **need(needs.extract_needs, "model", "dataset", "checkpoint"),
+        device=study.extract.device,
     params:
         # Finished prompts, in a directory that no rule owns: Snakemake would clear it.
         parts=f"{study.results}/parts/{{model}}/{{checkpoint}}/{{dataset}}",
@@ -23,9 +24,9 @@ rule extract:
     message:
         "Measure {wildcards.model}, {wildcards.checkpoint}, on {wildcards.dataset}"
     shell:
-        "blockcoupling extract --model {input.model:q} --prompts {input.prompts:q}"
+        "blockcoupling extract --model {input.weights:q} --prompts {input.prompts:q}"
         " --parts {params.parts:q} --out {params.store:q} {params.options}"
-        " --entries {params.entries:q} --facet model={wildcards.model}"
+        " --device {resources.device:q} --entries {params.entries:q} --facet model={wildcards.model}"
         " --facet checkpoint={wildcards.checkpoint} --facet dataset={wildcards.dataset}"
         " > {log:q} 2>&1"
 

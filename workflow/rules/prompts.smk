@@ -1,6 +1,4 @@
 rule prompts:
-    input:
-        prompt_file,
     output:
         prompts="<results>/prompts/{dataset}.jsonl",
         entry="<entries>/prompts/{dataset}/prompts.yml",
@@ -15,6 +13,7 @@ rule prompts:
         runtime=scaled(20),
     params:
         spec=lambda wildcards: as_json(study.dataset_spec(wildcards.dataset)),
+        content=content_of_prompts,
         entries=subpath(output.entry, parent=True),
     message:
         "Collect the prompts of {wildcards.dataset}"

@@ -1,7 +1,6 @@
 rule score:
     input:
-        question_files,
-        model="<results>/models/{model}/{checkpoint}.json",
+        weights="<results>/weights/{model}/{checkpoint}.json",
     output:
         score="<results>/scores/{model}/{checkpoint}.parquet",
         entry="<entries>/{model}/{checkpoint}/score.yml",
@@ -14,16 +13,17 @@ rule score:
     threads: cores(needs.score_needs, "model")
     resources:
         **need(needs.score_needs, "model"),
+        device=study.extract.device,
     params:
         spec=lambda wildcards: as_json(
             study.score_spec(wildcards.model, wildcards.checkpoint)
         ),
-        device=study.extract.device,
+        content=content_of_questions,
         entries=subpath(output.entry, parent=True),
     message:
         "Score {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling score --model {input.model:q} --spec {params.spec:q} --out {output.score:q}"
-        " --device {params.device:q} --entries {params.entries:q}"
+        "blockcoupling score --model {input.weights:q} --spec {params.spec:q} --out {output.score:q}"
+        " --device {resources.device:q} --entries {params.entries:q}"
         " --facet model={wildcards.model} --facet checkpoint={wildcards.checkpoint}"
         " > {log:q} 2>&1"

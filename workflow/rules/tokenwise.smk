@@ -3,7 +3,7 @@
 
 rule tokenwise:
     input:
-        model="<results>/models/{model}/{checkpoint}.json",
+        weights="<results>/weights/{model}/{checkpoint}.json",
         prompts="<results>/prompts/{dataset}.jsonl",
     output:
         store="<results>/tokens/{model}/{checkpoint}/{dataset}/products.zarr/zarr.json",
@@ -21,6 +21,7 @@ rule tokenwise:
     threads: cores(needs.tokenwise_needs, "model")
     resources:
         **need(needs.tokenwise_needs, "model"),
+        device=study.tokenwise.device if study.tokenwise else study.extract.device,
     params:
         # Finished prompts, in a directory that no rule owns: Snakemake would clear it.
         parts=f"{study.results}/token_parts/{{model}}/{{checkpoint}}/{{dataset}}",
@@ -30,8 +31,8 @@ rule tokenwise:
     message:
         "Compare the tokens of {wildcards.dataset} in {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling tokenwise --model {input.model:q} --prompts {input.prompts:q}"
+        "blockcoupling tokenwise --model {input.weights:q} --prompts {input.prompts:q}"
         " --parts {params.parts:q} --out {params.store:q} --table {output.table:q}"
-        " {params.options} --entries {params.entries:q} --facet model={wildcards.model}"
+        " {params.options} --device {resources.device:q} --entries {params.entries:q} --facet model={wildcards.model}"
         " --facet checkpoint={wildcards.checkpoint} --facet dataset={wildcards.dataset}"
         " > {log:q} 2>&1"

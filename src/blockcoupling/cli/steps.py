@@ -64,9 +64,9 @@ def train(
 def model(
     spec: Spec,
     out: Out,
-    identity: Annotated[
+    weights: Annotated[
         Path | None,
-        typer.Option(help="What decides numbers, and no facts; default: beside, .identity.json."),
+        typer.Option(help="Its record without facts: nothing is looked up, facts are added."),
     ] = None,
     entries: Entries = None,
     facet: Facets = None,
@@ -76,13 +76,14 @@ def model(
     Example:  `blockcoupling model --out tiny.json --spec '{"name": "tiny", "checkpoint": "main",
     "source": "local", "path": "checkpoints/tiny/step20"}'`
     """
-    from blockcoupling.sources.models import model_record, write_record
+    from blockcoupling.sources.models import model_record, read_record, with_facts, write_record
     from blockcoupling.sources.suite import contradictions
 
-    record = model_record(read_spec(spec))
+    about = read_spec(spec)
+    record = model_record(about) if weights is None else with_facts(read_record(weights), about)
     for contradiction in contradictions(record):
         logging.getLogger(__name__).warning(contradiction)
-    write_record(record, out, identity)
+    write_record(record, out)
     enter(entries, {"model": out}, read_facets(facet))
 
 

@@ -151,7 +151,9 @@ class TrainedModel(ModelSection):
 
     def where(self, checkpoint: str) -> dict[str, Any]:
         """The checkpoint's name; the study knows the directory."""
-        return {"source": self.source, "path": f"step{self._place(checkpoint)}"}
+        # Every checkpoint has the same configuration: the first is there whichever are asked for.
+        step = 0 if checkpoint == INIT else self._place(checkpoint)
+        return {"source": self.source, "path": f"step{step}"}
 
 
 class _Downloaded(ModelSection):

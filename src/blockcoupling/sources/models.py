@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 400  # characters of another library's message
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+FACTS = ("family", "base", "facts", "tokens", "parameters")
 _LOADING = ("init_seed", "dtype", "quantization", "tokenizer", "trust_remote_code", "allow_pickle")
 
 
@@ -62,8 +63,7 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
         "source": spec["source"],
         "step": spec.get("step"),
         **{key: spec.get(key) for key in _LOADING},
-        **{key: spec.get(key) for key in ("family", "tokens", "base")},
-        "facts": spec.get("facts") or {},
+        **dict.fromkeys(["family", "tokens", "base", "facts"]),
     }
     record["dtype"] = record["dtype"] or "float32"
     if spec["source"] == "hub":
@@ -80,17 +80,38 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     if spec["source"] == "train":
         # Its files hold its parameters and nothing else: no need to build the model.
         record["parameters"] = count_parameters(path)
-        record["tokens"] = record["tokens"] or _tokens_seen(path, record)
+        record["tokens"] = _tokens_seen(path, record)
     else:
         record |= _facts_of_class(path, record)
-    record["parameters"] = spec.get("parameters") or record["parameters"]
     if record["blocks"] < 2:
         raise UserError(
             f"{_title(record)} has {record['blocks']} block: coupling is between blocks, and "
             "needs two"
         )
     record["identity"] = content_identity(record, path)
-    return record
+    return with_facts(record, spec)
+
+
+def with_facts(record: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with what its description tells about the model; no number depends on that.
+
+    Args:
+        record: What was found out.
+        spec: As for `model_record`: `family`, `base`, `facts`, and where they are known better
+            than they can be found out, `tokens` and `parameters`.
+    """
+    known = {key: spec.get(key) or record.get(key) for key in ("tokens", "parameters")}
+    told = {
+        "family": spec.get("family"),
+        "base": spec.get("base"),
+        "facts": spec.get("facts") or {},
+    }
+    return {**record, **known, **told}
+
+
+def without_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a model's description decides which weights and tokenizer are meant."""
+    return {key: value for key, value in spec.items() if key not in FACTS}
 
 
 def record_of(argument: str) -> dict[str, Any]:
@@ -125,22 +146,10 @@ def spec_from_argument(argument: str) -> dict[str, Any]:
     }
 
 
-def write_record(
-    record: Mapping[str, Any], path: Path | str, identity: Path | str | None = None
-) -> None:
-    """Write a record as JSON; whole or not at all.
-
-    Args:
-        record: what `model_record` returned.
-        path: the record's file, X.json.
-        identity: a second file, of the record's `identity` alone: its bytes change when numbers
-            would, and not with a fact. None: X.identity.json, beside the record.
-    """
-    path = Path(path)
-    identity = path.with_suffix(".identity.json") if identity is None else identity
-    for target, content in ((path, record), (identity, record["identity"])):
-        with replacing(target) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+def write_record(record: Mapping[str, Any], path: Path | str) -> None:
+    """Write a record as JSON; whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_record(path: Path | str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 RULES: dict[str, tuple[str, ...]] = {
     "train": ("model",),
+    "checkpoint": ("model", "checkpoint"),
+    "weights": ("model", "checkpoint"),
     "model": ("model", "checkpoint"),
     "prompts": ("dataset",),
     "extract": ("model", "checkpoint", "dataset"),

@@ -18,7 +18,7 @@ from blockcoupling.sources.identity import (
     digest_of,
     file_digest,
 )
-from blockcoupling.sources.models import load_model, model_record, write_record
+from blockcoupling.sources.models import load_model, model_record, with_facts, without_facts
 
 
 @pytest.fixture(scope="module")
@@ -261,19 +261,12 @@ def test_a_record_that_no_longer_fits_is_refused(copy: Path) -> None:
         load_model(record)
 
 
-def test_the_identity_file_changes_when_numbers_would(copy: Path, tmp_path: Path) -> None:
-    def files(record: dict) -> tuple[bytes, bytes]:
-        write_record(record, tmp_path / "v1.0.json")
-        names = ("v1.0.json", "v1.0.identity.json")
-        return tuple((tmp_path / name).read_bytes() for name in names)
-
-    facts, identity = files(record_of(copy, family="a"))
-    other_facts, same = files(record_of(copy, family="b"))
-    assert facts != other_facts
-    assert same == identity
-    elsewhere = copy.rename(copy.with_name("elsewhere"))
-    assert files(record_of(elsewhere))[1] == identity
-    flip(elsewhere / "model.safetensors")
-    assert files(record_of(elsewhere))[1] != identity
-    write_record(record_of(elsewhere), tmp_path / "x.json", tmp_path / "i" / "x.json")
-    assert (tmp_path / "i" / "x.json").is_file()
+def test_facts_of_a_model_decide_no_number(copy: Path) -> None:
+    spec = {"name": "m", "checkpoint": "c", "source": "local", "path": str(copy)}
+    told = {**spec, "family": "a", "base": True, "facts": {"x": 1}, "parameters": 7, "tokens": 9}
+    found = model_record(without_facts(told))
+    assert found == model_record(spec)
+    record = with_facts(found, told)
+    assert record == model_record(told)
+    assert (record["family"], record["parameters"], record["tokens"]) == ("a", 7, 9)
+    assert record["identity"] == found["identity"]
