@@ -1,4 +1,4 @@
-"""A study before it runs: what is wrong with it, what it will need."""
+"""A study before it runs and after: what is wrong with it, what it will need, what it left."""
 
 import json
 from pathlib import Path
@@ -46,3 +46,48 @@ def plan(
 
     planned = plan_of(load_config(config))
     typer.echo(json.dumps(planned, indent=2) if as_json else as_table(planned))
+
+
+@app.command(rich_help_panel=STEPS)
+def verify(
+    catalog: Annotated[Path, typer.Argument(help="The catalog of a study.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Also where entries lead out of the study.")
+    ] = False,
+) -> None:
+    """Read every artifact of a study, and say which are missing, damaged or changed.
+
+    Each is held against the digest in its entry and the checksums of its own format. The exit
+    status is 3 where one has to be made again; what to type for that is printed last.
+
+    Example:  `blockcoupling verify catalog/catalog.yml`
+    """
+    from collections import Counter
+
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.progress import Progress
+    from blockcoupling.study import verify as verified
+
+    opened = open_catalog(catalog, allow_outside=allow_outside)
+    counts: Counter[str] = Counter()
+    told = []
+    with Progress(len(opened), "verifying", "artifact") as progress:
+        for verdict in verified.verify_study(opened, progress.advance):
+            counts[verdict.status] += 1
+            if verdict.status != verified.RIGHT:
+                told.append(verdict)
+    wrong = [verdict for verdict in told if verdict.wrong]
+    if as_json:
+        typer.echo(json.dumps(verified.as_json(counts, told), indent=2))
+    else:
+        for verdict in wrong:
+            typer.echo(verified.as_text(verdict))
+        for verdict in told:
+            if not verdict.wrong:
+                typer.echo(f"{verdict.status}: {verdict.entry} ({verdict.reason})")
+        if wrong and (commands := verified.how_to_make_again(wrong, opened)):
+            typer.echo(commands)
+        typer.echo(verified.summary(counts))
+    if wrong:
+        raise typer.Exit(3)

@@ -127,11 +127,21 @@ def verify(path: Path | str) -> None:
     Raises:
         MeasurementError: naming what is damaged or missing, and what to do.
     """
+    _complain(Path(path), damage(path))
+
+
+def damage(path: Path | str) -> list[str]:
+    """What is wrong with a store, found by reading every byte of it; nothing where it is whole.
+
+    Raises:
+        MeasurementError: its `zarr.json` is no metadata of a Zarr group.
+    """
     path = Path(path)
-    _complain(path, _faults(path) or _damaged_chunks(path))
+    found = _faults(path) or _damaged_chunks(path)
     held = attributes(path)
-    if DIGEST in held and held[DIGEST] != _digest(path, held):
-        _complain(path, ["its chunks are not those that were written"])
+    if not found and DIGEST in held and held[DIGEST] != _digest(path, held):
+        return ["its chunks are not those that were written"]
+    return found
 
 
 def is_whole(path: Path | str) -> bool:

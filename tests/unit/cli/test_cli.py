@@ -29,7 +29,10 @@ def test_version():
 
 def test_all_verbs_are_there():
     steps = "train model prompts extract tokenwise reduce score entry catalog correlate costs"
-    assert set(VERBS) == {*steps.split(), "figure", "report", "check", "plan", "measure"}
+    assert set(VERBS) == {
+        *steps.split(),
+        *("figure", "report", "check", "plan", "verify", "measure"),
+    }
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,0 +1,187 @@
+"""Whether every artifact of a study is still what was entered in its catalog.
+
+Everything is read, to the last byte, and held against the digest in its entry and the checksums of
+its own format: a Zarr store's of metadata and chunks, a Parquet file's of pages. One artifact after
+the other, a store a chunk (or a shard) at a time, so that memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.store import checksums
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+RIGHT, UNCHECKED = "right", "not checked"
+MISSING, DAMAGED, CHANGED, REFUSED = "missing", "damaged", "changed", "not allowed"
+
+_WRONG = (MISSING, DAMAGED, CHANGED, REFUSED)
+_SHOWN = 3  # of what is wrong within one store
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found of one entry.
+
+    Attributes:
+        entry: Its name.
+        status: `right`; `not checked`: it has no digest (made by an earlier version), and what
+            could be read of it is in order; `missing`; `damaged`: by its own checksums or format;
+            `changed`: whole as far as one can tell, and another than was entered; `not allowed`:
+            the catalog leads where nothing is read.
+        path: Of the artifact.
+        reason: What is wrong, in words; of a store, which files of it.
+    """
+
+    entry: str
+    status: str
+    path: Path | None = None
+    reason: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it has to be made again."""
+        return self.status in _WRONG
+
+    @property
+    def remove(self) -> str | None:
+        """The command that removes what is left of it, after which the study makes it again."""
+        if self.status not in (DAMAGED, CHANGED) or self.path is None:
+            return None
+        return f"rm {'-r ' * self.path.is_dir()}{shlex.quote(str(self.path))}"
+
+
+def verify_study(
+    catalog: Catalog, advance: Callable[[str], None] = lambda _: None
+) -> Iterator[Verdict]:
+    """Check one entry after the other, in the order of their names.
+
+    Args:
+        catalog: of the study.
+        advance: called with the name of each entry that was looked at.
+    """
+    for name in catalog:
+        yield _verdict(catalog, name)
+        advance(name)
+
+
+def _verdict(catalog: Catalog, name: str) -> Verdict:
+    try:
+        path = catalog.path(name)
+    except UserError as refusal:
+        return Verdict(name, REFUSED, reason=str(refusal).removeprefix(f"{name} "))
+    entered = catalog.entries[name].metadata.get("digest")
+    try:
+        if not path.exists():
+            return Verdict(name, MISSING, path, "it is not there")
+        if path.suffix == ".zarr":
+            faults = _store(path)
+        else:
+            faults = [] if path.is_file() else ["it is no file"]
+        if not faults and entered is not None:
+            if checksums.digest(path) == entered:
+                return Verdict(name, RIGHT, path)
+            if not (faults := _unreadable(path)):
+                reason = "it is not what was entered in the catalog"
+                return Verdict(name, CHANGED, path, reason)
+        faults = faults or _unreadable(path)
+    except OSError as error:
+        faults = [f"it cannot be read ({error.strerror})"]
+    if faults:
+        more = f" (and {len(faults) - _SHOWN} more)" if len(faults) > _SHOWN else ""
+        return Verdict(name, DAMAGED, path, "; ".join(faults[:_SHOWN]) + more)
+    return Verdict(name, UNCHECKED, path, "its entry has no digest")
+
+
+def _store(path: Path) -> list[str]:
+    if not (path / "zarr.json").is_file():
+        return ["zarr.json is missing"]
+    try:
+        return checksums.damage(path)
+    except MeasurementError:
+        return ["zarr.json is no metadata of a Zarr group"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # Metadata of an array, in a store that is not sealed.
+        return [f"its metadata cannot be read ({type(error).__name__}: {error})"]
+
+
+def _unreadable(path: Path) -> list[str]:
+    """What a file's own format has to say about it; nothing where it cannot tell."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            with pq.ParquetFile(path, page_checksum_verification=True) as table:
+                for _ in table.iter_batches():
+                    pass
+        elif path.suffix == ".json":
+            json.loads(path.read_bytes())
+        elif path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as lines:
+                for line in filter(str.strip, lines):
+                    json.loads(line)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return [f"it cannot be read ({' '.join(str(error).split())[:200]})"]
+    return []
+
+
+# ------------------------------------------------------------------------------------- in words
+
+
+def summary(counts: Counter[str]) -> str:
+    """All that was found, in a line."""
+    total = counts.total()
+    if counts[RIGHT] == total:
+        return f"{total} artifacts: all are what was entered"
+    found = [f"{counts[each]} {each}" for each in (RIGHT, *_WRONG, UNCHECKED) if counts[each]]
+    return f"{total} artifacts: {', '.join(found)}"
+
+
+def as_text(verdict: Verdict) -> str:
+    """Which entry, which file, and what is wrong with it."""
+    where = f"\n  {verdict.path}" if verdict.path else ""
+    return f"{verdict.status}: {verdict.entry}{where}\n  {verdict.reason}"
+
+
+def how_to_make_again(verdicts: Sequence[Verdict], catalog: Catalog) -> str:
+    """The commands that make again what is wrong; empty where nothing can be."""
+    if all(verdict.status == REFUSED for verdict in verdicts):
+        return ""
+    commands = [verdict.remove for verdict in verdicts if verdict.remove]
+    study = catalog.metadata.get("study")
+    whose = f"the study {study!r}" if study else "the study"
+    return "\n".join(
+        [
+            f"To make them again, where {whose} was run from:",
+            *(f"  {command}" for command in commands),
+            "  snakemake --configfile CONFIG.yaml     # its configuration; as it was run before",
+        ]
+    )
+
+
+def as_json(counts: Counter[str], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The same for programs: how many of each, and every entry that is not right."""
+    return {
+        "artifacts": counts.total(),
+        **{each.replace(" ", "_"): counts[each] for each in (RIGHT, UNCHECKED, *_WRONG)},
+        "entries": [
+            {
+                "entry": verdict.entry,
+                "status": verdict.status,
+                "path": str(verdict.path) if verdict.path else None,
+                "reason": verdict.reason,
+                "remove": verdict.remove,
+            }
+            for verdict in verdicts
+        ],
+    }
