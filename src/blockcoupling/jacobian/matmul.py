@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
 from blockcoupling.config.choices import Matmul
+
+_BACKENDS: Any = torch.backends  # its parts come into being as they are asked for
+
+# Every kind of product whose float32 torch may round on the way. Convolutions are rounded on a GPU
+# unless one says otherwise, which a state space block would carry into its Jacobian.
+_KINDS: tuple[Any, ...] = (
+    _BACKENDS.cuda.matmul,
+    _BACKENDS.cudnn.conv,
+    _BACKENDS.cudnn.rnn,
+    _BACKENDS.mkldnn.matmul,
+    _BACKENDS.mkldnn.conv,
+    _BACKENDS.mkldnn.rnn,
+)
 
 
 @contextmanager
@@ -16,12 +30,15 @@ def full_float32(tf32: bool = False) -> Iterator[None]:
 
     TF32 (10 bits instead of 23) exists on some accelerators; a CPU has float32 all the same.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    # By kind: torch's older, global switches refuse to be read once one of these has been set.
+    before = [kind.fp32_precision for kind in _KINDS]
     try:
+        for kind in _KINDS:
+            kind.fp32_precision = "tf32" if tf32 else "ieee"
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for kind, precision in zip(_KINDS, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def recording(matmul: Matmul, device: torch.device) -> AbstractContextManager[object]:

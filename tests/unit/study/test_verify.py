@@ -1,4 +1,4 @@
-"""Every artifact of a study held against what was entered: what is wrong, which file, what to do."""
+"""Every artifact of a study held against what was entered: which file is wrong, and what to do."""
 
 import json
 import shlex
