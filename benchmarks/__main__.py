@@ -2,8 +2,9 @@
 
 python -m benchmarks            about 25 minutes on two cores; writes docs/benchmarks.md and a plot
 python -m benchmarks --smoke    the same on a tiny model, in seconds; writes nothing
-python -m benchmarks --gpu      Llama-3 shaped blocks on an accelerator; torch, transformers and
-                                NumPy are enough (run it from the sources: PYTHONPATH=src)
+python -m benchmarks --gpu      Llama-3 shaped blocks on an accelerator, in a minute; writes
+                                docs/gpu.md. torch, transformers and NumPy are enough (run it
+                                from the sources: PYTHONPATH=src)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -208,13 +210,19 @@ def run_cpu(smoke: bool) -> dict[str, Any]:
     }
 
 
-def run_gpu(device: str) -> None:
+def run_gpu(device: str, shapes: Sequence[tuple[Shape, int]], page: Path | None) -> None:
     """Llama-3 shaped blocks: bfloat16 weights, float32 products, all blocks' time from some."""
-    from benchmarks.gpu import measure_blocks
+    from benchmarks.gpu import measure_blocks, write
 
-    for shape, measured in ((LLAMA_8B, 8), (LLAMA_70B, 3)):
+    rows = []
+    for shape, measured in shapes:
         for batch in (1, 16):
-            print(json.dumps(measure_blocks(shape, measured, batch, 64, 10, device)), flush=True)
+            rows.append(measure_blocks(shape, measured, batch, 64, 10, device))
+            print(json.dumps(rows[-1]), flush=True)
+    text = write(rows, torch.device(device))
+    print(text)
+    if page:
+        page.write_text(text)
 
 
 def main() -> None:
@@ -227,7 +235,10 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     if chosen.gpu:
-        run_gpu(chosen.gpu)
+        if chosen.smoke:
+            run_gpu(chosen.gpu, [(TINY, 3)], None)
+        else:
+            run_gpu(chosen.gpu, [(LLAMA_8B, 8), (LLAMA_70B, 3)], Path("docs/gpu.md"))
         return
     result = run_cpu(chosen.smoke)
     if chosen.smoke:

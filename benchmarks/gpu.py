@@ -1,7 +1,8 @@
-"""Blocks of a large model on an accelerator, with random weights."""
+"""Blocks of a large model on an accelerator, with random weights, and the page about them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,8 +38,50 @@ def measure_blocks(
         "k": k,
         "seconds": run.seconds,
         "products": products,
+        "seconds over floor": run.seconds / (floor.products(products) * blocks * batch),
         "seconds per prompt, all blocks (scaled)": whole / batch,
         "flop/s of the matrix products": floor.flops,
         "peak memory above weights, bytes": peak.bytes,
         "residual": float(run.found.residual.max()),
     }
+
+
+PAGE = """# On a GPU
+
+Written by `python -m benchmarks --gpu`; do not edit. {device}, torch {torch}. Blocks
+of the shapes of Llama 3 with random weights: made in bfloat16, used in float32 (no TF32), last token of {tokens}
+tokens, top {k} triples, matrix-free to a residual of 1e-4 s_1. A few blocks are timed and scaled to
+all of the shape's, the pairs of the second sweep counted.
+
+The **floor** is the products with a block at the rate measured for the block's own matrices with d
+vectors ({rate:.0f} Tflop/s). What is above it is mostly the host: a prompt has its own graph of a
+block, and each of its kernels is launched for a few vectors at a time.
+
+| blocks | timed | prompts together | seconds | over the floor | seconds a prompt, all blocks | \
+memory above weights, MB | products a block | residual |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|
+{rows}
+
+That the numbers on a GPU are those of float64 on a CPU is what `pytest tests/gpu` holds, for every
+family of models that is tested there, whatever the process allows TF32.
+"""
+
+
+def write(rows: Sequence[dict[str, Any]], device: torch.device) -> str:
+    """The page as Markdown."""
+    cells = [
+        f"| {r['shape']} | {r['blocks measured']} | {r['batch']} | {r['seconds']:.2f} |"
+        f" {r['seconds over floor']:.1f} | {r['seconds per prompt, all blocks (scaled)']:.1f} |"
+        f" {r['peak memory above weights, bytes'] / 1e6:.0f} | {r['products']:.0f} |"
+        f" {r['residual']:.0e} |"
+        for r in rows
+    ]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return PAGE.replace("\\\n", "").format(
+        device=name,
+        torch=torch.__version__,
+        tokens=rows[0]["tokens"],
+        k=rows[0]["k"],
+        rate=rows[0]["flop/s of the matrix products"] / 1e12,
+        rows="\n".join(cells),
+    )
