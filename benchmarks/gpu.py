@@ -49,9 +49,9 @@ def measure_blocks(
 PAGE = """# On a GPU
 
 Written by `python -m benchmarks --gpu`; do not edit. {device}, torch {torch}. Blocks
-of the shapes of Llama 3 with random weights: made in bfloat16, used in float32 (no TF32), last token
-of {tokens} tokens, top {k} triples, matrix-free to a residual of 1e-4 s_1. A few blocks are timed and
-scaled to all of the shape's, the pairs of the second sweep counted.
+of the shapes of Llama 3 with random weights: made in bfloat16, used in float32 (no TF32), last
+token of {tokens} tokens, top {k} triples, matrix-free to a residual of 1e-4 s_1. A few blocks are
+timed and scaled to all of the shape's, the pairs of the second sweep counted.
 
 The **floor** is the products with a block at the rate measured for the block's own matrices with d
 vectors ({rate:.0f} Tflop/s). What is above it is mostly the host: a prompt has its own graph of a
