@@ -20,7 +20,7 @@ from blockcoupling.config.artifacts import STATISTICS, TABLES
 from blockcoupling.config.models import LocalModel, TrainedModel
 
 try:
-    study = load_config(config)
+    study = load_config(config, written_in=CONFIGURED_IN)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

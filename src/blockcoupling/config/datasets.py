@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from blockcoupling.config.questions import TEMPLATES
-from blockcoupling.config.section import Section, UserPath, did_you_mean, one_of
+from blockcoupling.config.section import OneOf, Section, UserPath, did_you_mean
 
 
 def _known_template(name: str) -> str:
@@ -55,10 +55,8 @@ class HubDataset(DatasetSection):
     template: Template
 
 
-Dataset = Annotated[
-    BuiltinDataset | JsonlDataset | HubDataset,
-    one_of(
-        {"builtin": BuiltinDataset, "jsonl": JsonlDataset, "hub": HubDataset},
-        {"path": "jsonl", "id": "hub", "name": "builtin"},
-    ),
-]
+DATASETS = OneOf(
+    {"builtin": BuiltinDataset, "jsonl": JsonlDataset, "hub": HubDataset},
+    {"path": "jsonl", "id": "hub", "name": "builtin"},
+)
+Dataset = Annotated[BuiltinDataset | JsonlDataset | HubDataset, DATASETS.validator()]

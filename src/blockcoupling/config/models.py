@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from blockcoupling.config.section import Name, Section, UserPath, one_of
+from blockcoupling.config.section import Name, OneOf, Section, UserPath
 
 INIT = "init"
 """Name of the pseudo-checkpoint that has a model's configuration and re-initialised weights."""
@@ -239,10 +239,8 @@ def _refuse_init(checkpoints: Mapping[str, object]) -> None:
         )
 
 
-Model = Annotated[
-    TrainedModel | LocalModel | HubModel,
-    one_of(
-        {"train": TrainedModel, "local": LocalModel, "hub": HubModel},
-        {"train": "train", "id": "hub", "path": "local"},
-    ),
-]
+MODELS = OneOf(
+    {"train": TrainedModel, "local": LocalModel, "hub": HubModel},
+    {"train": "train", "id": "hub", "path": "local"},
+)
+Model = Annotated[TrainedModel | LocalModel | HubModel, MODELS.validator()]

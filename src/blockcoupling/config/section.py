@@ -1,10 +1,11 @@
 """What the sections of a configuration share: unknown keys, names, paths, a choice by source."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -14,10 +15,13 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from blockcoupling.config.yaml_file import as_text, meant
 from blockcoupling.errors import UserError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -34,13 +38,13 @@ def did_you_mean(word: object, known: Any) -> str:
 class Section(BaseModel):
     """A mapping of the configuration; a key that is not one of its fields is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_nearest_key(cls, data: Any, handler: Any) -> Any:
         try:
-            return handler(data)
+            return handler(cls.as_meant(data) if isinstance(data, Mapping) else data)
         except ValidationError as error:
             lines: list[InitErrorDetails] = []
             for line in error.errors():
@@ -53,24 +57,92 @@ class Section(BaseModel):
                 lines.append({"type": mistake, "loc": line["loc"], "input": line["input"]})
             raise ValidationError.from_exception_data(cls.__name__, lines) from None
 
+    @classmethod
+    def as_meant(cls, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Each word of a file as its field takes it: as text, or for what YAML takes it for."""
+        read = {}
+        for key, value in data.items():
+            field = cls.model_fields.get(key)
+            kinds = _kinds(field.annotation) if field is not None else {Any}
+            sections = [k for k in kinds if isinstance(k, type) and issubclass(k, Section)]
+            if sections:
+                # Of several kinds, the one that reads the section will know.
+                one = sections[0].as_meant if len(sections) == 1 else dict
+                named = any(get_origin(kind) is dict for kind in kinds)
+                read[str(key)] = _sections(value, one, named)
+            elif {str, Path} & kinds and Any not in kinds:
+                read[str(key)] = as_text(value)
+            else:
+                read[str(key)] = meant(value)
+        return read
 
-def one_of(sections: Mapping[str, type[Section]], marks: Mapping[str, str]) -> Any:
-    """Validate with the section that `source` names; without `source`, a telling key decides."""
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_a_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if {int, float} & kinds and bool not in kinds:
+            several = value.values() if isinstance(value, Mapping) else value
+            for each in several if isinstance(value, list | Mapping) else [value]:
+                if isinstance(each, bool):
+                    raise ValueError("should be a number, not a yes or no")
+        return value
 
-    def parse(data: Any) -> Any:
-        if isinstance(data, tuple(sections.values())):
-            return data
-        if not isinstance(data, Mapping):
-            raise ValueError(f"should be a mapping with a source: {', '.join(sections)}")
-        marked = (marks[key] for key in marks if key in data)
+
+def _sections(value: Any, one: Callable[[Mapping[Any, Any]], Any], named: bool) -> Any:
+    """The section that a value is, or those that it names, each read by `one`."""
+    if not isinstance(value, Mapping):
+        return meant(value)
+    if not named:
+        return one(value)
+    return {
+        as_text(name): one(section) if isinstance(section, Mapping) else section
+        for name, section in value.items()
+    }
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    parts = get_args(annotation)
+    return {annotation}.union(*map(_kinds, parts)) if parts else {annotation}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Sections of several kinds: `source` names the kind; without it, a telling key decides.
+
+    Attributes:
+        sections: Source → the section.
+        marks: Telling key → source.
+    """
+
+    sections: Mapping[str, type[Section]]
+    marks: Mapping[str, str]
+
+    def kind(self, data: Mapping[Any, Any]) -> type[Section]:
+        """The kind of a section.
+
+        Raises:
+            ValueError: it does not tell.
+        """
+        marked = (self.marks[key] for key in self.marks if key in data)
         source = data.get("source") or next(marked, None)
         if source is None:
-            raise ValueError(f"source is missing: one of {', '.join(sections)}")
-        if source not in sections:
-            raise ValueError(f"unknown source {source!r}{did_you_mean(source, sections)}")
-        return sections[source].model_validate(data)
+            raise ValueError(f"source is missing: one of {', '.join(self.sections)}")
+        if source not in self.sections:
+            raise ValueError(f"unknown source {source!r}{did_you_mean(source, self.sections)}")
+        return self.sections[source]
 
-    return PlainValidator(parse)
+    def validator(self) -> Any:
+        """Validates with the section of the kind that the data have."""
+
+        def parse(data: Any) -> Any:
+            if isinstance(data, tuple(self.sections.values())):
+                return data
+            if not isinstance(data, Mapping):
+                raise ValueError(f"should be a mapping with a source: {', '.join(self.sections)}")
+            return self.kind(data).model_validate(data)
+
+        return PlainValidator(parse)
 
 
 def parse(kind: Any, data: Any, origin: str) -> Any:

@@ -1,12 +1,84 @@
-"""Reading a YAML file that a user wrote, and saying what is wrong where it cannot be read."""
+"""Reading a YAML file that a user wrote, and saying what is wrong where it cannot be read.
 
-from collections.abc import Hashable
+YAML takes a revision such as `0001000` for a number (512, in octal), `on` for a truth and
+`2024-01-01` for a date. Only the place where it stands tells what was meant: such a word is kept as
+it is written, together with what YAML makes of it, and each field takes what it is about.
+"""
+
+import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 from blockcoupling.errors import UserError
+
+
+class Written(str):
+    """A word as it stands in a file.
+
+    Attributes:
+        value: The number, truth or date that YAML takes it for.
+    """
+
+    __slots__ = ("value",)
+    value: Any
+
+    def __new__(cls, text: str, value: Any) -> Self:
+        """Keep both."""
+        word = super().__new__(cls, text)
+        word.value = value
+        return word
+
+
+def meant(data: Any) -> Any:
+    """The data with the values of its words, as YAML has them; keys are text."""
+    match data:
+        case Written():
+            return data.value
+        case Mapping():
+            return {_text(key): meant(value) for key, value in data.items()}
+        case list():
+            return [meant(each) for each in data]
+    return data
+
+
+def as_text(data: Any) -> Any:
+    """The data with its words as they are written."""
+    match data:
+        case Mapping():
+            return {_text(key): as_text(value) for key, value in data.items()}
+        case list():
+            return [as_text(each) for each in data]
+    return _text(data)
+
+
+def as_written(data: Any, written: Any) -> Any:
+    """Data that somebody else has read from a file, with the words that the file has for them.
+
+    Args:
+        data: Numbers, truths and dates in place of words.
+        written: What `read_yaml` makes of the same file; where the two differ, `data` is right.
+    """
+    match data, written:
+        case Mapping(), Mapping():
+            words = {key.value if isinstance(key, Written) else key: key for key in written}
+            return {
+                words.get(key, key): as_written(value, written.get(words.get(key, key)))
+                for key, value in data.items()
+            }
+        case list(), list() if len(data) == len(written):
+            return [as_written(a, b) for a, b in zip(data, written, strict=True)]
+        case _, Written() if data == str(written):
+            return written
+        case _, Written() if type(data) is type(written.value) and data == written.value:
+            return written
+    return data
+
+
+def _text(word: Any) -> Any:
+    return str(word) if isinstance(word, Written) else word
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,9 +95,21 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_word(self, node: yaml.ScalarNode) -> Written:
+        value = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+        return Written(node.value, value)
+
+
+for _kind in ("int", "float", "bool", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_word)
+# To YAML 1.1, which PyYAML reads, 7e9 without a point is no number; it is to everybody else.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """The mapping that a file holds.
+    """The mapping that a file holds; what is not plainly text comes as it is `Written`.
 
     Args:
         path: The file.
@@ -35,7 +119,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         UserError: it cannot be read, is not YAML, or holds something else than a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # a SafeLoader
     except OSError as error:
         raise UserError(f"cannot read the {what} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

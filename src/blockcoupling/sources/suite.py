@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from blockcoupling.config.models import MODELS
 from blockcoupling.config.section import Name, Section, did_you_mean, mistakes, sentence
 from blockcoupling.config.yaml_file import read_yaml
 from blockcoupling.errors import UserError
@@ -25,6 +26,25 @@ class Suite(Section):
 
     sources: dict[Name, str] = Field(default={})
     models: dict[Name, dict[str, Any]] = Field(min_length=1)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _as_the_section_of_a_study(cls, models: Any) -> Any:
+        # What a word is, the kind of section knows that a study will take it for.
+        if not isinstance(models, Mapping):
+            return models
+        return {
+            str(name): MODELS.kind(section).as_meant(section)
+            if isinstance(section, Mapping)
+            else section
+            for name, section in models.items()
+        }
+
+    @classmethod
+    def as_meant(cls, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """The words outside of the models' sections; those have kinds of their own."""
+        others = {key: value for key, value in data.items() if key != "models"}
+        return super().as_meant(others) | {k: v for k, v in data.items() if k not in others}
 
 
 def read_suite(path: Path) -> Suite:

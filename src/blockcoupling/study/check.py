@@ -3,7 +3,7 @@
 Light on purpose (no torch, no transformers): every job of a workflow reads the configuration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from blockcoupling.config.models import LocalModel, Model, TrainedModel
 from blockcoupling.config.section import mistakes, sentence
 from blockcoupling.config.steps import HarnessTask
 from blockcoupling.config.study import Study
-from blockcoupling.config.yaml_file import read_yaml
+from blockcoupling.config.yaml_file import as_written, read_yaml
 from blockcoupling.errors import UserError
 from blockcoupling.sources.local import checkpoint_facts, checkpoint_problems, tokenizer_problem
 from blockcoupling.sources.prompts import Prompt, load_prompts
@@ -25,8 +25,15 @@ from blockcoupling.sources.suite import with_suite
 __all__ = ["Study", "load_config"]
 
 
-def load_config(source: str | Path | Mapping[str, Any]) -> Study:
+def load_config(
+    source: str | Path | Mapping[str, Any], written_in: Iterable[Path | str] = ()
+) -> Study:
     """Read and check a configuration: a YAML file, or the mapping that one holds.
+
+    Args:
+        source: The file, or the mapping.
+        written_in: Of a mapping that somebody else has read, the files that it stands in: they
+            tell how a revision such as `0001000` is written.
 
     Everything that can be known without a network is checked: keys and values, values that do not
     fit together, directories and files that are missing, broken lines and empty prompts in prompt
@@ -37,6 +44,8 @@ def load_config(source: str | Path | Mapping[str, Any]) -> Study:
     """
     if isinstance(source, Mapping):
         origin, data = "the configuration", dict(source)
+        for file in written_in:
+            data = as_written(data, read_yaml(Path(file), "configuration"))
     else:
         origin, data = str(source), read_yaml(Path(source), "configuration")
     study = None
