@@ -1,4 +1,33 @@
-"""The two ways a run can go wrong: what the user asked for, and what the numbers say."""
+"""How a run can go wrong: what the user asked for, what the numbers say, what the machine lacks."""
+
+import errno
+import re
+
+_FULL = "free some room, or write to another file system"
+_ADVICE = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: "your quota is used up: remove what is not needed, or write elsewhere",
+    errno.EFBIG: "files may not be so large here (ulimit -f, or the file system): write elsewhere",
+    errno.EROFS: "nothing can be written there: name a directory that can be written to",
+    errno.EACCES: "you may not: look at the permissions, or name another place",
+    errno.EPERM: "you may not: look at the permissions, or name another place",
+    errno.ENOTDIR: "part of the path is a file: name another place",
+    errno.EEXIST: "a file is where a directory should be: remove it, or name another place",
+    errno.EISDIR: "it is a directory: name a file",
+    errno.ENAMETOOLONG: "a name in it is too long: choose a shorter one",
+    errno.ENOENT: "look at the path",
+    errno.EIO: "the file system fails: look at it, or use another one",
+    errno.EMFILE: "too many files are open: raise ulimit -n",
+}
+WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""Numbers of errors that are about writing."""
+# Libraries that write with code of their own keep only the words of the system's error.
+_WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Read-only file system": errno.EROFS,
+}
 
 
 class UserError(Exception):
@@ -13,3 +42,39 @@ class MeasurementError(Exception):
 
     The message names the model, the block and the prompt where these are known.
     """
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The system's own error that an exception is, was made from, or quotes; None: it is another.
+
+    Args:
+        error: as it was caught; libraries wrap what the system says in types of their own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno is not None:
+            return seen
+        for words, number in _WORDS.items():
+            if words in str(seen):
+                return OSError(number, words)
+        if code := re.search(r"\(os error (\d+)\)", str(seen)):
+            return OSError(int(code[1]), str(seen))
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def system_sentence(error: OSError, place: object = None) -> str:
+    """What the system says, of which path, and what to do, in one sentence.
+
+    Args:
+        error: the system's.
+        place: what it is about, where the error does not tell.
+    """
+    path = error.filename if isinstance(error.filename, str) else place
+    where = "" if path is None else f"{path}: "
+    if error.errno == errno.ENOENT and "usable temporary directory" in str(error.strerror):
+        return (
+            f"{error.strerror}: they are full or may not be written to; set TMPDIR to a directory "
+            "with room"
+        )
+    return f"{where}{error.strerror}; {_ADVICE.get(error.errno or 0, 'see --debug')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 from blockcoupling.errors import UserError
@@ -10,6 +11,7 @@ from blockcoupling.store.checksums import DIGEST, attributes
 
 _known: dict[Path, tuple[tuple[int, int, int], str]] = {}
 """Digests of files that were read before, each with inode, size and time of change."""
+_TICK = 2_000_000_000  # ns; file systems of old count two seconds
 
 
 def content_digest(path: Path) -> str | None:
@@ -28,11 +30,14 @@ def content_digest(path: Path) -> str | None:
     found = path.stat()
     state = (found.st_ino, found.st_size, found.st_mtime_ns)
     known = _known.get(path)
-    if known is None or known[0] != state:
-        with path.open("rb") as stream:
-            known = (state, hashlib.file_digest(stream, "sha256").hexdigest())
-        _known[path] = known
-    return known[1]
+    if known is not None and known[0] == state:
+        return known[1]
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    # A file written to twice within a tick of the clock looks the same both times.
+    if time.time_ns() - found.st_mtime_ns > _TICK:
+        _known[path] = (state, digest)
+    return digest
 
 
 def _of_store(path: Path) -> str | None:

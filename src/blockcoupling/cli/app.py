@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import MeasurementError, UserError, system_error, system_sentence
 
 
 class _Verbs(TyperGroup):
@@ -20,6 +21,15 @@ class _Verbs(TyperGroup):
                 raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, UserError) else 3) from None
+        except (TyperException, typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            # A disk that is full, a home that may not be written to: not a fault of the program.
+            found = system_error(error)
+            if found is None or ctx.params["debug"]:
+                raise
+            typer.echo(f"error: {system_sentence(found)}", err=True)
+            raise typer.Exit(2) from None
 
 
 app = typer.Typer(

@@ -24,7 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from blockcoupling.config.yaml_file import as_text, meant
 from blockcoupling.errors import UserError
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 

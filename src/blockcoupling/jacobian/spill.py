@@ -9,6 +9,8 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
+from blockcoupling.errors import UserError
+
 
 class Spill:
     """Jacobians on disk between the sweeps: their number does not add to the memory in use.
@@ -18,7 +20,13 @@ class Spill:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._file = tempfile.TemporaryFile(prefix="blockcoupling-jacobians-")  # noqa: SIM115
+        try:
+            self._file = tempfile.TemporaryFile(prefix="blockcoupling-jacobians-")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(
+                f"no temporary file for Jacobians ({error.strerror}): set TMPDIR to a directory "
+                "that can be written to and has room"
+            ) from error
         self._places: dict[Hashable, tuple[int, torch.Size, torch.dtype, torch.device]] = {}
 
     def put(self, key: Hashable, jacobian: Tensor) -> None:
@@ -26,7 +34,15 @@ class Spill:
         array = jacobian.cpu().numpy()
         with self._lock:
             place = self._file.seek(0, 2)
-            array.tofile(self._file)
+            try:
+                array.tofile(self._file)
+            except OSError as error:
+                raise UserError(
+                    f"no room for {array.nbytes / 1e9:.2g} GB of Jacobians among the temporary "
+                    f"files in {tempfile.gettempdir()} ({error}): set TMPDIR to a directory with "
+                    "room for all blocks' (4 d² bytes a block and prompt), or measure with the "
+                    "method krylov, which needs none"
+                ) from error
             self._places[key] = (place, jacobian.shape, jacobian.dtype, jacobian.device)
 
     def get(self, key: Hashable) -> Tensor:

@@ -15,6 +15,8 @@ from blockcoupling.config.datasets import BuiltinDataset, Dataset, HubDataset, J
 from blockcoupling.config.questions import TEMPLATES
 from blockcoupling.config.section import parse
 from blockcoupling.errors import UserError
+from blockcoupling.store.part_names import name_problem
+from blockcoupling.wording import lone_surrogate
 
 HELDOUT_PROMPT_BYTES = 96
 _SHOWN = 10
@@ -191,7 +193,8 @@ def _hub(section: HubDataset) -> tuple[list[Prompt], dict[str, Any]]:
 def _read_rows(path: Path | str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
     """The objects of a JSONL file, each with its place, and what is wrong with other lines."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        # Windows programs begin a file with a byte-order mark.
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -202,15 +205,30 @@ def _read_rows(path: Path | str) -> tuple[list[tuple[str, dict[str, Any]]], list
             continue
         place = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_no_key_twice)
         except json.JSONDecodeError as error:
             broken.append(f"{place}: not JSON ({error.msg}, column {error.colno})")
-            continue
-        if isinstance(row, dict):
-            rows.append((place, row))
+        except (ValueError, RecursionError) as error:
+            broken.append(f"{place}: not JSON that can be read ({error})")
         else:
-            broken.append(f"{place}: not a JSON object, {{...}}")
+            if not isinstance(row, dict):
+                broken.append(f"{place}: not a JSON object, {{...}}")
+            elif (half := lone_surrogate(text := json.dumps(row, ensure_ascii=False))) is not None:
+                broken.append(
+                    f"{place}: half of a surrogate pair (\\u{ord(text[half]):04x}), which is no "
+                    "character: write both halves, or remove it"
+                )
+            else:
+                rows.append((place, row))
     return rows, broken
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return row
 
 
 def _from_rows(
@@ -232,6 +250,9 @@ def _from_rows(
         else:
             own = row.get("id")
             identity = hashlib.sha256(text.encode()).hexdigest()[:12] if own is None else str(own)
+            if (problem := name_problem(identity)) is not None:
+                wrong.append(f"{place}: {problem}")
+                continue
             kept = row if template_name == "text" else {}
             facts = {key: value for key, value in kept.items() if key not in ("id", "text")}
             prompts.append(Prompt(distinct(identity), text, facts))

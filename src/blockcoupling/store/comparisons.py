@@ -12,7 +12,8 @@ import xarray as xr
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
 from blockcoupling.store.checksums import check, reading, without_seal, write_store
-from blockcoupling.store.parts import demand_finished, open_part, part_path, write_part
+from blockcoupling.store.part_names import part_path
+from blockcoupling.store.parts import demand_finished, open_part, write_part
 from blockcoupling.store.schema import SCHEMA_VERSION, SchemaError, plain
 
 PLACES = (

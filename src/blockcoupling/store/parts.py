@@ -10,18 +10,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
 from blockcoupling.store.checksums import check, is_whole, without_seal, write_store
+from blockcoupling.store.part_names import part_path
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINT = "fingerprint"
-_LONGEST_NAME = 200  # file systems allow 255 bytes; the rest is for prefix and suffix
 
 
 def fingerprint(**settings: Any) -> str:
@@ -31,18 +30,6 @@ def fingerprint(**settings: Any) -> str:
     """
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def part_path(parts_dir: Path | str, name: str) -> Path:
-    """Return where a part lies; any name, a prompt's id say, makes a file name.
-
-    Raises:
-        UserError: it is too long for one.
-    """
-    quoted = quote(name, safe=" ")
-    if len(quoted) > _LONGEST_NAME:
-        raise UserError(f"the prompt id {name!r} is too long for a file name: shorten it")
-    return Path(parts_dir) / f"{quoted}.zarr"
 
 
 def write_part(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: str) -> Path:

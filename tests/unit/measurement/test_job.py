@@ -10,7 +10,8 @@ import xarray as xr
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.measurement.job import Advance, Job, Plan
-from blockcoupling.store.parts import open_part, part_path, write_part
+from blockcoupling.store.part_names import part_path
+from blockcoupling.store.parts import open_part, write_part
 
 NAMES = ("a", "b", "c/d", "e", "f")
 

@@ -40,7 +40,7 @@ def complaint(spec: dict) -> str:
     st.lists(
         st.builds(
             Prompt,
-            st.text(min_size=1),
+            st.text(min_size=1, max_size=14),  # what makes a file name
             st.text(min_size=1).filter(str.strip),
             st.dictionaries(st.sampled_from(["subject", "n"]), st.integers() | st.text()),
         ),
@@ -160,6 +160,25 @@ def test_facts_say_where_a_prompt_came_from(tmp_path: Path) -> None:
             "line 1: choices and answer not as",
         ),
         ("\n\n", "text", "holds no prompts"),
+        (
+            '{"text": "a"}\n{"text": "b \\ud83d c"}\n',
+            "text",
+            "line 2: half of a surrogate pair (\\ud83d)",
+        ),
+        (
+            '{"text": "a", "topic": ["\\udc00"]}',
+            "text",
+            "line 1: half of a surrogate pair (\\udc00)",
+        ),
+        (
+            '{"text": "a", "text": "b"}',
+            "text",
+            "line 1: not JSON that can be read ('text' is given",
+        ),
+        ('{"text": "a", "n": ' + "9" * 5000 + "}", "text", "line 1: not JSON that can be read"),
+        ('{"text": "a", "n": ' + "[" * 10**5 + "}", "text", "line 1: not JSON that can be read"),
+        (f'{{"text": "a", "id": "{"long " * 50}"}}', "text", "line 1: the prompt id 'long long"),
+        (f'{{"text": "a", "id": "{"語" * 30}"}}', "text", "is too long for a file name (270 bytes"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, template: str, words: str) -> None:
@@ -168,6 +187,20 @@ def test_broken_files(tmp_path: Path, text: str, template: str, words: str) -> N
     message = complaint({"path": str(file), "template": template})
     assert words in message
     assert str(file) in message
+
+
+@pytest.mark.parametrize("start", ["\ufeff", ""])
+def test_a_byte_order_mark(tmp_path: Path, start: str) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(start + '{"id": "a", "text": "b"}\r\n{"id": "c", "text": "d"}\r\n')
+    assert [(p.id, p.text) for p in read_prompts(file)] == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
+def test_another_encoding(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"id": "a", "text": "é"}', encoding=encoding)
+    assert "is not a text file in UTF-8" in complaint({"path": str(file)})
 
 
 def test_every_broken_line_is_named_but_not_a_thousand(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store import stores
 from blockcoupling.store.checksums import check, digest, reading, verify, write_store
-from blockcoupling.store.parts import finished, part_path
+from blockcoupling.store.part_names import part_path
+from blockcoupling.store.parts import finished
 
 EXPECTED = {"a": "x", "b": "x", "c": "x"}
 
