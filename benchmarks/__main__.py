@@ -163,6 +163,8 @@ def streaming(bench: Bench, k: int) -> dict[str, float]:
 
 def run_cpu(smoke: bool) -> dict[str, Any]:
     """The whole comparison; returns everything the tables and the plot are made of."""
+    from benchmarks.verification import verification
+
     small = Bench(TINY if smoke else SMALL, repeats=3)
     few = 2
     small.baseline(16, 50, few)
@@ -191,6 +193,8 @@ def run_cpu(smoke: bool) -> dict[str, Any]:
         result["streaming"] = streaming(large, 10)
     else:
         result["streaming"] = streaming(small, 10)
+    result["verification"] = verification(small.model, 16, 64, 10)
+    print("verifying, part of a batch of 16:", f"{result['verification']['part']:.1%}", flush=True)
     shapes = ("tiny",) if smoke else ("small", "large")
     result["memory"] = {
         f"{shape}, {blocks} blocks": in_own_process("dense", shape, str(blocks), "10")

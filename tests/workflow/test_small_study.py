@@ -60,7 +60,7 @@ def test_what_every_job_took_is_told(finished: Workplace):
     catalog = open_catalog(finished.directory / "catalog" / "seconds.yml")
     costs = catalog.one(kind="costs").read()
     assert costs["rule"].value_counts().to_dict() == {
-        **{"train": 2, "model": 3, "score": 3, "prompts": 2},
+        **{"train": 2, "checkpoint": 3, "weights": 3, "model": 3, "score": 3, "prompts": 2},
         **{"extract": 6, "reduce": 6},
     }
     assert (costs["seconds"] > 0).all()
@@ -102,6 +102,8 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
     checkpoints, datasets = 2, 2
     expected = {
         "train": 1,
+        "checkpoint": checkpoints,
+        "weights": checkpoints,
         "model": checkpoints,
         "score": checkpoints,
         "extract": checkpoints * datasets,

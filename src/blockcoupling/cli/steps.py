@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from blockcoupling.cli.app import app
-from blockcoupling.cli.knobs import But, read_json, takes_settings
+from blockcoupling.cli.knobs import read_json, takes_settings
 from blockcoupling.cli.options import (
     STEPS,
     Device,
@@ -132,7 +132,7 @@ def tokenwise(
     parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     table: Annotated[Path, typer.Option(help="The table of mis-coupling to write, *.parquet.")],
-    settings: Annotated[CompareTokens, But(without=("swapped",))],
+    settings: CompareTokens,
     count: Annotated[
         int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
     ] = None,
@@ -161,7 +161,8 @@ def tokenwise(
     if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
         raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
     variants = list(map(str, variant or VARIANTS))
-    settings = settings.model_copy(update=kept_for(variants))
+    needed = {name: True for name, needed in kept_for(variants).items() if needed}
+    settings = settings.model_copy(update=needed)
     where = settings.only(Loading)
     run(model, prompts, parts, out, settings.settings, count=count, **where)
     tabulate(out, table, tabulated or [settings.k], variants, facets)

@@ -1,0 +1,56 @@
+"""Every command that a rule runs is one that its verb takes, whatever the study asks for."""
+
+import re
+import shlex
+
+import pytest
+import typer
+from running import Workplace
+
+from blockcoupling.cli import app
+from blockcoupling.config.variants import VARIANTS
+
+EVERYTHING = {
+    "models": {
+        "small": {
+            "train": {"hidden_size": 16, "blocks": 2, "heads": 2, "batch": 2, "steps": 2},
+            "checkpoints": [0, 2],
+            "init": True,
+        }
+    },
+    "extract": {
+        **{"k": 4, "method": "krylov", "tolerance": 1e-3, "tokens": [-1, -2], "final_norm": True},
+        **{"full": False, "vectors": True, "context": "full", "dtype": "float64", "batch": 2},
+        **{"seed": 3, "matmul": "float32", "k_when_smaller": "d", "device": "cpu"},
+    },
+    "reduce": {"k": [1, 4], "variants": list(VARIANTS)},
+    "tokenwise": {
+        **{"k": 4, "tokens": {"every": 2}, "prompts": 1, "dtype": "float64"},
+        **{"seed": 4, "tolerance": 1e-3},
+    },
+    "correlate": {"k": 4, "bootstrap": 20, "variant": "swapped", "seed": 5},
+    "figures": {"formats": ["png", "pdf", "svg"]},
+}
+STUDIES = {
+    "everything": EVERYTHING,
+    "nothing more than it must": {},
+    "released": {"extract": {"k": 4, "preset": "released"}, "tokenwise": {"k": 4}},
+    "every variant": {"reduce": {"k": [4], "variants": list(VARIANTS)}, "tokenwise": {"k": 4}},
+}
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("study", STUDIES)
+def test_verbs_take_what_rules_give_them(study: str, workplace: Workplace) -> None:
+    workplace.configure(**STUDIES[study])
+    run = workplace.snakemake("--dry-run", "--printshellcmds")
+    assert run.status == 0, run.said
+    called = set()
+    verbs = typer.main.get_command(app)
+    for line in re.findall(r"^Shell command:.*?\bblockcoupling ([a-z].*)$", run.said, re.M):
+        words = shlex.split(re.split(r" (?:>|<|2>|\|) ?", line)[0])
+        verb = verbs.commands[words[0]]
+        verb.make_context(words[0], words[1:])  # raises where an option is none
+        called.add(words[0])
+    assert called >= {"prompts", "model", "extract", "reduce", "score", "correlate", "figure"}
+    assert ("tokenwise" in called) == ("tokenwise" in STUDIES[study])
