@@ -121,7 +121,7 @@ from one run on one machine; the ratios carry over to others, the seconds do not
 - **released**: the algorithm of the paper's code, reimplemented (`benchmarks/reference.py`): all
   tokens, full SVD. Where it says "(2 blocks)", two blocks were timed and scaled to all of them.
 - **dense**: whole Jacobians from one-token decode steps, accumulated from cut to cut
-  (`blockcoupling/accumulate.py`), then the truncated SVD.
+  (`blockcoupling/jacobian/accumulate.py`), then the truncated SVD.
 - **krylov**: matrix-free block Golub–Kahan, to a residual of 1e-4 s_1.
 - Blocks whose Jacobians are small (d ≤ 2048 for one prompt) are worked on beside each other, with
   a share of the threads each; larger ones one after the other, with all of them.

@@ -19,7 +19,8 @@ import blockcoupling as bc
 from blockcoupling.config.measurement import Settings
 from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.measurement.extract import extract
-from blockcoupling.sources.models import load_model, model_record, record_of, write_record
+from blockcoupling.sources.models import load_model, model_record, record_of
+from blockcoupling.sources.records import write_record
 from blockcoupling.store.stores import open_store
 from blockcoupling.transformer.streaming import stream_model
 

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM
 
 import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
-from blockcoupling.sources.models import load_model, model_record, spec_from_argument
+from blockcoupling.sources.models import load_model, model_record
 from blockcoupling.sources.prompts import check_length, load_prompts
+from blockcoupling.sources.records import spec_from_argument
 
 PROMPT = "What is the capital of France? The capital is"
 BENCHMARKS = ["arc_challenge", "gsm8k", "hellaswag", "mmlu", "truthfulqa", "winogrande"]

@@ -12,7 +12,7 @@ from blockcoupling.study.check import load_config
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
 from blockcoupling.sources.identity import content_identity, digest_of, file_digest
-from blockcoupling.sources.models import without_facts
+from blockcoupling.sources.records import without_facts
 from blockcoupling.config.flags import flags_of
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset

@@ -76,7 +76,8 @@ def model(
     Example:  `blockcoupling model --out tiny.json --spec '{"name": "tiny", "checkpoint": "main",
     "source": "local", "path": "checkpoints/tiny/step20"}'`
     """
-    from blockcoupling.sources.models import model_record, read_record, with_facts, write_record
+    from blockcoupling.sources.models import model_record
+    from blockcoupling.sources.records import read_record, with_facts, write_record
     from blockcoupling.sources.suite import contradictions
 
     about = read_spec(spec)

@@ -16,8 +16,9 @@ from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.job import Advance, Job, Plan
 from blockcoupling.sources.identity import origin
-from blockcoupling.sources.models import load_model, load_streamed, read_record, with_identity
+from blockcoupling.sources.models import load_model, load_streamed, with_identity
 from blockcoupling.sources.prompts import read_prompts
+from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.streaming import StreamedModel

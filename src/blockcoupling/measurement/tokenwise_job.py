@@ -18,8 +18,9 @@ from blockcoupling.measurement.tokenwise import (
     compare_tokens,
 )
 from blockcoupling.sources.identity import origin
-from blockcoupling.sources.models import load_model, read_record, with_identity
+from blockcoupling.sources.models import load_model, with_identity
 from blockcoupling.sources.prompts import read_prompts
+from blockcoupling.sources.records import read_record
 from blockcoupling.store.comparisons import join_comparisons, write_comparisons
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.transformer.tokens import tokenize_prompts

@@ -13,7 +13,8 @@ import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
-from blockcoupling.sources.models import load_model, read_record
+from blockcoupling.sources.models import load_model
+from blockcoupling.sources.records import read_record
 
 COLUMNS = (
     "model",

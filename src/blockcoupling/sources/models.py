@@ -1,20 +1,16 @@
-"""Where models come from: the record of what a model is, and loading it.
+"""Where models come from: finding out what a model is, and loading it as its record says.
 
-A record is a plain mapping (JSON): facts of the model, and everything needed to load it again.
 torch and transformers are imported when a function needs them.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockcoupling.atomic import replacing
-from blockcoupling.config.models import step_of
 from blockcoupling.errors import UserError
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
@@ -27,13 +23,13 @@ from blockcoupling.sources.local import (
     read_config,
     tokenizer_problem,
 )
+from blockcoupling.sources.quantization import refuse_broken_dequantization, rounding
+from blockcoupling.sources.records import read_record, spec_from_argument, with_facts
 
 if TYPE_CHECKING:
     from blockcoupling.transformer.streaming import StreamedModel
 
 _LONGEST_REASON = 400  # characters of another library's message
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-FACTS = ("family", "base", "facts", "tokens", "parameters")
 _LOADING = ("init_seed", "dtype", "quantization", "tokenizer", "trust_remote_code", "allow_pickle")
 
 
@@ -92,81 +88,9 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     return with_facts(record, spec)
 
 
-def with_facts(record: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with what its description tells about the model; no number depends on that.
-
-    Args:
-        record: What was found out.
-        spec: As for `model_record`: `family`, `base`, `facts`, and where they are known better
-            than they can be found out, `tokens` and `parameters`.
-    """
-    known = {key: spec.get(key) or record.get(key) for key in ("tokens", "parameters")}
-    told = {
-        "family": spec.get("family"),
-        "base": spec.get("base"),
-        "facts": spec.get("facts") or {},
-    }
-    return {**record, **known, **told}
-
-
-def without_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a model's description decides which weights and tokenizer are meant."""
-    return {key: value for key, value in spec.items() if key not in FACTS}
-
-
 def record_of(argument: str) -> dict[str, Any]:
     """The record of a model given by one word: a directory, or a hub id with `@revision`."""
     return model_record(spec_from_argument(argument))
-
-
-def spec_from_argument(argument: str) -> dict[str, Any]:
-    """What `model_record` needs, from one word: a directory, or a hub id with `@revision`.
-
-    Raises:
-        UserError: it is neither.
-    """
-    directory = Path(argument).expanduser()
-    if argument and directory.is_dir():
-        name = directory.resolve().name
-        return {"name": name, "checkpoint": "main", "source": "local", "path": str(directory)}
-    identity, _, revision = argument.partition("@")
-    looks_like_a_path = argument.startswith((".", "/", "~")) or argument.endswith("/")
-    if looks_like_a_path or not _HUB_ID.fullmatch(identity):
-        raise UserError(
-            f"{argument!r} is neither a directory here ({Path.cwd()}) nor a model's id on the hub, "
-            "such as EleutherAI/pythia-70m or EleutherAI/pythia-70m@step1000"
-        )
-    return {
-        "name": identity.rsplit("/", 1)[-1],
-        "checkpoint": revision.replace("/", "-") or "main",
-        "source": "hub",
-        "id": identity,
-        "revision": revision or "main",
-        "step": step_of(revision),
-    }
-
-
-def write_record(record: Mapping[str, Any], path: Path | str) -> None:
-    """Write a record as JSON; whole or not at all."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_record(path: Path | str) -> dict[str, Any]:
-    """Read a record.
-
-    Raises:
-        UserError: there is none, or it is not one.
-    """
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the model record {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a model record: {error}") from error
-    if not isinstance(record, dict) or "checkpoint" not in record:
-        raise UserError(f"{path} is not a model record; `blockcoupling model` makes them")
-    return record
 
 
 def _demand_whole(record: Mapping[str, Any], path: Path, tokenizer: bool) -> None:
@@ -320,7 +244,7 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
             use_safetensors=None if record.get("allow_pickle") else True,
             dtype=getattr(torch, record["dtype"]),
             attn_implementation="eager",
-            quantization_config=_bitsandbytes(quantization) if quantization else None,
+            quantization_config=rounding(quantization) if quantization else None,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named below
         )
@@ -336,41 +260,8 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
         model = model.base_model
     if not quantization:
         return model
-    _refuse_broken_dequantization(model)
+    refuse_broken_dequantization(model)
     return model.dequantize().float()
-
-
-def _refuse_broken_dequantization(model: Any) -> None:
-    """Stop where bitsandbytes would return wrong weights without a word.
-
-    Its 4-bit blocks run over the flattened matrix, but its CPU kernel begins a new one with every
-    row: the two agree only where a row holds whole blocks (seen in 0.50.2: errors of 20 to 50 %
-    where 9 % are due).
-    """
-    import bitsandbytes
-
-    for name, module in model.named_modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit) and module.weight.device.type == "cpu":
-            state = module.weight.quant_state
-            if state.shape[-1] % state.blocksize:
-                raise ValueError(
-                    f"{name} has rows of {state.shape[-1]}, not a multiple of {state.blocksize}, "
-                    "which bitsandbytes dequantizes wrongly on a CPU; use int8, or a GPU"
-                )
-
-
-def _bitsandbytes(kind: str) -> Any:
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if kind == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=kind == "nf4-double",
-        bnb_4bit_compute_dtype=torch.float32,
-    )
 
 
 def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:

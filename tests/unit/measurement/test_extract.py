@@ -22,7 +22,8 @@ from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.measurement import extract as module
 from blockcoupling.measurement.extract import extract
 from blockcoupling.measurement.instrument import Instrument, Settings
-from blockcoupling.sources.models import model_record, spec_from_argument
+from blockcoupling.sources.models import model_record
+from blockcoupling.sources.records import spec_from_argument
 
 TEXTS = {"a": "one prompt", "b": "x", "c/d": "and a longer one", "e": "two words", "f": "last"}
 SETTINGS = Settings(k=4, tokens=[-1, 0])

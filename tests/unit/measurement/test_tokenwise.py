@@ -26,7 +26,8 @@ from blockcoupling.measurement.tokenwise import (
     compare_tokens,
 )
 from blockcoupling.reduce.tokenwise import tabulate
-from blockcoupling.sources.models import model_record, spec_from_argument, write_record
+from blockcoupling.sources.models import model_record
+from blockcoupling.sources.records import spec_from_argument, write_record
 from blockcoupling.store.comparisons import open_comparisons
 from blockcoupling.transformer.blocks import find_blocks
 from blockcoupling.transformer.running import differentiable

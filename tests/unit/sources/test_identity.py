@@ -18,7 +18,8 @@ from blockcoupling.sources.identity import (
     digest_of,
     file_digest,
 )
-from blockcoupling.sources.models import load_model, model_record, with_facts, without_facts
+from blockcoupling.sources.models import load_model, model_record
+from blockcoupling.sources.records import with_facts, without_facts
 
 
 @pytest.fixture(scope="module")

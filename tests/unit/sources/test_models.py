@@ -12,14 +12,8 @@ from tiny_model import save_tiny_model
 from blockcoupling.errors import UserError
 from blockcoupling.sources import models
 from blockcoupling.sources.hub import Snapshot
-from blockcoupling.sources.models import (
-    load_model,
-    model_record,
-    read_record,
-    record_of,
-    spec_from_argument,
-    write_record,
-)
+from blockcoupling.sources.models import load_model, model_record, record_of
+from blockcoupling.sources.records import read_record, spec_from_argument, write_record
 
 
 @pytest.fixture(scope="module")
