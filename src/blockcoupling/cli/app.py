@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from blockcoupling.cli.secrets import hide_secrets
 from blockcoupling.errors import MeasurementError, UserError, system_error, system_sentence
 
 
@@ -44,6 +45,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; exit status 2 means wrong input, 3 a measurement not to be trusted."""
+    hide_secrets()
     app()
 
 

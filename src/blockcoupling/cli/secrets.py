@@ -1,0 +1,67 @@
+"""Keeps the hub's token, and passwords in addresses, out of everything that the program prints.
+
+What a verb prints becomes the log of a job: messages of libraries, warnings and tracebacks too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+HIDDEN = "(hidden)"
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_ADDRESSES = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_SHORTEST = 6
+"""Characters: what is shorter would take words out of sentences, and is no secret."""
+
+
+def known_secrets() -> list[str]:
+    """The hub's token, from the environment or where `hf auth login` keeps it, and passwords."""
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    found = [os.environ.get(name, "") for name in _TOKENS]
+    with suppress(OSError, UnicodeDecodeError):  # nobody has logged in here
+        found.append(Path(os.environ.get("HF_TOKEN_PATH", home / "token")).read_text().strip())
+    for name in _ADDRESSES:
+        for variable in (name, name.lower()):
+            password = urlsplit(os.environ.get(variable, "")).password or ""
+            found += [password, unquote(password)]
+    return sorted({secret for secret in found if len(secret) >= _SHORTEST}, key=len, reverse=True)
+
+
+class Discreet:
+    """A stream that writes everything but the secrets.
+
+    Args:
+        stream: where it is written.
+        secrets: what is not.
+    """
+
+    def __init__(self, stream: Any, secrets: list[str]) -> None:
+        self._stream, self._secrets = stream, secrets
+
+    def write(self, text: str) -> int:
+        """Write a text; returns the number of its characters, as the stream's users expect."""
+        said = text
+        for secret in self._secrets:
+            said = said.replace(secret, HIDDEN)
+        self._stream.write(said)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def hide_secrets() -> None:
+    """From now on, secrets that are known do not reach the screen or a log."""
+    if secrets := known_secrets():
+        sys.stdout = Discreet(sys.stdout, secrets)
+        sys.stderr = Discreet(sys.stderr, secrets)

@@ -1,0 +1,103 @@
+"""A token that is planted does not come out: not in what is printed, nor in what is written."""
+
+import http.server
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from blockcoupling.cli.secrets import HIDDEN, Discreet, known_secrets
+
+TOKEN = "hf_PlantedTokenThatNobodyMaySee"
+PASSWORD = "open%2Fsesame"
+
+
+class Gossip(http.server.BaseHTTPRequestHandler):
+    """A hub that answers with what it was told in confidence."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        told = self.headers.get("Authorization", "nobody")
+        self.asked.append(told)
+        body = json.dumps({"error": f"not for {told}"}).encode()
+        self.send_response(403)
+        self.send_header("X-Error-Message", f"not for {told}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gossip)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("kept", ["in the environment", "in a file"])
+def test_a_planted_token_stays_where_it_is(
+    kept: str, debug: bool, hub: str, tmp_path: Path
+) -> None:
+    Gossip.asked.clear()
+    secret = {"HF_TOKEN": TOKEN}
+    if kept == "in a file":
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "token").write_text(TOKEN + "\n")
+        secret = {}
+    words = ["model", "--spec", json.dumps({"name": "m", "checkpoint": "main"} | SOURCE)]
+    words = [*(["--debug"] if debug else []), *words, "--out", str(tmp_path / "made" / "m.json")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": f"http://{hub}", **secret}
+    ran = subprocess.run(
+        [sys.executable, "-m", "blockcoupling", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert any(TOKEN in told for told in Gossip.asked)  # the hub was told
+    assert ran.returncode != 0
+    assert HIDDEN in ran.stderr  # it was said, and would have been seen
+    assert TOKEN not in ran.stdout + ran.stderr
+    made = tmp_path / "made"
+    assert not any(TOKEN.encode() in p.read_bytes() for p in made.rglob("*") if p.is_file())
+
+
+SOURCE = {"source": "hub", "id": "some/model", "revision": "main"}
+
+
+def test_what_is_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.upper().startswith(("HF_", "HTTP", "ALL_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert known_secrets() == []
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("https_proxy", f"http://me:{PASSWORD}@proxy:3128")
+    assert known_secrets() == [TOKEN, PASSWORD, "open/sesame"]
+    monkeypatch.setenv("HF_TOKEN", "on")
+    assert "on" not in known_secrets()
+
+
+def test_the_rest_of_what_is_said_stays() -> None:
+    said = io.StringIO()
+    stream = Discreet(said, [TOKEN])
+    assert stream.write(f"with {TOKEN}, twice {TOKEN}") == len(f"with {TOKEN}, twice {TOKEN}")
+    stream.writelines(["a\n", f"{TOKEN}\n"])
+    assert said.getvalue() == f"with {HIDDEN}, twice {HIDDEN}a\n{HIDDEN}\n"
+    assert stream.isatty() is False
