@@ -77,7 +77,7 @@ def write(rows: Sequence[dict[str, Any]], device: torch.device) -> str:
         for r in rows
     ]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return PAGE.replace("\\\n", "").format(
+    return PAGE.format(
         device=name,
         torch=torch.__version__,
         tokens=rows[0]["tokens"],

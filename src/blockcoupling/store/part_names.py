@@ -21,10 +21,9 @@ def part_path(parts_dir: Path | str, name: str) -> Path:
 
 def name_problem(name: str) -> str | None:
     """What is wrong with the name of a part; None: nothing."""
-    longest = _LONGEST_NAME
-    if (length := len(quote(name, safe=" "))) <= longest:
+    if (length := len(quote(name, safe=" "))) <= _LONGEST_NAME:
         return None
     return (
         f"the prompt id {name[:40] + '…'!r} is too long for a file name ({length} bytes, at most "
-        f"{longest}; what is not plain letters counts three to twelve): shorten it"
+        f"{_LONGEST_NAME}; what is not plain letters counts three to twelve): shorten it"
     )
