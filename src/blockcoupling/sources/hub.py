@@ -103,10 +103,10 @@ def download_model(
     return Snapshot(Path(found), str(info.sha))
 
 
-def dataset_rows(
+def dataset_table(
     repository: str, config: str | None, split: str, revision: str
-) -> tuple[list[dict[str, Any]], str]:
-    """All rows of a dataset's split, and the commit that the revision stood for.
+) -> tuple[Any, str]:
+    """A dataset's split (of `datasets`), and the commit that the revision stood for.
 
     Raises:
         UserError: the dataset, its configuration, split or revision, or the network is not there.
@@ -131,6 +131,14 @@ def dataset_rows(
         raise UserError(f"{what} cannot be had: {error}; see {page}") from error
     except (ValueError, RuntimeError) as error:  # no such configuration or split; a script
         raise UserError(f"{what}, configuration {config}, split {split}: {error}") from error
+    return table, commit
+
+
+def dataset_rows(
+    repository: str, config: str | None, split: str, revision: str
+) -> tuple[list[dict[str, Any]], str]:
+    """All rows of a dataset's split, and the commit; see `dataset_table`."""
+    table, commit = dataset_table(repository, config, split, revision)
     return list(table), commit
 
 

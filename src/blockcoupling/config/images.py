@@ -1,0 +1,55 @@
+"""The sections of labelled images: built in, CIFAR-10, a folder, a dataset of the hub."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from blockcoupling.config.section import OneOf, Section, UserPath
+
+Split = Literal["train", "test"]
+
+
+class DigitsImages(Section):
+    """Scans of handwritten digits, 8 × 8 pixels, that scikit-learn carries."""
+
+    source: Literal["digits"] = "digits"
+
+
+class Cifar10Images(Section):
+    """CIFAR-10 in files on this machine: its binary or Python archive, unpacked or not, or npz."""
+
+    source: Literal["cifar10"] = "cifar10"
+    path: UserPath
+
+
+class FolderImages(Section):
+    """Folders `train` and `test`, each with a folder of image files for each class."""
+
+    source: Literal["folder"] = "folder"
+    path: UserPath
+
+
+class HubImages(Section):
+    """Images of a dataset of the Hugging Face hub."""
+
+    source: Literal["hub"] = "hub"
+    id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    config: str | None = None
+    revision: str
+    """A commit, so that the same images come back; `main` is accepted, and recorded resolved."""
+    image: str = "img"
+    """The column of images."""
+    label: str = "label"
+    """The column of their classes."""
+
+
+IMAGES = OneOf(
+    {
+        "digits": DigitsImages,
+        "cifar10": Cifar10Images,
+        "folder": FolderImages,
+        "hub": HubImages,
+    },
+    {"id": "hub"},
+)
+ImageSource = Annotated[DigitsImages | Cifar10Images | FolderImages | HubImages, IMAGES.validator()]
