@@ -16,11 +16,16 @@ def check(
 ) -> None:
     """Check a study's configuration and list everything that is wrong with it.
 
+    Where it is in order, the members of its populations are listed, with what differs between them.
+
     Example:  `blockcoupling check --config config/config.yaml`
     """
     from blockcoupling.study.check import load_config
+    from blockcoupling.study.members import members_table
 
     study = load_config(config)
+    if members := members_table(study):
+        typer.echo(f"{members}\n")
     typer.echo(
         f"{config} is in order: {len(study.models)} models, {len(study.datasets)} datasets, "
         f"{len(list(study.jobs()))} measurements; results go to {study.results}"

@@ -133,6 +133,10 @@ class TrainedModel(ModelSection):
     train: Training = Training()
     checkpoints: list[NonNegativeInt] = Field(default=[])
     """Unset: 0, the powers of four and the last step."""
+    population: Name | None = None
+    """The population that it is a member of; see `config.populations`."""
+    together: PositiveInt = 1
+    """Members of the population whose small jobs share a process."""
 
     @model_validator(mode="after")
     def _steps_exist(self) -> "TrainedModel":

@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from blockcoupling.config.models import MODELS
+from blockcoupling.config.populations import MARKS as POPULATIONS
 from blockcoupling.config.section import Name, Section, did_you_mean, mistakes, sentence
 from blockcoupling.config.yaml_file import read_yaml
 from blockcoupling.errors import UserError
 
-PLACES = ("source", "train", "path", "id")
+PLACES = ("source", "train", "path", "id", *POPULATIONS)
 """Keys that say where a model comes from; an entry of a study that has one is not looked up."""
 ROUNDING = 0.05
 """Relative difference of two numbers of parameters that may be rounding."""

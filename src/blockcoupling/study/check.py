@@ -13,6 +13,7 @@ from blockcoupling.catalog.owner import taken
 from blockcoupling.config.datasets import Dataset, HubDataset
 from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import LocalModel, Model, TrainedModel
+from blockcoupling.config.populations import with_populations
 from blockcoupling.config.section import mistakes, sentence
 from blockcoupling.config.steps import HarnessTask
 from blockcoupling.config.study import Study
@@ -50,13 +51,17 @@ def load_config(
         origin, data = str(source), read_yaml(Path(source), "configuration")
     study = None
     data, problems = with_suite(data)
+    data, more = with_populations(data)
+    problems += more
     try:
         study = Study.model_validate(data)
         problems += study.inconsistencies()
         if why := taken(study.catalog, study.study, study.results):
             problems.append(f"catalog: {why}")
     except ValidationError as error:
-        problems += [sentence(line) for line in error.errors()]
+        emptied = problems and not data.get("models")  # by mistakes that are told already
+        lines = [each for each in error.errors() if not (emptied and each["loc"] == ("models",))]
+        problems += [sentence(line) for line in lines]
     problems += _problems_outside(data)
     if study is None or problems:
         raise UserError(mistakes(origin, problems))

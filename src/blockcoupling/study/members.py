@@ -1,0 +1,26 @@
+"""What the populations of a study stand for: every member, with the values that it was given."""
+
+from blockcoupling.config.models import TrainedModel
+from blockcoupling.config.populations import FACTORS
+from blockcoupling.config.study import Study
+
+
+def members_table(study: Study) -> str:
+    """A table for each population, a line a member; empty where a study has none."""
+    populations: dict[str, dict[str, dict[str, object]]] = {}
+    for name, section in study.models.items():
+        if isinstance(section, TrainedModel) and section.population is not None:
+            factors = section.facts.get(FACTORS, {})
+            populations.setdefault(section.population, {})[name] = factors
+    return "\n\n".join(_table(name, members) for name, members in populations.items())
+
+
+def _table(population: str, members: dict[str, dict[str, object]]) -> str:
+    keys = list(dict.fromkeys(key for factors in members.values() for key in factors))
+    rows = [["", *keys]]
+    rows += [[name, *(str(f.get(key, "")) for key in keys)] for name, f in members.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join([f"{population}: {len(members)} models", *lines])
