@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -114,6 +115,11 @@ class Training(Section):
     batch: PositiveInt = 16
     steps: PositiveInt = 600
     learning_rate: PositiveFloat = 1.0e-3
+    weight_decay: NonNegativeFloat = 0.1
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of attention weights, and of what enters the stream of states."""
+    text: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training text."""
     seed: NonNegativeInt = 0
 
     @model_validator(mode="after")

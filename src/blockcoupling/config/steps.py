@@ -59,7 +59,16 @@ class Score(Section):
     metric: Name | None = None
     heldout: bool = True
     """Evaluate loss and next-token accuracy on the built-in held-out text."""
+    gap: bool = False
+    """Of models trained here: also on text that they were trained on, and how much worse they do
+    on the held-out text (generalization gap)."""
     harness: dict[Name, HarnessTask] = Field(default={})
+
+    @model_validator(mode="after")
+    def _gap_to_heldout(self) -> "Score":
+        if self.gap and not self.heldout:
+            raise ValueError("gap: the gap is to held-out text; leave out heldout: false")
+        return self
 
 
 class Correlate(Section):

@@ -160,8 +160,10 @@ class Study(Section):
         """Everything `blockcoupling.scores.scores.evaluate` needs beside the model's record."""
         section = self.models[model]
         last = section.names()[-1]
+        trained = isinstance(section, TrainedModel) and self.score.gap
         return {
             "heldout": self.score.heldout,
+            **({"gap": {"text": section.train.text}} if trained else {}),
             "harness": {
                 name: {**task.model_dump(mode="json"), "task": task.task or name}
                 for name, task in self.score.harness.items()
@@ -194,6 +196,7 @@ class Study(Section):
             found.append(f"correlate.variant: {self.correlate.variant} is not in reduce.variants")
         recorded = {name for model in self.models.values() for name in model.scores}
         scores = {*recorded, *self.score.harness, *(["heldout"] if self.score.heldout else [])}
+        scores |= {"training", "gap"} if self.score.gap else set()
         if self.score.name not in scores:
             found.append(
                 f"score.name: no score {self.score.name!r} is evaluated or recorded"

@@ -13,6 +13,7 @@ import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
+from blockcoupling.scores.gap import gap
 from blockcoupling.sources.models import load_model
 from blockcoupling.sources.records import read_record
 
@@ -49,8 +50,9 @@ def evaluate(
     Args:
         record: A model's record, or its file.
         spec: `Study.score_spec(model, checkpoint)`: `heldout` (whether to evaluate the built-in
-            held-out text), `harness` (tasks of lm-evaluation-harness by name) and `recorded`
-            (scores by name).
+            held-out text), `gap` (of a model trained here: the share `text` of the training text
+            that it has seen, to evaluate it on that, too), `harness` (tasks of
+            lm-evaluation-harness by name) and `recorded` (scores by name).
         device: Where to evaluate.
 
     Returns:
@@ -75,7 +77,8 @@ def evaluate(
                 "for no tasks of score.harness, or give the weights with their head"
             )
         if spec.get("heldout"):
-            rows += heldout_scores(model, tokenizer, record.get("context"))
+            share = (spec.get("gap") or {}).get("text")
+            rows += heldout_scores(model, tokenizer, record.get("context"), share)
         if spec.get("harness"):
             from blockcoupling.scores.harness import harness_scores
 
@@ -86,14 +89,31 @@ def evaluate(
     return table.astype(types)
 
 
-def heldout_scores(model: Any, tokenizer: Any, context: int | None) -> list[dict[str, Any]]:
-    """Loss and next-token accuracy on the built-in held-out text; see `text_scores`."""
+def heldout_scores(
+    model: Any, tokenizer: Any, context: int | None, share: float | None = None
+) -> list[dict[str, Any]]:
+    """Loss and next-token accuracy on the built-in held-out text; see `text_scores`.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        context: Most tokens a window can have.
+        share: Of the training text, what the model was trained on: `training` has its scores on as
+            many passages of that, and `gap` the difference. None: only `heldout`.
+    """
     from blockcoupling.sources.corpus import corpus
 
     texts = corpus()
     source = f"{texts.source}; evaluated by blockcoupling {blockcoupling.__version__}"
     rows = text_scores(model, tokenizer, [passage.text for passage in texts.heldout], context)
-    return [{"score": "heldout", "source": source, **row} for row in rows]
+    scores = {"heldout": rows}
+    if share is not None:
+        seen = [passage.text for passage in texts.seen(share)]
+        scores["training"] = text_scores(model, tokenizer, seen, context)
+        scores["gap"] = gap(rows, scores["training"])
+    return [
+        {"score": score, "source": source, **row} for score, rows in scores.items() for row in rows
+    ]
 
 
 @dataclass(frozen=True)
@@ -145,7 +165,7 @@ def text_scores(
         for name in ("nats", "correct", "tokens", "size")
     )
     if not np.isfinite(nats).all():
-        raise MeasurementError("the loss on held-out text is not finite")
+        raise MeasurementError("the loss on the built-in text is not finite")
     measured = {
         "nats_per_byte": (nats, sizes, False),
         "nats_per_token": (nats, tokens, False),

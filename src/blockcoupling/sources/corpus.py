@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
 from blockcoupling.errors import UserError
 
@@ -33,6 +34,31 @@ class Corpus:
     training: tuple[Passage, ...]
     heldout: tuple[Passage, ...]
     source: str
+
+    def share(self, share: float) -> tuple[Passage, ...]:
+        """So much of the training text, by bytes and in its order; a smaller share is within it.
+
+        Args:
+            share: In (0, 1]; one passage at least is taken.
+        """
+        taken = set(self._drawn(share))
+        return tuple(passage for passage in self.training if passage in taken)
+
+    def seen(self, share: float) -> tuple[Passage, ...]:
+        """As many passages of a share of the training text as are held out, or all it has.
+
+        They are the same for every share that is large enough.
+        """
+        return self._drawn(share)[: len(self.heldout)]
+
+    def _drawn(self, share: float) -> tuple[Passage, ...]:
+        """The passages of a share, in an order that has nothing to do with their topics."""
+        texts = [(p, p.text.encode()) for p in self.training]
+        texts.sort(key=lambda each: hashlib.sha256(each[1]).digest())
+        wanted = share * sum(len(text) for _, text in texts)
+        before = accumulate((len(text) for _, text in texts[:-1]), initial=0)
+        ordered = zip(texts, before, strict=True)
+        return tuple(passage for (passage, _), taken in ordered if taken < wanted)
 
 
 @cache

@@ -191,7 +191,7 @@ def score_needs(study: Study, model: str) -> Needs:
         size,
         # A window of text has as many scores as the vocabulary for every token.
         LOADED * (size + 4 * USUAL_TOKENS * _vocabulary(study, model)),
-        2.0 * size * (50_000 * study.score.heldout + 800 * questions),
+        2.0 * size * (50_000 * (study.score.heldout + study.score.gap) + 800 * questions),
         reading=STORED * size / READ,
         loading=(LOADED + STORED) * size,
     )

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_token
 WARMUP = 0.05
 FINAL_LEARNING_RATE = 0.1
 BETAS = (0.9, 0.95)
-WEIGHT_DECAY = 0.1
 GRADIENT_NORM = 1.0
 
 _DRAW = "draw"  # the state of the generator that places the windows of text
+_NOISE = "noise"  # and of the one that says what is dropped
 
 
 def new_model(shape: Training) -> GPTNeoXForCausalLM:
@@ -37,6 +38,8 @@ def new_model(shape: Training) -> GPTNeoXForCausalLM:
         num_attention_heads=shape.heads,
         intermediate_size=4 * shape.hidden_size,
         max_position_embeddings=shape.context,
+        attention_dropout=shape.dropout,
+        hidden_dropout=shape.dropout,
         bos_token_id=END_OF_TEXT_ID,
         eos_token_id=END_OF_TEXT_ID,
     )
@@ -45,10 +48,14 @@ def new_model(shape: Training) -> GPTNeoXForCausalLM:
         return GPTNeoXForCausalLM._from_config(config, attn_implementation="eager")
 
 
-def training_bytes() -> np.ndarray:
-    """Training passages as token ids, each after an end-of-text mark; shape (bytes,), int64."""
+def training_bytes(share: float = 1.0) -> np.ndarray:
+    """Training passages as token ids, each after an end-of-text mark; shape (bytes,), int64.
+
+    Args:
+        share: Of the training text; see `Corpus.share`.
+    """
     pieces: list[Any] = []
-    for passage in corpus().training:
+    for passage in corpus().share(share):
         pieces += [[END_OF_TEXT_ID], np.frombuffer(passage.text.encode(), np.uint8)]
     return np.concatenate(pieces).astype(np.int64)
 
@@ -73,13 +80,14 @@ class Run:
         self.step = 0
         self.loss: float | None = None
         self.model = new_model(shape).train()
-        self._tokens = torch.from_numpy(training_bytes())
+        self._tokens = torch.from_numpy(training_bytes(shape.text))
         self._draw = torch.Generator().manual_seed(shape.seed)
+        self._noise = torch.Generator().manual_seed(_another(shape.seed)).get_state()
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=shape.learning_rate,
             betas=BETAS,
-            weight_decay=WEIGHT_DECAY,
+            weight_decay=shape.weight_decay,
             fused=True,
         )
 
@@ -97,7 +105,8 @@ class Run:
         last = len(self._tokens) - len(window)
         starts = torch.randint(last + 1, (self.shape.batch, 1), generator=self._draw)
         batch = self._tokens[starts + window]
-        logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
+        with self._random():
+            logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
         value = loss.item()
         if not math.isfinite(value):
@@ -111,6 +120,14 @@ class Run:
         self._optimizer.step()
         self.step, self.loss = step, value
 
+    @contextmanager
+    def _random(self) -> Iterator[None]:
+        """Let the model draw random numbers of its own, which go on from step to step."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._noise)
+            yield
+            self._noise = torch.get_rng_state()
+
     def until(self, step: int) -> Iterator[None]:
         """Make the updates up to a step, pausing after each."""
         work = Progress(self.shape.steps, f"training {self.name}", "step", done=self.step)
@@ -123,7 +140,7 @@ class Run:
     def save(self, directory: Path) -> None:
         """Write all that `load` needs into a directory; see `States`."""
         self.save_model(directory / MODEL)
-        tensors = {_DRAW: self._draw.get_state()}
+        tensors = {_DRAW: self._draw.get_state(), _NOISE: self._noise}
         for parameter, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"{parameter}.{name}": value for name, value in moments.items()}
         save_file(tensors, directory / OPTIMIZER)
@@ -135,6 +152,7 @@ class Run:
         self.model.load_state_dict(saved.state_dict())
         tensors = {name: t.clone() for name, t in load_file(state.path / OPTIMIZER).items()}
         self._draw.set_state(tensors.pop(_DRAW))
+        self._noise = tensors.pop(_NOISE)
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             parameter, _, name = key.partition(".")
@@ -160,6 +178,11 @@ class Run:
             "weights_sha256": digest(directory / "model.safetensors"),
         }
         (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _another(seed: int) -> int:
+    """A seed that has nothing to do with the one that places the windows."""
+    return int(np.random.SeedSequence([seed, 1]).generate_state(1, np.uint64)[0])
 
 
 def learning_rate_factor(step: int, total: int) -> float:

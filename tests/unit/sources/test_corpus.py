@@ -41,3 +41,25 @@ def test_a_tenth_is_held_out_and_never_trained_on() -> None:
     assert sum(sizes) > 300_000
     trained = {p for passage in texts.training for p in paragraphs(passage.text)}
     assert not trained & {p for passage in texts.heldout for p in paragraphs(passage.text)}
+
+
+@given(st.floats(0.001, 1), st.floats(0.001, 1))
+def test_a_smaller_share_of_the_training_text_is_within_a_larger_one(a: float, b: float) -> None:
+    texts = corpus()
+    small, large = texts.share(min(a, b)), texts.share(max(a, b))
+    assert set(small) <= set(large) <= set(texts.training)
+    assert list(small) == [p for p in texts.training if p in set(small)]
+    longest = max(len(p.text.encode()) for p in texts.training)
+    total = sum(len(p.text.encode()) for p in texts.training)
+    size = sum(len(p.text.encode()) for p in large)
+    assert 0 <= size - max(a, b) * total < longest  # the last passage is taken whole
+
+
+def test_what_was_seen_is_of_the_share_and_as_much_as_is_held_out() -> None:
+    texts = corpus()
+    assert texts.share(1.0) == texts.training
+    assert len(texts.seen(1.0)) == len(texts.heldout)
+    assert texts.seen(0.2) == texts.seen(1.0)
+    few = texts.seen(0.02)
+    assert 0 < len(few) < len(texts.heldout)
+    assert set(few) == set(texts.share(0.02))

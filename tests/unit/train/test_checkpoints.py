@@ -21,6 +21,8 @@ SPEC = {
     "batch": 8,
     "steps": 12,
     "learning_rate": 1.0e-2,
+    "dropout": 0.2,  # what is dropped goes on, too
+    "text": 0.5,
     "seed": 0,
     "checkpoints": [0, 4, 12],
 }

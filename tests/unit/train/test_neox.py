@@ -127,6 +127,40 @@ def test_a_wrong_description_lists_its_mistakes(tmp_path: Path) -> None:
     assert "train.blocks: should be greater than or equal to 2" in message
 
 
+@pytest.mark.parametrize(
+    "changed", [{"weight_decay": 0.5}, {"dropout": 0.3}, {"text": 0.1}], ids=lambda c: next(iter(c))
+)
+def test_each_setting_changes_the_weights_and_neither_start_nor_batches(
+    changed: dict[str, float], checkpoints: dict[int, Path], tmp_path: Path
+) -> None:
+    other = train(SPEC | changed | {"checkpoints": [0, 3]}, tmp_path, threads=1)
+    assert equal(weights(checkpoints[0]), weights(other[0]))
+    assert not equal(weights(checkpoints[3]), weights(other[3]))
+    facts = json.loads((other[3] / "training.json").read_text())
+    assert facts["training"] | changed == facts["training"]
+
+
+def test_weights_decay_by_the_rate_times_the_share(tmp_path: Path) -> None:
+    # AdamW takes rate x decay of each weight off, beside a step that is the same: after one update
+    # at the full rate (one step of warm-up) two decays differ by that times the first weights.
+    one = SPEC | {"steps": 1, "checkpoints": [0, 1]}
+    found = {d: train(one | {"weight_decay": d}, tmp_path / str(d), threads=1) for d in (0.0, 0.5)}
+    start = weights(found[0.0][0])
+    plain, decayed = (weights(found[d][1]) for d in (0.0, 0.5))
+    for name, before in start.items():
+        # To the float32 rounding of weights below 2.
+        assert torch.allclose(plain[name] - decayed[name], 1e-2 * 0.5 * before, atol=5e-7), name
+
+
+def test_nothing_is_dropped_where_a_model_is_measured(tmp_path: Path) -> None:
+    (place,) = train(SPEC | {"dropout": 0.5, "checkpoints": [1]}, tmp_path, threads=1).values()
+    model = AutoModelForCausalLM.from_pretrained(place).eval()
+    ids = torch.arange(20)[None]
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    model.train()
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+
+
 def test_training_text_is_the_passages_with_marks() -> None:
     tokens = training_bytes()
     assert (tokens == 256).sum() == len(corpus().training)
