@@ -160,10 +160,10 @@ class Study(Section):
         """Everything `blockcoupling.scores.scores.evaluate` needs beside the model's record."""
         section = self.models[model]
         last = section.names()[-1]
-        trained = isinstance(section, TrainedModel) and self.score.gap
+        seen = {"text": section.train.text} if isinstance(section, TrainedModel) else None
         return {
             "heldout": self.score.heldout,
-            **({"gap": {"text": section.train.text}} if trained else {}),
+            **({"gap": seen} if seen and self.score.gap else {}),
             "harness": {
                 name: {**task.model_dump(mode="json"), "task": task.task or name}
                 for name, task in self.score.harness.items()
