@@ -54,6 +54,32 @@ def plan(
 
 
 @app.command(rich_help_panel=STEPS)
+def status(
+    config: Annotated[Path, typer.Option(help="The configuration of a study (YAML).")],
+    snakefile: Annotated[
+        Path | None, typer.Option(help="The workflow. Default: as `snakemake` finds it here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what of a study is done, runs, has failed or is stale, and how long the rest takes.
+
+    Type it where `snakemake` is typed, while that runs or after it was killed: nothing is locked
+    and nothing started. Stale is what Snakemake would make again. On a terminal the page is kept
+    up to date for as long as Snakemake runs; Ctrl-C ends it.
+
+    Example:  `blockcoupling status --config config/config.yaml`
+    """
+    from blockcoupling.study.check import load_config
+    from blockcoupling.study.watch import as_document, show
+
+    study = load_config(config)
+    if as_json:
+        typer.echo(json.dumps(as_document(study, config, snakefile), indent=2))
+    else:
+        show(study, config, snakefile)
+
+
+@app.command(rich_help_panel=STEPS)
 def verify(
     catalog: Annotated[Path, typer.Argument(help="The catalog of a study.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,

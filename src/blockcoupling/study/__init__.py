@@ -1,1 +1,1 @@
-"""A study as a whole, before it runs: checked, its needs, its plan."""
+"""A study as a whole: checked, its needs, its plan; how it stands; what it left, verified."""

@@ -31,7 +31,7 @@ def test_all_verbs_are_there():
     steps = "train model prompts extract tokenwise reduce score entry catalog correlate costs"
     assert set(VERBS) == {
         *steps.split(),
-        *("figure", "report", "check", "plan", "verify", "measure"),
+        *("figure", "report", "check", "plan", "status", "verify", "measure"),
     }
 
 

@@ -1,0 +1,310 @@
+"""Where a study stands: what is done, runs, has failed or is stale, and how long the rest takes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from blockcoupling.config.study import Study
+from blockcoupling.study import needs
+from blockcoupling.study.failures import Failure, failures, reason, still_counts, times
+from blockcoupling.study.planned import Planned
+from blockcoupling.study.running import QUEUED, RUNNING, Now
+
+DONE, FAILED, STALE, WAITING = "done", "failed", "stale", "waiting"
+STATES = (DONE, RUNNING, QUEUED, FAILED, STALE, WAITING)
+_PARTS = {"extract": "parts", "tokenwise": "token_parts"}
+_START = 10.0
+"""Seconds that a job takes which does next to nothing: Python and Snakemake start."""
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job and how it stands.
+
+    Attributes:
+        job: Which.
+        state: `done`; `running`; `queued`, in Slurm; `failed`; `stale`: all of its files are there,
+            made from something else than they would be now; `waiting`: some are not there yet.
+        why: Of what failed or is stale, the reason.
+        elapsed: Of what runs, seconds since it began.
+        prompts: Of what goes through prompts and has begun, how many are finished, and of how many.
+        left: Seconds that it will take, as far as one can tell.
+    """
+
+    job: Planned
+    state: str
+    why: str = ""
+    elapsed: float | None = None
+    prompts: tuple[int, int] | None = None
+    left: float = 0.0
+
+    @property
+    def step(self) -> str:
+        """The rule whose job it is."""
+        return self.job.rule
+
+    @property
+    def model(self) -> str | None:
+        """The model that it is of; None of what concerns the whole study."""
+        return self.job.wildcards.get("model")
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a study stands.
+
+    Attributes:
+        study: Its name.
+        jobs: All of its jobs.
+        seconds: By step and model, the mean seconds of the jobs that have ended.
+        now: What goes on in the directory.
+    """
+
+    study: str
+    jobs: Sequence[JobStatus]
+    seconds: Mapping[tuple[str, str | None], float] = field(default_factory=dict)
+    now: Now = field(default_factory=Now)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many jobs there are in each state."""
+        return Counter(job.state for job in self.jobs)
+
+    @property
+    def at_once(self) -> int:
+        """How many jobs run now; one, where none does."""
+        return max(1, self.counts[RUNNING])
+
+    @property
+    def left(self) -> float:
+        """Seconds until all is done, with as many jobs at once as now."""
+        return sum(job.left for job in self.jobs) / self.at_once
+
+    def of(self, *states: str) -> list[JobStatus]:
+        """The jobs in some states."""
+        return [job for job in self.jobs if job.state in states]
+
+    def by_step(self) -> dict[tuple[str | None, str], list[JobStatus]]:
+        """The jobs by model and step, in the order of the work; what is of no model comes last."""
+        groups: dict[tuple[str | None, str], list[JobStatus]] = defaultdict(list)
+        for job in self.jobs:
+            groups[job.model, job.step].append(job)
+        models = [*dict.fromkeys(job.model for job in self.jobs if job.model), None]
+        order = {rule: place for place, rule in enumerate(_ORDER)}
+
+        def place(key: tuple[str | None, str]) -> tuple[int, int]:
+            return models.index(key[0]), order.get(key[1], len(order))
+
+        return {key: groups[key] for key in sorted(groups, key=place)}
+
+
+_ORDER = (
+    *("train", "checkpoint", "weights", "model", "extract", "reduce", "tokenwise", "score"),
+    *("prompts", "catalog_measurements", "correlate", "costs", "catalog_statistics", "figure"),
+    *("catalog_figures", "report", "catalog"),
+)
+
+
+def status(study: Study, jobs: Sequence[Planned], planned_at: float, now: Now) -> Status:
+    """How each job stands.
+
+    Args:
+        study: The study.
+        jobs: All of its jobs, as Snakemake would plan them at that time.
+        planned_at: In seconds of the epoch.
+        now: What goes on in the directory, looked at before planning: a job that ends in between
+            is then running, not stale.
+    """
+    seconds = _seconds(jobs)
+    usual = _Usual(study, seconds, jobs)
+    noted = failures()
+    return Status(
+        study=study.study,
+        jobs=[_status(study, job, planned_at, now, noted, usual) for job in jobs],
+        seconds={key: fmean(values) for key, values in seconds.items()},
+        now=now,
+    )
+
+
+def _status(
+    study: Study,
+    job: Planned,
+    planned_at: float,
+    now: Now,
+    noted: Mapping[str, Failure],
+    usual: _Usual,
+) -> JobStatus:
+    if (state := now.state(job.outputs)) is not None:
+        since = now.since(job.outputs)
+        elapsed = None if since is None or state == QUEUED else max(0.0, time.time() - since)
+        prompts, lately = _prompts(study, job, since)
+        left = _left(usual(job), elapsed, prompts, lately)
+        return JobStatus(job, state, elapsed=elapsed, prompts=prompts, left=left)
+    made = times(job.outputs)
+    whole = len(made) == len(job.outputs)
+    if not job.reason or (whole and min(made) > planned_at):
+        return JobStatus(job, DONE)
+    failure = noted.get(job.outputs[0])
+    if failure is not None and still_counts(failure, job):
+        return JobStatus(job, FAILED, reason(failure, job.log), left=usual(job))
+    if whole:
+        return JobStatus(job, STALE, job.reason.split(":")[0].strip(), left=usual(job))
+    prompts, _ = _prompts(study, job)
+    begun = prompts if prompts and prompts[0] else None
+    share = 1 - begun[0] / begun[1] if begun else 1
+    return JobStatus(job, WAITING, prompts=begun, left=share * usual(job))
+
+
+# ------------------------------------------------------------------------------- prompts and time
+
+
+def _prompts(
+    study: Study, job: Planned, since: float | None = None
+) -> tuple[tuple[int, int] | None, int]:
+    """How many prompts of a job are finished, of how many; and how many were since then."""
+    if job.rule not in _PARTS:
+        return None, 0
+    of = job.wildcards
+    listed = study.results / "prompts" / f"{of['dataset']}.jsonl"
+    if not listed.is_file():
+        return None, 0
+    total = sum(1 for line in listed.read_text(encoding="utf-8").splitlines() if line.strip())
+    if job.rule == "tokenwise" and study.tokenwise is not None:
+        total = min(total, study.tokenwise.prompts)
+    parts = study.results / _PARTS[job.rule] / of["model"] / of["checkpoint"] / of["dataset"]
+    # What was measured with other settings is older than what this job has decided.
+    plan = parts / "plan.json"
+    begun = max(times([plan]), default=0.0)
+    made = times(parts.glob("[!.]*.zarr/zarr.json"))
+    done = min(total, sum(each >= begun for each in made))
+    return (done, total), sum(each >= (since or 0.0) for each in made)
+
+
+def _left(
+    usual: float,
+    elapsed: float | None,
+    prompts: tuple[int, int] | None,
+    lately: int,
+) -> float:
+    """Seconds that a job which runs will take: from its prompts, else from what is usual."""
+    if elapsed is None:
+        return usual
+    if prompts is None:
+        return max(0.0, usual - elapsed)
+    done, total = prompts
+    if lately:  # what an earlier attempt has left was not measured in this time
+        return (total - done) * elapsed / lately
+    return max(0.0, usual * (total - done) / total - elapsed)
+
+
+def _seconds(jobs: Sequence[Planned]) -> dict[tuple[str, str | None], list[float]]:
+    """By step and model, what the jobs took that have ended, from Snakemake's benchmark files."""
+    found: dict[tuple[str, str | None], list[float]] = defaultdict(list)
+    for job in jobs:
+        if job.benchmark is not None and Path(job.benchmark).is_file():
+            head, *rows = Path(job.benchmark).read_text().splitlines()
+            place = head.split("\t").index("s") if head else 0
+            key = (job.rule, job.wildcards.get("model"))
+            found[key] += [float(row.split("\t")[place]) for row in rows]
+    return found
+
+
+class _Usual:
+    """Seconds that a job takes: as its like took, else as estimated, in proportion to others."""
+
+    def __init__(
+        self,
+        study: Study,
+        seconds: Mapping[tuple[str, str | None], Sequence[float]],
+        jobs: Sequence[Planned],
+    ) -> None:
+        self._study, self._seconds = study, seconds
+        took: dict[str, float] = defaultdict(float)
+        told: dict[str, float] = defaultdict(float)
+        counted: set[tuple[str, str | None]] = set()
+        for job in jobs:
+            key = (job.rule, job.wildcards.get("model"))
+            if key in seconds and key not in counted:
+                counted.add(key)
+                took[job.rule] += fmean(seconds[key])
+                told[job.rule] += _expected(study, job)
+        self._factor = {rule: took[rule] / told[rule] for rule in took}
+
+    def __call__(self, job: Planned) -> float:
+        if own := self._seconds.get((job.rule, job.wildcards.get("model"))):
+            return fmean(own)
+        return _expected(self._study, job) * self._factor.get(job.rule, 1.0)
+
+
+def _expected(study: Study, job: Planned) -> float:
+    """Seconds that a job is expected to take, from its model's size."""
+    of = job.wildcards
+    match job.rule:
+        case "train":
+            told = needs.train_needs(study, of["model"])
+        case "weights":
+            told = needs.record_needs(study, of["model"], of["checkpoint"])
+        case "extract":
+            told = needs.extract_needs(study, of["model"], of["dataset"], of["checkpoint"])
+        case "reduce":
+            told = needs.reduce_needs(study, of["model"], of["dataset"])
+        case "tokenwise":
+            told = needs.tokenwise_needs(study, of["model"])
+        case "score":
+            told = needs.score_needs(study, of["model"])
+        case _:
+            return _START
+    return _START + 60 * told.expected
+
+
+# ------------------------------------------------------------------------------------- as JSON
+
+
+def as_json(found: Status) -> dict[str, Any]:
+    """The same for programs."""
+
+    def about(each: JobStatus) -> dict[str, Any]:
+        return {"step": each.step, **each.job.wildcards}
+
+    return {
+        "study": found.study,
+        "jobs": len(found.jobs),
+        **{state: found.counts[state] for state in STATES},
+        "seconds_left": round(found.left),
+        "at_once": found.at_once,
+        "snakemake": sorted(found.now.snakemake),
+        "locked": found.now.locked,
+        "steps": [
+            {
+                "model": model,
+                "step": step,
+                "jobs": len(jobs),
+                **{state: sum(each.state == state for each in jobs) for state in STATES},
+                "seconds_each": found.seconds.get((step, model)),
+                "seconds_left": round(sum(each.left for each in jobs)),
+            }
+            for (model, step), jobs in found.by_step().items()
+        ],
+        "running_jobs": [
+            {
+                **about(each),
+                "state": each.state,
+                "seconds": None if each.elapsed is None else round(each.elapsed),
+                "prompts_done": each.prompts[0] if each.prompts else None,
+                "prompts": each.prompts[1] if each.prompts else None,
+                "seconds_left": round(each.left),
+                "log": each.job.log,
+            }
+            for each in found.of(RUNNING, QUEUED)
+        ],
+        "failed_jobs": [
+            {**about(each), "reason": each.why, "log": each.job.log} for each in found.of(FAILED)
+        ],
+        "stale_jobs": [{**about(each), "reason": each.why} for each in found.of(STALE)],
+    }

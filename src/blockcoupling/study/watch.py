@@ -1,0 +1,69 @@
+"""How a study stands, looked at once or again and again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from blockcoupling.config.study import Study
+from blockcoupling.study.planned import Planned, planned
+from blockcoupling.study.running import now
+from blockcoupling.study.status import Status, as_json, status
+from blockcoupling.study.status_page import page
+
+_EVERY = 2.0
+"""Seconds between two looks at what runs."""
+_PLAN_SHARE = 10
+"""How many times as long as Snakemake takes to plan a plan is good for."""
+_WIDTH = 140
+"""Columns where there is no terminal."""
+
+
+class _Watch:
+    """Looks at a study; asks Snakemake for a plan now and then only, which takes it a while."""
+
+    def __init__(self, study: Study, config: Path, snakefile: Path | None) -> None:
+        self._study, self._config, self._snakefile = study, config, snakefile
+        self._jobs: list[Planned] = []
+        self._planned_at, self._until = 0.0, 0.0
+
+    def look(self) -> Status:
+        running = now()
+        if time.time() >= self._until:
+            began = time.time()
+            self._jobs = planned(self._config, self._snakefile)
+            self._planned_at = began
+            self._until = time.time() + _PLAN_SHARE * (time.time() - began)
+        return status(self._study, self._jobs, self._planned_at, running)
+
+
+def as_document(study: Study, config: Path, snakefile: Path | None = None) -> dict[str, Any]:
+    """How a study stands, as plain JSON (see `status.as_json`).
+
+    Raises:
+        UserError: Snakemake finds no workflow here, or cannot load it.
+    """
+    return as_json(_Watch(study, config, snakefile).look())
+
+
+def show(study: Study, config: Path, snakefile: Path | None = None) -> None:
+    """Print how a study stands; on a terminal, again and again for as long as Snakemake runs.
+
+    Raises:
+        UserError: Snakemake finds no workflow here, or cannot load it.
+    """
+    watch, console = _Watch(study, config, snakefile), Console()
+    if not console.is_terminal:
+        Console(width=_WIDTH).print(page(watch.look()))
+        return
+    found = watch.look()
+    with suppress(KeyboardInterrupt), Live(page(found), console=console) as live:
+        while found.now.snakemake:
+            time.sleep(_EVERY)
+            found = watch.look()
+            live.update(page(found))
