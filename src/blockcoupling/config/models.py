@@ -105,6 +105,22 @@ class ModelSection(Section):
         }
 
 
+class Penalty(Section):
+    """What is added to the loss of a training, to set the coupling of its model."""
+
+    kind: Literal["coupling", "sham", "norm"] = "coupling"
+    """Squared mis-coupling; the same with random frames; the Jacobians' norm alone."""
+    weight: float = 0.0
+    """The dose: above 0 it couples, below 0 it decouples, 0 is none."""
+    k: PositiveInt = 10
+    tokens: PositiveInt = 2
+    """How many tokens of a batch, one each of its first windows."""
+    every: PositiveInt = 1
+    """At every n-th step."""
+    distance: PositiveInt = 1
+    """Pairs of blocks that are at most so far apart, in both orders; 1: neighbours."""
+
+
 class Training(Section):
     """A GPT-NeoX model and how it is trained; sizes in the usual units, `context` in bytes."""
 
@@ -121,6 +137,11 @@ class Training(Section):
     text: float = Field(default=1.0, gt=0, le=1)
     """Share of the training text."""
     seed: NonNegativeInt = 0
+    penalty: Penalty = Penalty()
+    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
+    """How often the last block's branches are left out; earlier ones less, in proportion."""
+    tied: bool = False
+    """All blocks have the same weights."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "Training":
@@ -128,6 +149,18 @@ class Training(Section):
         if self.hidden_size % (8 * self.heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of 8 x {self.heads} heads"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _penalty_fits(self) -> "Training":
+        if self.penalty.k > self.hidden_size:
+            raise ValueError(
+                f"penalty.k = {self.penalty.k} is larger than hidden_size = {self.hidden_size}"
+            )
+        if self.penalty.tokens > self.batch:
+            raise ValueError(
+                f"penalty.tokens = {self.penalty.tokens} is larger than batch = {self.batch}"
             )
         return self
 

@@ -17,8 +17,12 @@ from blockcoupling.config.models import Training
 from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress
 from blockcoupling.sources.corpus import corpus
+from blockcoupling.train.penalty import Penalties
 from blockcoupling.train.states import MODEL, OPTIMIZER, State, digest
+from blockcoupling.train.stochastic_depth import drop_branches
+from blockcoupling.train.tied import tie, written_out
 from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
+from blockcoupling.transformer.blocks import Blocks
 
 WARMUP = 0.05
 FINAL_LEARNING_RATE = 0.1
@@ -27,6 +31,7 @@ GRADIENT_NORM = 1.0
 
 _DRAW = "draw"  # the state of the generator that places the windows of text
 _NOISE = "noise"  # and of the one that says what is dropped
+_PENALTY = "penalty"  # and of the one that says where the penalty falls
 
 
 def new_model(shape: Training) -> GPTNeoXForCausalLM:
@@ -72,7 +77,7 @@ class Run:
 
     Attributes:
         model: as it is after `step` updates.
-        loss: of the last batch, in nats a byte; None before the first.
+        loss: of the last batch, in nats a byte, without a penalty; None before the first.
     """
 
     def __init__(self, shape: Training, name: str) -> None:
@@ -80,9 +85,19 @@ class Run:
         self.step = 0
         self.loss: float | None = None
         self.model = new_model(shape).train()
+        layers = self.model.gpt_neox.layers
+        if shape.tied:
+            tie(layers)
+        if shape.stochastic_depth:
+            drop_branches(layers, shape.stochastic_depth)
         self._tokens = torch.from_numpy(training_bytes(shape.text))
         self._draw = torch.Generator().manual_seed(shape.seed)
-        self._noise = torch.Generator().manual_seed(_another(shape.seed)).get_state()
+        self._noise = torch.Generator().manual_seed(_another(shape.seed, 1)).get_state()
+        self._falls = torch.Generator().manual_seed(_another(shape.seed, 2))
+        self._penalties: Penalties | None = None
+        if shape.penalty.weight:
+            blocks = Blocks("gpt_neox.layers", tuple(layers), shape.hidden_size)
+            self._penalties = Penalties(shape.penalty, self._falls, blocks)
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=shape.learning_rate,
@@ -109,10 +124,13 @@ class Run:
             logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
         value = loss.item()
-        if not math.isfinite(value):
+        if self._penalties is not None and self._penalties.due(step):
+            loss = loss + self._penalties(self.model, batch[:, :-1])
+        if not math.isfinite(loss.item()):
+            advice = "learning_rate" if self._penalties is None else "learning_rate or penalty"
             raise MeasurementError(
-                f"training {self.name}: the loss is {value} at step {step}; a smaller "
-                "learning_rate may help"
+                f"training {self.name}: the loss is {loss.item()} at step {step}; a smaller "
+                f"{advice} may help"
             )
         self._optimizer.zero_grad()
         loss.backward()
@@ -141,6 +159,7 @@ class Run:
         """Write all that `load` needs into a directory; see `States`."""
         self.save_model(directory / MODEL)
         tensors = {_DRAW: self._draw.get_state(), _NOISE: self._noise}
+        tensors[_PENALTY] = self._falls.get_state()
         for parameter, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"{parameter}.{name}": value for name, value in moments.items()}
         save_file(tensors, directory / OPTIMIZER)
@@ -153,6 +172,7 @@ class Run:
         tensors = {name: t.clone() for name, t in load_file(state.path / OPTIMIZER).items()}
         self._draw.set_state(tensors.pop(_DRAW))
         self._noise = tensors.pop(_NOISE)
+        self._falls.set_state(tensors.pop(_PENALTY))
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             parameter, _, name = key.partition(".")
@@ -163,7 +183,9 @@ class Run:
 
     def save_model(self, directory: Path) -> None:
         """Write the model as an ordinary Hugging Face directory, with how it was made."""
-        self.model.save_pretrained(directory)
+        # Files of weights have no weight twice; a tied model is written as any other.
+        state = written_out(self.model) if self.shape.tied else None
+        self.model.save_pretrained(directory, state_dict=state)
         byte_tokenizer(self.shape.context).save_pretrained(directory)
         facts = {
             "step": self.step,
@@ -180,9 +202,9 @@ class Run:
         (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def _another(seed: int) -> int:
-    """A seed that has nothing to do with the one that places the windows."""
-    return int(np.random.SeedSequence([seed, 1]).generate_state(1, np.uint64)[0])
+def _another(seed: int, number: int) -> int:
+    """One of several seeds that have nothing to do with the one that places the windows."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
 
 
 def learning_rate_factor(step: int, total: int) -> float:

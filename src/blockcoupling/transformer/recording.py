@@ -146,9 +146,14 @@ def record_decode(
 
 
 def record_in_two(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
+    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "prompt token"]
 ) -> tuple[list[BlockCall], list[BlockCall]]:
     """Record the calls on the tokens before the last one, and then those of `record_decode`.
+
+    Args:
+        model: the model.
+        blocks: its blocks.
+        input_ids: prompts of one length, none of it padding.
 
     Returns:
         The calls on tokens 0 … T − 2 together (none for a prompt of one token), and on T − 1.
@@ -164,7 +169,7 @@ def record_in_two(
         # A cache that is asked for what it does not hold fails in as many ways as there are caches.
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise CannotDecode(model, f"fails while its last token is decoded ({why})") from error
-    if any(call.input.shape[:2] != (1, 1) for call in last):
+    if any(call.input.shape[:2] != (len(input_ids), 1) for call in last):
         raise CannotDecode(model, "gives its blocks more than the one token to decode")
     return before, last
 

@@ -149,6 +149,35 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(
     assert not list((tmp_path / "states").glob("towards*"))
 
 
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {"penalty": {"weight": 0.5, "k": 4, "every": 2}},
+        {"penalty": {"weight": 0.5, "k": 4, "kind": "sham"}},
+        {"stochastic_depth": 0.5},
+        {"tied": True},
+        {"penalty": {"weight": 0.5, "k": 4}, "stochastic_depth": 0.5, "tied": True},
+    ],
+    ids=str,
+)
+def test_every_kind_of_training_goes_on_to_the_same_bits(
+    arm: dict[str, object], updates: list[int], tmp_path: Path
+) -> None:
+    spec = SPEC | arm | {"steps": 6}
+    straight = train(spec | {"checkpoints": [0, 3, 6]}, tmp_path / "straight", threads=1)
+    assert updates == [1, 2, 3, 4, 5, 6]
+    states = tmp_path / "states"
+    keep_states(spec | {"checkpoints": [3]}, states, threads=1)
+    resumed = train(spec | {"checkpoints": [6]}, tmp_path / "out", threads=1, states=states)
+    assert updates[6:] == [1, 2, 3, 4, 5, 6]
+    assert equal(resumed[6], straight[6])
+    assert not equal(straight[3], straight[6])
+    plain = train(SPEC | {"steps": 6, "checkpoints": [0, 6]}, tmp_path / "plain", threads=1)
+    # The same start, but for blocks that follow the first, and another end.
+    assert equal(straight[0], plain[0]) != ("tied" in arm)
+    assert not equal(straight[6], plain[6])
+
+
 @pytest.mark.parametrize("file", ["model/model.safetensors", "optimizer.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["flipped", "missing", "truncated"])
 def test_a_damaged_state_is_not_gone_on_from(

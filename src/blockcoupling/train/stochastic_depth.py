@@ -1,0 +1,47 @@
+"""Stochastic depth: while training, residual branches are left out at random (arXiv 1603.09382)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class DropBranch(nn.Module):
+    """Leaves a branch out for some samples; what is kept is scaled, so that the mean stays.
+
+    Without parameters, and the identity in evaluation. As torch's own dropout, it draws from
+    torch's generator.
+
+    Args:
+        rate: how often, below 1.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Float[Tensor, "sample token embed"]) -> Tensor:
+        """The branch of each sample, or zeros."""
+        if not self.training:
+            return branch
+        kept = torch.rand(len(branch), 1, 1) >= self.rate
+        return branch * kept.to(branch) / (1 - self.rate)
+
+
+def drop_branches(layers: nn.ModuleList, rate: float) -> None:
+    """Let GPT-NeoX layers leave out attention and MLP, each by itself.
+
+    Args:
+        layers: the blocks; block l of L leaves a branch out with probability rate · l / L.
+        rate: of the last block.
+    """
+    for number, layer in enumerate(layers, start=1):
+        own = rate * number / len(layers)
+        # Where dropout ends a branch, before it is added to the stream.
+        for name in ("post_attention_dropout", "post_mlp_dropout"):
+            setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(own)))

@@ -1,0 +1,16 @@
+"""Blocks that share their weights."""
+
+from torch import Tensor, nn
+
+
+def tie(layers: nn.ModuleList) -> None:
+    """Let all blocks have the first one's parameters, as one and the same."""
+    for layer in layers[1:]:
+        for name, parameter in layers[0].named_parameters():
+            path, _, last = name.rpartition(".")
+            setattr(layer.get_submodule(path), last, parameter)
+
+
+def written_out(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state with a copy of each weight wherever it stands, as files have it."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
