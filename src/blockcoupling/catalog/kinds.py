@@ -30,6 +30,8 @@ KINDS: Mapping[str, Kind] = {
     "miscoupling": Kind("block by block matrices over prompts", "blockcoupling reduce"),
     "token_products": Kind("A of every two compared tokens", "blockcoupling tokenwise"),
     "tokenwise": Kind("mis-coupling between tokens", "blockcoupling tokenwise"),
+    "block_damage": Kind("what every change of blocks costs, text by text", "blockcoupling damage"),
+    "damage": Kind("the same as a table", "blockcoupling damage"),
     "score": Kind("what a checkpoint scores", "blockcoupling score"),
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
     "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),
@@ -37,6 +39,10 @@ KINDS: Mapping[str, Kind] = {
         "coupling held against the score, for every K and variant", "blockcoupling correlate"
     ),
     "prediction": Kind("scores predicted of what was left out", "blockcoupling correlate"),
+    "damage_statistics": Kind(
+        "damage held against coupling and its rivals, by permuted blocks",
+        "blockcoupling damage-statistics",
+    ),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

@@ -20,6 +20,7 @@ from blockcoupling.cli.options import (
     read_facets,
     read_spec,
 )
+from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens, Extract, Loading, kept_for
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
@@ -158,9 +159,7 @@ def tokenwise(
     from blockcoupling.measurement.tokenwise_job import tokenwise as run
     from blockcoupling.reduce.tokenwise import tabulate
 
-    facets = read_facets(facet)
-    if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
-        raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
+    facets = _whose(facet)
     variants = list(map(str, variant or VARIANTS))
     needed = {name: True for name, needed in kept_for(variants).items() if needed}
     settings = settings.model_copy(update=needed)
@@ -168,6 +167,48 @@ def tokenwise(
     run(model, prompts, parts, out, settings.settings, count=count, **where)
     tabulate(out, table, tabulated or [settings.k], variants, facets)
     enter(entries, {"token_products": out, "tokenwise": table}, facets)
+
+
+def _whose(facet: list[str] | None) -> dict[str, str]:
+    """The facets of a table that begins with model, checkpoint and dataset."""
+    facets = read_facets(facet)
+    if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
+        raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
+    return facets
+
+
+@app.command(rich_help_panel=STEPS)
+@takes_settings
+def damage(
+    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
+    parts: Annotated[Path, typer.Option(help="Directory that keeps finished texts.")],
+    out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
+    table: Annotated[Path, typer.Option(help="The same as a table to write, *.parquet.")],
+    settings: CauseDamage,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
+    ] = None,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Leave blocks out, exchange, replace and merge them: what does the model lose?
+
+    Says first how many passes that takes. Killed and run again, it goes on after the last finished
+    texts.
+
+    Example:  `blockcoupling damage --model tiny.json --prompts prompts.jsonl --parts parts
+    --out damage.zarr --table damage.parquet --count 10 --pairs '{"within": 4}' --facet model=tiny
+    --facet checkpoint=main --facet dataset=mine`
+    """
+    from blockcoupling.measurement.damage_job import cause_damage
+    from blockcoupling.reduce.damage import tabulate_damage
+
+    facets = _whose(facet)
+    job = {name: getattr(settings, name) for name in ("dtype", "device", "batch", "stream")}
+    cause_damage(model, prompts, parts, out, settings.settings, count=count, **job)
+    tabulate_damage(out, table, facets)
+    enter(entries, {"block_damage": out, "damage": table}, facets)
 
 
 @app.command(rich_help_panel=STEPS)

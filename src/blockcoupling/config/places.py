@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
+from blockcoupling.errors import UserError
+
 
 def _tokens(value: Any) -> Any:
     if value in ("last", "all"):
@@ -58,6 +60,56 @@ def _block_pairs(value: Any) -> Any:
     )
 
 
+def _damaged_pairs(value: Any) -> Any:
+    if value == "all":
+        return value
+    if isinstance(value, Mapping) and set(value) == {"within"}:
+        if _whole(value["within"]) and value["within"] > 0:
+            return {"within": int(value["within"])}
+    elif isinstance(value, list | tuple) and value and all(map(_two_blocks, value)):
+        return [[int(block) for block in pair] for pair in value]
+    raise ValueError(
+        "should be all, {within: n}, or a list of pairs of two different blocks, such as "
+        "[[1, 2], [-2, -1]]: numbers from 1, negative ones from the end"
+    )
+
+
+def _two_blocks(value: Any) -> bool:
+    return _pair(value) and 0 not in value and value[0] != value[1]
+
+
+def numbered(pairs: Any, blocks: int) -> list[tuple[int, int]]:
+    """The pairs i < j that `all`, {within: n} or a list of pairs mean in a model.
+
+    Args:
+        pairs: As a setting of type `DamagedPairs` holds them.
+        blocks: L.
+
+    Raises:
+        UserError: A block that a model of this depth does not have, or twice the same.
+    """
+    if isinstance(pairs, list):
+        found = {tuple(sorted(_number(block, blocks) for block in pair)) for pair in pairs}
+        if same := next((i for i, j in found if i == j), None):
+            raise UserError(f"block {same} is paired with itself: two different blocks make a pair")
+        return sorted((i, j) for i, j in found)
+    furthest = blocks if pairs == "all" else pairs["within"]
+    return [
+        (i, j)
+        for i in range(1, blocks + 1)
+        for j in range(i + 1, min(blocks, i + furthest) + 1)
+    ]
+
+
+def _number(asked: int, blocks: int) -> int:
+    number = asked + (blocks + 1 if asked < 0 else 0)
+    if not 1 <= number <= blocks:
+        raise UserError(
+            f"block {asked}: this model has blocks 1 … {blocks} (−1 … −{blocks} from the end)"
+        )
+    return number
+
+
 Tokens = Annotated[Any, PlainValidator(_tokens)]
 """`last`, `all`, tokens, pairs of them, or {every: n}."""
 
@@ -66,3 +118,6 @@ Positions = Annotated[Any, PlainValidator(_positions)]
 
 BlockPairs = Annotated[Any, PlainValidator(_block_pairs)]
 """Pairs of blocks, by number or as fractions of the depth."""
+
+DamagedPairs = Annotated[Any, PlainValidator(_damaged_pairs)]
+"""`all`, {within: n} or a list of pairs of different blocks."""

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, NonNegativeInt, model_validator
 
 from blockcoupling.config.choices import DEFAULT_K
+from blockcoupling.config.damage import Damage
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
 from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
 from blockcoupling.config.models import INIT, Model, TrainedModel
@@ -42,6 +43,7 @@ class Study(Section):
     extract: Extract = Extract()
     reduce: Reduce = Reduce()
     tokenwise: Tokenwise | None = None
+    damage: Damage | None = None
     score: Score = Score()
     correlate: Correlate = Correlate()
     figures: Figures = Figures()
@@ -82,6 +84,10 @@ class Study(Section):
             settled = {**self.extract.only(Solving), **self.extract.only(Loading)}
             settled |= kept_for(self.reduce.variants)
             self.tokenwise = self.tokenwise.model_copy(update=_where_unset(self.tokenwise, settled))
+        if self.damage is not None:
+            settled = {**self.extract.only(Loading), "stream": self.extract.stream}
+            settled["k"] = self.reduce.k
+            self.damage = self.damage.model_copy(update=_where_unset(self.damage, settled))
 
     def _default_metric(self) -> str:
         if self.score.name in self.score.harness:
@@ -102,28 +108,41 @@ class Study(Section):
 
     def token_jobs(self) -> Iterator[tuple[str, str, str]]:
         """Every (model, checkpoint, dataset) whose tokens are compared; none where not asked."""
-        if self.tokenwise is None:
+        return self._some_jobs(self.tokenwise)
+
+    def damage_jobs(self) -> Iterator[tuple[str, str, str]]:
+        """Every (model, checkpoint, dataset) whose blocks are changed; none where not asked."""
+        return self._some_jobs(self.damage)
+
+    def _some_jobs(self, section: Tokenwise | Damage | None) -> Iterator[tuple[str, str, str]]:
+        if section is None:
             return
-        chosen = self.tokenwise.datasets or list(self.datasets)
+        chosen = section.datasets or list(self.datasets)
         for model, checkpoint, dataset in self.jobs():
             names = self.checkpoints(model)
             untrained = names[0] if names[0] in (INIT, "step0") else names[-1]
             ends = checkpoint in (untrained, names[-1])
-            if dataset in chosen and (ends or self.tokenwise.checkpoints == "all"):
+            if dataset in chosen and (ends or section.checkpoints == "all"):
                 yield model, checkpoint, dataset
+
+    def damage_of(self, model: str, checkpoint: str) -> Damage:
+        """What is done to a checkpoint's blocks, and how its job does it."""
+        assert self.damage is not None
+        streams = self.streams(model, checkpoint, self.damage.stream)
+        return self.damage.model_copy(update={"stream": streams})
 
     def extract_of(self, model: str, checkpoint: str) -> Extract:
         """What is measured of a checkpoint, and how its job does it."""
         return self.extract.model_copy(update={"stream": self.streams(model, checkpoint)})
 
-    def streams(self, model: str, checkpoint: str) -> bool:
+    def streams(self, model: str, checkpoint: str, asked: bool | None = None) -> bool:
         """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
 
         Weights that are not in files as they are measured (drawn anew, quantized) cannot be.
         """
         spec = self.models[model].spec(model, checkpoint)
         in_files = spec["init_seed"] is None and spec["quantization"] is None
-        return self.extract.stream and in_files
+        return (self.extract.stream if asked is None else asked) and in_files
 
     def train_spec(self, model: str) -> dict[str, Any]:
         """Everything `train` needs, as plain JSON; changes with the model's own section only."""
@@ -185,11 +204,15 @@ class Study(Section):
         for name, needed in kept_for(self.reduce.variants).items():
             if needed and not getattr(self.extract, name):
                 found.append(f"extract.{name}: false, but a variant in reduce.variants needs it")
-        for name in self.tokenwise.datasets if self.tokenwise else []:
-            if name not in self.datasets:
-                found.append(
-                    f"tokenwise.datasets: no such dataset{did_you_mean(name, self.datasets)}"
-                )
+        for step, section in (("tokenwise", self.tokenwise), ("damage", self.damage)):
+            found += [
+                f"{step}.datasets: no such dataset{did_you_mean(name, self.datasets)}"
+                for name in (section.datasets if section else [])
+                if name not in self.datasets
+            ]
+        for k in self.damage.k if self.damage else []:
+            if k not in self.reduce.k:
+                found.append(f"damage.k: {k} is not in reduce.k = {self.reduce.k}")
         if self.correlate.k not in self.reduce.k:
             found.append(f"correlate.k: {self.correlate.k} is not in reduce.k = {self.reduce.k}")
         if self.correlate.variant not in self.reduce.variants:

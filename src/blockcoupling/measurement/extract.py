@@ -14,7 +14,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.jacobian.dense_svd import takes_full_svd
 from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.measurement.instrument import Instrument
-from blockcoupling.measurement.job import Advance, Job, Plan
+from blockcoupling.measurement.job import Advance, Job, Plan, fingerprints
 from blockcoupling.sources.identity import origin
 from blockcoupling.sources.models import load_model, load_streamed, with_identity
 from blockcoupling.sources.prompts import read_prompts
@@ -87,7 +87,8 @@ def extract(
     plan = Plan(parts / "plan.json", fingerprint(**made_from, batch=batch, longest=longest))
     if plan.get("batch") is None:
         plan.decide(batch=batch or instrument.prompts_at_once(wanted, k), methods=None)
-    expected = _fingerprints(wanted, plan.get("batch"), made_from)
+    tokens = {p.id: p.input_ids[0].tolist() for p in wanted}
+    expected = fingerprints(tokens, plan.get("batch"), made_from)
     by_id = {p.id: p for p in wanted}
     instrument.methods = plan.get("methods")
 
@@ -112,22 +113,6 @@ def extract(
         what="measuring",
         together=plan.get("batch"),
     ).run(out)
-
-
-def _fingerprints(
-    wanted: Sequence[TokenizedPrompt], together: int, made_from: Mapping[str, Any]
-) -> dict[str, str]:
-    """What each prompt's numbers depend on: to the last bit, also on the prompts beside it.
-
-    Batches are measured whole, so that those beside one that is new or other cost nothing more.
-    """
-    expected = {}
-    for start in range(0, len(wanted), together):
-        batch = wanted[start : start + together]
-        ids = [p.input_ids[0].tolist() for p in batch]
-        for place, prompt in enumerate(batch):
-            expected[prompt.id] = fingerprint(**made_from, batch=ids, place=place)
-    return expected
 
 
 def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any], list[str]]:

@@ -19,7 +19,7 @@ import xarray as xr
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress
-from blockcoupling.store.parts import finished
+from blockcoupling.store.parts import finished, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -109,3 +109,24 @@ class Job:
                         if self.steps is None:
                             progress.advance()
         self.join(self.parts, out, self.expected)
+
+
+def fingerprints(
+    tokens: Mapping[str, Sequence[int]], together: int, made_from: Mapping[str, Any]
+) -> dict[str, str]:
+    """What each part's numbers depend on: to the last bit, also on the parts beside it.
+
+    Batches are measured whole, so that those beside one that is new or other cost nothing more.
+
+    Args:
+        tokens: ids of each part's text, by its name, in order.
+        together: parts that are measured together.
+        made_from: what all depend on (JSON values).
+    """
+    names, expected = list(tokens), {}
+    for start in range(0, len(names), together):
+        batch = names[start : start + together]
+        ids = [list(tokens[name]) for name in batch]
+        for place, name in enumerate(batch):
+            expected[name] = fingerprint(**made_from, batch=ids, place=place)
+    return expected

@@ -8,7 +8,7 @@ again. Several prompts pass through the blocks in lockstep: a block is read once
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ class BlockWeights:
         self._files, self._dtype, self._device = files, dtype, device
         self._names: dict[int, str] = {}
         self._held: nn.Module | None = None
+        self._from: list[int] = []
         self.reads = 0
         prefix = getattr(model, "base_model_prefix", "") + "."
         for name, module in model.named_modules():
@@ -108,9 +109,15 @@ class BlockWeights:
             value = value.to(self._device, self._dtype, copy=True)
         module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
-    def hold(self, member: nn.Module | None) -> None:
-        """Have the weights of one block in memory, and of no other (of none, for None)."""
-        if member is self._held:
+    def hold(self, member: nn.Module | None, sources: Sequence[nn.Module] = ()) -> None:
+        """Have the weights of one block in memory, and of no other (of none, for None).
+
+        Args:
+            member: the block.
+            sources: blocks built alike whose weights it is to have instead (their mean).
+        """
+        wanted = [id(source) for source in sources or [member]]
+        if member is self._held and wanted == self._from:
             return
         if self._held is not None:
             for module in self._held.modules():
@@ -119,17 +126,45 @@ class BlockWeights:
                         module._parameters[leaf] = nn.Parameter(
                             torch.empty_like(value, device="meta"), requires_grad=False
                         )
-        self._held = member
+        self._held, self._from = member, wanted
         if member is None:
             return
-        self.reads += 1
-        name = self._names[id(member)]
-        for path, module in member.named_modules(prefix=name):
+        self.reads += len(wanted)
+        for path, module in member.named_modules():
             for leaf, value in module._parameters.items():
                 if value is not None:
-                    # Copied: the view of the file would keep its pages resident.
-                    tensor = self._read(f"{path}.{leaf}").to(self._device, self._dtype, copy=True)
+                    below = ".".join(filter(None, (path, leaf)))
+                    tensor = self._mean(f"{self._names[source]}.{below}" for source in wanted)
                     module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+
+    def _mean(self, names: Iterable[str]) -> Tensor:
+        # Copied: the view of the file would keep its pages resident.
+        several = [self._read(name).to(self._device, self._dtype, copy=True) for name in names]
+        return several[0] if len(several) == 1 else torch.stack(several).mean(0)
+
+    def fill_head(self, model: nn.Module) -> None:
+        """Bring in what the states do not need: the head, of a model that was made without it.
+
+        Raises:
+            UserError: the files hold no such weights.
+        """
+        prefix = getattr(model, "base_model_prefix", "") + "."
+        tied = getattr(model, "get_input_embeddings", lambda: None)()
+        for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+            owner, _, leaf = name.rpartition(".")
+            inside = any(name.startswith(f"{member}.") for member in self._names.values())
+            if inside or not parameter.is_meta:
+                continue
+            module = model.get_submodule(owner)
+            if name in self._files or prefix + name in self._files or tied is None:
+                self._stored[name] = self._find(name, prefix, parameter)
+                self._fill(model, name)
+            else:  # one matrix for both ends, stored once
+                value = tied.weight.detach()
+                if value.shape != parameter.shape:
+                    self._find(name, prefix, parameter)
+                value = value.to(self._device, self._dtype, copy=True)
+                module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
     @contextmanager
     def on_entry(self) -> Iterator[None]:

@@ -1,0 +1,113 @@
+"""What is done to a model's blocks to see what they are worth, and to which pairs of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from blockcoupling.config.measurement import Knobs, Loading
+from blockcoupling.config.places import DamagedPairs, numbered
+from blockcoupling.config.section import Name
+
+TreatmentName = Literal["skip", "exit", "replace", "swap", "merge"]
+
+
+class Treatment(NamedTuple):
+    """What is done to blocks i and j, and what a result belongs to."""
+
+    done: str
+    single: bool = False
+    """Whether it is also, or only, done to one block (i = j)."""
+    pairs: bool = True
+    ordered: bool = False
+    """Whether (i, j) and (j, i) differ."""
+
+
+TREATMENTS: Mapping[TreatmentName, Treatment] = {
+    "skip": Treatment("blocks i and j are left out (i = j: block i alone)", single=True),
+    "exit": Treatment("all blocks after block i are left out", single=True, pairs=False),
+    "replace": Treatment("block i's weights are used at place j too", ordered=True),
+    "swap": Treatment("the weights of blocks i and j change places"),
+    "merge": Treatment("both places use the mean of their weights"),
+}
+"""What can be done to a model's blocks (i and j are numbers of blocks, from 1)."""
+
+ALL_TREATMENTS: tuple[TreatmentName, ...] = cast(Any, get_args(TreatmentName))
+
+
+class DamageSettings(Knobs):
+    """What is done to the blocks of a model, and on how much text the damage is measured."""
+
+    treatments: list[TreatmentName] = Field(default=list(ALL_TREATMENTS), min_length=1)
+    """Out of skip, exit, replace, swap, merge."""
+    pairs: DamagedPairs = Field(default={"within": 4})
+    """`all`, {"within": n} (at most n blocks apart), or a list of pairs of blocks."""
+    passages: NonNegativeInt = 8
+    """Passages of the built-in held-out text whose loss is measured, too."""
+    window: PositiveInt = 512
+    """Tokens of a passage, at most."""
+
+
+class CauseDamage(Loading, DamageSettings):
+    """One job's settings of causing damage."""
+
+    batch: PositiveInt | None = None
+    """Texts that go through the blocks together; unset, as many as fit, at most 8."""
+    stream: bool = False
+    """Read a block's weights when they are needed: for models larger than memory."""
+
+    @property
+    def settings(self) -> DamageSettings:
+        """What is done, wherever the model is."""
+        return DamageSettings(**self.only(DamageSettings))
+
+
+class Damage(CauseDamage):
+    """Whether, and of what, blocks are left out and exchanged."""
+
+    prompts: PositiveInt = 10
+    """How many of each dataset, from the first."""
+    datasets: list[Name] = Field(default=[])
+    """Unset: all."""
+    checkpoints: Literal["ends", "all"] = "ends"
+    """The untrained and the last of each model, or all."""
+    k: list[PositiveInt] = Field(default=[])
+    """Which K of mis-coupling the damage is held against; unset, all that are tabulated."""
+    permutations: PositiveInt = 9999
+    """Drawn permutations of blocks, for p-values."""
+
+
+class Change(NamedTuple):
+    """One treatment of two blocks, or of one (`block_other` = `block`); numbers from 1."""
+
+    treatment: TreatmentName
+    block: int
+    block_other: int
+
+
+def changes(settings: DamageSettings, blocks: int) -> list[Change]:
+    """Everything that is done to a model of so many blocks, in an order that stays.
+
+    Raises:
+        UserError: a pair names a block that the model does not have.
+    """
+    pairs = numbered(settings.pairs, blocks)
+    return [
+        Change(name, i, j)
+        for name in ALL_TREATMENTS
+        if name in settings.treatments
+        for i, j in _places(TREATMENTS[name], pairs, blocks)
+        if (name, i) != ("exit", blocks)  # nothing would be left out
+    ]
+
+
+def _places(
+    treatment: Treatment, pairs: list[tuple[int, int]], blocks: int
+) -> Iterator[tuple[int, int]]:
+    if treatment.single:
+        yield from ((i, i) for i in range(1, blocks + 1))
+    if treatment.pairs:
+        for i, j in pairs:
+            yield i, j
+            if treatment.ordered:
+                yield j, i
