@@ -28,6 +28,11 @@ EVERYTHING = {
         **{"k": 4, "tokens": {"every": 2}, "prompts": 1, "dtype": "float64"},
         **{"seed": 4, "tolerance": 1e-3},
     },
+    "damage": {
+        **{"treatments": ["skip", "swap"], "pairs": [[1, 2]], "passages": 1, "window": 32},
+        **{"prompts": 2, "checkpoints": "all", "batch": 2, "dtype": "float64", "k": [4]},
+        **{"permutations": 99, "device": "cpu"},
+    },
     "correlate": {"k": 4, "bootstrap": 20, "variant": "swapped", "seed": 5},
     "figures": {"formats": ["png", "pdf", "svg"]},
 }
@@ -35,6 +40,7 @@ STUDIES = {
     "everything": EVERYTHING,
     "nothing more than it must": {},
     "released": {"extract": {"k": 4, "preset": "released"}, "tokenwise": {"k": 4}},
+    "damage": {"reduce": {"k": [4]}, "damage": {}},
     "every variant": {"reduce": {"k": [4], "variants": list(VARIANTS)}, "tokenwise": {"k": 4}},
 }
 
@@ -53,4 +59,5 @@ def test_verbs_take_what_rules_give_them(study: str, workplace: Workplace) -> No
         verb.make_context(words[0], words[1:])  # raises where an option is none
         called.add(words[0])
     assert called >= {"prompts", "model", "extract", "reduce", "score", "correlate", "figure"}
-    assert ("tokenwise" in called) == ("tokenwise" in STUDIES[study])
+    for verb in ("tokenwise", "damage"):
+        assert (verb in called) == (verb in STUDIES[study])

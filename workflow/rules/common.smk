@@ -14,6 +14,7 @@ from blockcoupling.figures import FIGURES
 from blockcoupling.sources.identity import content_identity, digest_of, file_digest
 from blockcoupling.sources.records import without_facts
 from blockcoupling.config.flags import flags_of
+from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
 from blockcoupling.config.artifacts import STATISTICS, TABLES
@@ -159,6 +160,12 @@ def tokenwise_options():
     )
 
 
+def damage_options(wildcards):
+    options = on_any_device(study.damage_of(wildcards.model, wildcards.checkpoint))
+    words = shlex.join(flags_of(options, CauseDamage))
+    return f"{words} {flags(count=options.prompts)}"
+
+
 def correlate_options():
     options = study.correlate
     return flags(
@@ -204,6 +211,11 @@ def measured_entries():
         entries += [
             f"<entries>/{model}/{checkpoint}/{dataset}/{kind}.yml"
             for model, checkpoint, dataset in study.token_jobs()
+        ]
+    for kind in ["block_damage", "damage"]:
+        entries += [
+            f"<entries>/{model}/{checkpoint}/{dataset}/{kind}.yml"
+            for model, checkpoint, dataset in study.damage_jobs()
         ]
     return entries
 

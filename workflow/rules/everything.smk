@@ -19,6 +19,7 @@ def everything():
     names = ("model", "checkpoint", "dataset")
     measurements = [dict(zip(names, job)) for job in study.jobs()]
     of_tokens = [dict(zip(names, job)) for job in study.token_jobs()]
+    of_damage = [dict(zip(names, job)) for job in study.damage_jobs()]
     whose = {
         "prompts": [{"dataset": dataset} for dataset in study.datasets],
         "checkpoint": [
@@ -33,6 +34,7 @@ def everything():
         "extract": measurements,
         "reduce": measurements,
         "tokenwise": of_tokens,
+        "damage": of_damage,
         "figure": [{"figure": figure} for figure in FIGURES],
         **dict.fromkeys(["correlate", "costs", "report"], [{}]),
         **dict.fromkeys(

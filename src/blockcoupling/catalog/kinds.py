@@ -39,10 +39,6 @@ KINDS: Mapping[str, Kind] = {
         "coupling held against the score, for every K and variant", "blockcoupling correlate"
     ),
     "prediction": Kind("scores predicted of what was left out", "blockcoupling correlate"),
-    "damage_statistics": Kind(
-        "damage held against coupling and its rivals, by permuted blocks",
-        "blockcoupling damage-statistics",
-    ),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

@@ -192,7 +192,7 @@ def damage(
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
-    """Leave blocks out, exchange, replace and merge them: what does the model lose?
+    """Leave blocks out, exchange, replace and merge them, and measure what the model loses.
 
     Says first how many passes that takes. Killed and run again, it goes on after the last finished
     texts.

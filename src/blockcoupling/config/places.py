@@ -95,9 +95,7 @@ def numbered(pairs: Any, blocks: int) -> list[tuple[int, int]]:
         return sorted((i, j) for i, j in found)
     furthest = blocks if pairs == "all" else pairs["within"]
     return [
-        (i, j)
-        for i in range(1, blocks + 1)
-        for j in range(i + 1, min(blocks, i + furthest) + 1)
+        (i, j) for i in range(1, blocks + 1) for j in range(i + 1, min(blocks, i + furthest) + 1)
     ]
 
 

@@ -86,8 +86,8 @@ class Study(Section):
             self.tokenwise = self.tokenwise.model_copy(update=_where_unset(self.tokenwise, settled))
         if self.damage is not None:
             settled = {**self.extract.only(Loading), "stream": self.extract.stream}
-            settled["k"] = self.reduce.k
-            self.damage = self.damage.model_copy(update=_where_unset(self.damage, settled))
+            given = {**settled, "k": self.reduce.k}
+            self.damage = self.damage.model_copy(update=_where_unset(self.damage, given))
 
     def _default_metric(self) -> str:
         if self.score.name in self.score.harness:

@@ -24,6 +24,12 @@ from blockcoupling.config.damage import TREATMENTS, Change, DamageSettings, chan
 from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.matmul import full_float32
+from blockcoupling.measurement.damage_course import (
+    MOST_NUMBERS,
+    MOST_TOGETHER,
+    course,
+    passes,
+)
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.measure import in_precision
 from blockcoupling.store.damages import join
@@ -39,8 +45,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 PROMPT, HELDOUT = "prompt", "heldout"
-_MOST_TOGETHER = 8
-_MOST_NUMBERS = 2**26  # logits of the texts that go through the blocks together
 _SAME = 1e3 * torch.finfo(torch.float32).eps  # of a pass done twice: a thousand roundings
 
 
@@ -183,13 +187,12 @@ class Surgery:
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         words = getattr(text, "vocab_size", None) or 2**18
         longest = max(text.tokens.input_ids.shape[1] for text in texts)
-        return max(1, min(_MOST_TOGETHER, _MOST_NUMBERS // (words * longest)))
+        return max(1, min(MOST_TOGETHER, MOST_NUMBERS // (words * longest)))
 
     def passes(self) -> tuple[int, int]:
         """How often a text goes through a block and through the head, for all changes."""
         made = [change for change in self.changes if change not in self.reasons]
-        through = sum(len(_course(change, len(self.blocks)).places) for change in made)
-        return len(self.blocks) + through, 1 + len(made)
+        return passes(made, len(self.blocks))
 
     def cost(self, texts: Sequence[Text]) -> str:
         """In words what measuring these texts takes, from how fast a pass is here and now.
@@ -268,15 +271,15 @@ class Surgery:
 
     def _changed(self, passage: Passage, change: Change) -> Tensor:
         """The last state under a change."""
-        course, modules = _course(change, len(self.blocks)), self.blocks.modules
-        hidden = passage.calls[course.start].input
+        way, modules = course(change, len(self.blocks)), self.blocks.modules
+        hidden = passage.calls[way.start].input
         if (weights := self.instrument.weights) is None:
-            with placed(self.blocks, course.sources):
-                for place in course.places:
+            with placed(self.blocks, way.sources):
+                for place in way.places:
                     hidden = passage.calls[place](hidden)
             return hidden
-        for place in course.places:
-            sources = [modules[index] for index in course.sources.get(place, (place,))]
+        for place in way.places:
+            sources = [modules[index] for index in way.sources.get(place, (place,))]
             weights.hold(modules[place], sources)
             hidden = passage.calls[place](hidden)
         return hidden
@@ -332,39 +335,6 @@ class Surgery:
 
 
 _LEAVE_OUT = ("skip", "exit")
-
-
-@dataclass(frozen=True)
-class _Course:
-    """The way of the residual stream under a change; indices from 0.
-
-    Attributes:
-        start: block whose recorded input it starts from.
-        places: where it goes through a block, in order.
-        sources: by place, the blocks whose weights (their mean) are used there; else its own.
-    """
-
-    start: int
-    places: Sequence[int]
-    sources: Mapping[int, tuple[int, ...]]
-
-
-def _course(change: Change, blocks: int) -> _Course:
-    i, j = change.block - 1, change.block_other - 1
-    match change.treatment:
-        case "skip":
-            places = [place for place in range(min(i, j), blocks) if place not in (i, j)]
-            return _Course(min(i, j), places, {})
-        case "exit":  # the recorded input of the block after it is its output
-            return _Course(i + 1, [], {})
-        case "replace":
-            sources: Mapping[int, tuple[int, ...]] = {j: (i,)}
-        case "swap":
-            sources = {i: (j,), j: (i,)}
-        case "merge":
-            sources = {i: (i, j), j: (i, j)}
-    start = min(sources)
-    return _Course(start, range(start, blocks), sources)
 
 
 def _in_words(change: Change) -> str:

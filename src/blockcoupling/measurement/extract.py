@@ -22,7 +22,7 @@ from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize_prompts
+from blockcoupling.transformer.tokens import tokenize_prompts
 
 # What a setting adds to a prompt's store, and leaves the other numbers as they are: a store that
 # holds more than is asked for need not be measured again.

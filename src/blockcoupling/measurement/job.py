@@ -19,7 +19,7 @@ import xarray as xr
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress
-from blockcoupling.store.parts import finished, fingerprint
+from blockcoupling.store.parts import fingerprint, finished
 
 logger = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "prompts": ("dataset",),
     "extract": ("model", "checkpoint", "dataset"),
     "tokenwise": ("model", "checkpoint", "dataset"),
+    "damage": ("model", "checkpoint", "dataset"),
     "reduce": ("model", "checkpoint", "dataset"),
     "score": ("model", "checkpoint"),
 }

@@ -41,7 +41,7 @@ def validate(ds: xr.Dataset) -> None:
         wrong.append(f"schema_version is {ds.attrs.get('schema_version')!r}, not {SCHEMA_VERSION}")
     if not wrong:
         lacks = np.isnan(ds["kl"].values).any(0)
-        if (lacks != (ds["reason"].values.astype(str) != "")).any():
+        if (lacks != (ds["reason"].values.astype(object) != "")).any():
             wrong.append("kl: missing without a reason, or there in spite of one")
     if wrong:
         raise SchemaError("not a store of damage:\n- " + "\n- ".join(wrong))
@@ -61,7 +61,8 @@ def open_damage(path: Path | str) -> xr.Dataset:
         ds = xr.open_zarr(path, consolidated=False).load()
     ds.attrs = without_seal(ds.attrs)
     validate(ds)
-    return ds
+    words = [name for name, data in ds.coords.items() if data.dtype.kind in "TOU"]
+    return ds.assign_coords({n: (ds[n].dims, ds[n].values.astype(object)) for n in words})
 
 
 def write_damage(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: str) -> Path:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from blockcoupling.config.damage import changes
 from blockcoupling.config.models import INIT, LocalModel, TrainedModel
 from blockcoupling.config.study import Study
 from blockcoupling.config.variants import products
+from blockcoupling.measurement.damage_course import MOST_NUMBERS, passes
 from blockcoupling.measurement.memory import BYTES, bytes_per_prompt, prompts_at_once
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.sources.local import checkpoint_facts, count_parameters
@@ -21,6 +23,8 @@ UNKNOWN_SIZE = 1_000_000_000
 UNKNOWN_PROMPTS = 200
 USUAL_TOKENS = 512
 """Tokens of a long prompt."""
+USUAL_PROMPT = 100
+"""Tokens of an ordinary prompt."""
 LARGEST_VOCABULARY = 256_000
 """Of a model that does not say how many kinds of tokens it has."""
 GPU_MEMORY = 80 * 10**9
@@ -178,6 +182,34 @@ def tokenwise_needs(study: Study, model: str) -> Needs:
         loading=(LOADED + STORED) * size,
     )
     return replace(needs, disk_mb=_mb(2 * price.store * options.prompts))
+
+
+def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
+    """Damage: every change of blocks on every text, from its first block to the logits."""
+    assert study.damage is not None
+    options, size = study.damage, parameters(study, model)
+    dimension, blocks = _shape(study, model)
+    head = min(size, _vocabulary(study, model) * dimension)
+    stream = study.damage_of(model, checkpoint or study.checkpoints(model)[-1]).stream
+    through, heads = passes(changes(options, blocks), blocks)
+    texts = min(options.prompts, _prompts(study, dataset))
+    tokens = texts * USUAL_PROMPT + options.passages * options.window
+    block = max(1, size - head) / blocks
+    precision = 2 if options.dtype == "float64" else 1
+    work = 2.0 * precision * tokens * (through * block + heads * head)
+    held = min(size, 2 * head + ceil(2 * block)) if stream else size
+    # Logits before and after, twice each: themselves and their logarithms.
+    measured = precision * LOADED * (held + 4 * MOST_NUMBERS)
+    batches = ceil((texts + options.passages) / 4)
+    reads = STORED * block * through * batches if stream else STORED * size
+    return _on_device(
+        options.device,
+        size,
+        measured,
+        work,
+        reading=reads / READ,
+        loading=(LOADED + STORED) * held,
+    )
 
 
 def score_needs(study: Study, model: str) -> Needs:

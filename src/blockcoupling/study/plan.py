@@ -8,7 +8,7 @@ from blockcoupling.config.study import Study
 from blockcoupling.study import needs
 from blockcoupling.study.needs import Needs
 
-STEPS = ("train", "model", "extract", "reduce", "tokenwise", "score")
+STEPS = ("train", "model", "extract", "reduce", "tokenwise", "damage", "score")
 
 
 def plan_of(study: Study) -> dict[str, Any]:
@@ -84,6 +84,11 @@ def _jobs(study: Study, step: str, model: str) -> Iterator[Needs]:
         for name, _, _ in study.token_jobs():
             if name == model:
                 yield needs.tokenwise_needs(study, model)
+        return
+    if step == "damage":
+        for name, checkpoint, dataset in study.damage_jobs():
+            if name == model:
+                yield needs.damage_needs(study, model, dataset, checkpoint)
         return
     for checkpoint in study.checkpoints(model):
         match step:

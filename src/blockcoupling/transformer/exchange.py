@@ -66,9 +66,8 @@ def _unlike(module: nn.Module, other: nn.Module, apart: int) -> str | None:
     for leaf, tensor in mine.items():
         if tensor.shape != theirs[leaf].shape:
             return f"{leaf} (shapes {tuple(tensor.shape)}, {tuple(theirs[leaf].shape)})"
-    for leaf, tensor in module._buffers.items():
-        buffer = other._buffers.get(leaf)
-        if leaf not in mine and not _same(tensor, buffer):
+    for leaf in module._buffers.keys() - mine.keys():
+        if not _same(module._buffers[leaf], other._buffers.get(leaf)):
             return f"{leaf} (a buffer with other values)"
     a, b = _settings(module), _settings(other)
     for name in sorted(a.keys() | b.keys()):
@@ -125,13 +124,13 @@ def placed(blocks: Blocks, sources: Mapping[int, Sequence[int]]) -> Iterator[Non
             where they are several.
     """
     before = {index: weights_of(module) for index, module in enumerate(blocks.modules)}
-    made: dict[tuple[int, ...], dict[tuple[str, str], Tensor]] = {}
-    for indices in map(tuple, sources.values()):
-        if indices not in made:
-            made[indices] = mean_weights([before[index] for index in indices])
+    made = {
+        indices: mean_weights([before[index] for index in indices])
+        for indices in set(map(tuple, sources.values()))
+    }
     try:
-        for place, indices in sources.items():
-            _put(blocks.modules[place], made[tuple(indices)])
+        for place, used in sources.items():
+            _put(blocks.modules[place], made[tuple(used)])
         yield
     finally:
         for place in sources:

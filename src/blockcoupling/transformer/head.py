@@ -91,7 +91,7 @@ def _passed_by(blocks: Blocks, returned: list[Any]) -> Iterator[None]:
     waiting = iter(returned)
     try:
         for module in _once(blocks):
-            module.forward = lambda *args, **kwargs: next(waiting)  # type: ignore[method-assign]
+            module.forward = lambda *args, **kwargs: next(waiting)
         yield
     finally:
         for module in _once(blocks):
@@ -99,7 +99,7 @@ def _passed_by(blocks: Blocks, returned: list[Any]) -> Iterator[None]:
             if own is None:
                 del module.forward
             else:
-                module.forward = own  # type: ignore[method-assign]
+                module.forward = own
 
 
 def _once(blocks: Blocks) -> list[nn.Module]:

@@ -68,14 +68,9 @@ class BlockWeights:
         return without_head(model) is model or name.startswith(f"{model.base_model_prefix}.")
 
     def _find(self, name: str, prefix: str, parameter: Tensor) -> str:
-        from safetensors import safe_open
-
         for stored in (name, name.removeprefix(prefix), prefix + name):
-            if stored in self._files:
-                with safe_open(self._files[stored], "pt") as file:
-                    shape = tuple(file.get_slice(stored).get_shape())
-                if shape == tuple(parameter.shape):
-                    return stored
+            if stored in self._files and self._shape(stored) == tuple(parameter.shape):
+                return stored
         if (outer := under_another_name(self._files, name)) is not None:
             raise UserError(
                 f"the files hold {name} under {outer!r}: the model was saved inside something "
@@ -116,7 +111,7 @@ class BlockWeights:
             member: the block.
             sources: blocks built alike whose weights it is to have instead (their mean).
         """
-        wanted = [id(source) for source in sources or [member]]
+        wanted = [id(source) for source in sources] or [id(member)]
         if member is self._held and wanted == self._from:
             return
         if self._held is not None:
@@ -149,22 +144,33 @@ class BlockWeights:
             UserError: the files hold no such weights.
         """
         prefix = getattr(model, "base_model_prefix", "") + "."
-        tied = getattr(model, "get_input_embeddings", lambda: None)()
+        embedding = getattr(model, "get_input_embeddings", lambda: None)()
         for name, parameter in list(model.named_parameters(remove_duplicate=False)):
-            owner, _, leaf = name.rpartition(".")
             inside = any(name.startswith(f"{member}.") for member in self._names.values())
             if inside or not parameter.is_meta:
                 continue
-            module = model.get_submodule(owner)
-            if name in self._files or prefix + name in self._files or tied is None:
-                self._stored[name] = self._find(name, prefix, parameter)
-                self._fill(model, name)
-            else:  # one matrix for both ends, stored once
-                value = tied.weight.detach()
-                if value.shape != parameter.shape:
-                    self._find(name, prefix, parameter)
-                value = value.to(self._device, self._dtype, copy=True)
+            if _tied(model) and embedding is not None and embedding.weight.shape == parameter.shape:
+                owner, _, leaf = name.rpartition(".")
+                value = embedding.weight.detach().to(self._device, self._dtype, copy=True)
+                module = model.get_submodule(owner)
                 module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+                continue
+            try:
+                self._stored[name] = self._find(name, prefix, parameter)
+            except UserError:
+                # A head may be stored under another name: what alone is left over, and fits.
+                left = set(self._files) - set(self._stored.values())
+                fitting = [each for each in left if self._shape(each) == tuple(parameter.shape)]
+                if len(fitting) != 1:
+                    raise
+                (self._stored[name],) = fitting
+            self._fill(model, name)
+
+    def _shape(self, stored: str) -> tuple[int, ...]:
+        from safetensors import safe_open
+
+        with safe_open(self._files[stored], "pt") as file:
+            return tuple(file.get_slice(stored).get_shape())
 
     @contextmanager
     def on_entry(self) -> Iterator[None]:
@@ -175,6 +181,13 @@ class BlockWeights:
                 hooks.callback(hook.remove)
             yield
         self.hold(None)
+
+
+def _tied(model: nn.Module) -> bool:
+    """Whether one matrix is both embedding and head."""
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return bool(getattr(text, "tie_word_embeddings", False))
 
 
 @dataclass

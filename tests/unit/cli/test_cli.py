@@ -28,7 +28,9 @@ def test_version():
 
 
 def test_all_verbs_are_there():
-    steps = "train model prompts extract tokenwise reduce score entry catalog correlate costs"
+    steps = (
+        "train model prompts extract tokenwise damage reduce score entry catalog correlate costs"
+    )
     assert set(VERBS) == {
         *steps.split(),
         *("figure", "report", "check", "plan", "status", "verify", "measure"),

@@ -1,0 +1,38 @@
+# Blocks left out, exchanged, replaced and merged, where the study asks for it.
+
+
+rule damage:
+    input:
+        weights="<results>/weights/{model}/{checkpoint}.json",
+        prompts="<results>/prompts/{dataset}.jsonl",
+    output:
+        store="<results>/damage/{model}/{checkpoint}/{dataset}/damage.zarr/zarr.json",
+        table="<results>/tables/{model}/{checkpoint}/{dataset}/damage.parquet",
+        entries=expand(
+            "<entries>/{{model}}/{{checkpoint}}/{{dataset}}/{kind}.yml",
+            kind=["block_damage", "damage"],
+        ),
+    log:
+        "<logs>/damage/{model}/{checkpoint}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/damage/{model}/{checkpoint}/{dataset}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: cores(needs.damage_needs, "model", "dataset", "checkpoint")
+    resources:
+        **need(needs.damage_needs, "model", "dataset", "checkpoint"),
+        device=study.damage.device if study.damage else study.extract.device,
+    params:
+        # Finished texts, in a directory that no rule owns: Snakemake would clear it.
+        parts=f"{study.results}/damage_parts/{{model}}/{{checkpoint}}/{{dataset}}",
+        store=subpath(output.store, parent=True),
+        entries=lambda wildcards, output: Path(output.entries[0]).parent,
+        options=damage_options,
+    message:
+        "Change blocks of {wildcards.model}, {wildcards.checkpoint}, on {wildcards.dataset}"
+    shell:
+        "blockcoupling damage --model {input.weights:q} --prompts {input.prompts:q}"
+        " --parts {params.parts:q} --out {params.store:q} --table {output.table:q}"
+        " {params.options} --device {resources.device:q} --entries {params.entries:q} --facet model={wildcards.model}"
+        " --facet checkpoint={wildcards.checkpoint} --facet dataset={wildcards.dataset}"
+        " > {log:q} 2>&1"
