@@ -131,6 +131,7 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
             "prediction",
             "predictors",
             "variance",
+            "within",
             "costs",
             "report",
         )

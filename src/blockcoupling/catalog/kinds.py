@@ -39,6 +39,10 @@ KINDS: Mapping[str, Kind] = {
         "coupling held against the score, for every K and variant", "blockcoupling correlate"
     ),
     "prediction": Kind("scores predicted of what was left out", "blockcoupling correlate"),
+    "within": Kind(
+        "each predictor against each score, pooled and within depth, width, size, family",
+        "blockcoupling correlate",
+    ),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

@@ -10,5 +10,12 @@ TABLES = (
 )
 """Of one checkpoint on one dataset, made by reducing its store."""
 
-STATISTICS = ("correlation", "predictors", "correlation_by_k", "prediction", "variance")
+STATISTICS = (
+    "correlation",
+    "predictors",
+    "correlation_by_k",
+    "prediction",
+    "within",
+    "variance",
+)
 """Of all that was measured."""

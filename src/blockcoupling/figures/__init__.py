@@ -66,6 +66,15 @@ FIGURES: Mapping[str, Description] = {
         "R² of each predictor alone, with 95 % bootstrap intervals resampling whole models. "
         "Hollow: no interval, for want of points or of models. A constant predictor has no R².",
     ),
+    "within": Description(
+        "within",
+        "Over all models, and among those alike",
+        "Slope of the score on each predictor, in standard deviations of both over all points: "
+        "over all of them, and with a constant for each depth, width, size (depth and width) or "
+        "family, that is, among models that are alike in it. Where the two have opposite signs and "
+        "neither interval holds 0, it is Simpson's paradox. Bars: 95 % intervals; those that go "
+        "beyond the panel are cut off.",
+    ),
     "coupling_vs_k": Description(
         "by_k",
         "Coupling against K",

@@ -12,6 +12,7 @@ import pandas as pd
 
 import blockcoupling
 from blockcoupling.atomic import replacing
+from blockcoupling.report.alike import pooled_and_within
 from blockcoupling.report.correlated import compared, comparisons, findings, predicted
 from blockcoupling.report.material import models, prompts, score_sources
 from blockcoupling.report.measured import measurements
@@ -37,8 +38,8 @@ def write_report(
 
     Args:
         catalog: has entries of the kinds model, prompts, score, coupling, trajectory, predictors,
-            correlation, prediction, variance, figure (png or svg), and svd; costs are shown if
-            there are any.
+            correlation, prediction, within, variance, figure (png or svg), and svd; costs are shown
+            if there are any.
         out: the HTML file.
         title: its heading.
         catalog_path: what the loading example opens.
@@ -70,6 +71,8 @@ def render(
     points = catalog.one(kind="predictors").read()
     correlation = catalog.one(kind="correlation").read()
     prediction = catalog.one(kind="prediction").read()
+    within = catalog.one(kind="within").read()
+    within = within[within["headline"]]
     scores = read_scores(catalog)
     k, variant = points["k"].iloc[0], points["variant"].iloc[0]
     points = points.sort_values(["parameters", "model", "step"])
@@ -96,10 +99,14 @@ def render(
             else None
         ),
         figures=pictures(catalog),
-        reading=how_to_read(catalog, points, main, int(k), str(variant)),
+        reading=how_to_read(catalog, points, main, within, int(k), str(variant)),
         findings=findings(main),
         compared=compared(main),
-        correlation=[*predicted(prediction[prediction["headline"]]), *comparisons(shown)],
+        correlation=[
+            *pooled_and_within(within),
+            *predicted(prediction[prediction["headline"]]),
+            *comparisons(shown),
+        ],
         variance=variance(catalog.one(kind="variance").read()),
         costs=costs(catalog),
         models=models(catalog),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from blockcoupling.figures.data import at_last
+from blockcoupling.report.alike import among_alike
 from blockcoupling.report.table import words
 from blockcoupling.statistics.points import CHECKPOINT, mean_over_prompts
 from blockcoupling.wording import number
@@ -19,14 +20,20 @@ _FEW = 10
 
 
 def how_to_read(
-    catalog: Catalog, points: pd.DataFrame, main: pd.DataFrame, k: int, variant: str
+    catalog: Catalog,
+    points: pd.DataFrame,
+    main: pd.DataFrame,
+    within: pd.DataFrame,
+    k: int,
+    variant: str,
 ) -> list[str]:
-    """Return sentences: against chance, how many models, with other facts held fixed.
+    """Return sentences: against chance, how many models, among those alike, others held fixed.
 
     Args:
         catalog: has the kinds coupling and trajectory.
         points: one row per checkpoint, as `statistics.points.points` returns it.
         main: rows of the correlation table that are about choices of checkpoints.
+        within: rows of the table of slopes within groups, of the same scores.
         k: how many singular vectors.
         variant: which mis-coupling.
 
@@ -39,7 +46,7 @@ def how_to_read(
         filters=[("k", "==", k), ("variant", "==", variant)],
     )
     sentences = [against_chance(ends, table), *independent_models(points, main)]
-    return sentences + held_fixed(points, main)
+    return [*sentences, *among_alike(within), *held_fixed(main)]
 
 
 def against_chance(ends: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -86,8 +93,8 @@ def independent_models(points: pd.DataFrame, main: pd.DataFrame) -> list[str]:
     return [f"{text}."]
 
 
-def held_fixed(points: pd.DataFrame, main: pd.DataFrame) -> list[str]:
-    """Say whether coupling goes with the score among models that are alike otherwise."""
+def held_fixed(main: pd.DataFrame) -> list[str]:
+    """Say whether coupling goes with the score when all that is known is held fixed at once."""
     sentences = []
     for row in main[main["predictor"] == "coupling"].to_dict("records"):
         if pd.isna(row["pearson"]) or pd.isna(row["partial"]):
@@ -103,12 +110,5 @@ def held_fixed(points: pd.DataFrame, main: pd.DataFrame) -> list[str]:
             f"{text}, the opposite sign: models of different size are not to be pooled."
             if turned
             else f"{text}."
-        )
-    final = points[points["final"].astype(bool)]
-    alike = final.groupby("depth")["model"].nunique().max() if len(final) else 0
-    if not main.empty and not alike >= 3:
-        sentences.append(
-            "No depth has three or more models: whether the correlation holds among models of the "
-            "same depth cannot be told from this study."
         )
     return sentences

@@ -20,6 +20,7 @@ from blockcoupling.statistics.prediction import predict
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.statistics.scores import one_column_each, read_scores
 from blockcoupling.statistics.variance import components
+from blockcoupling.statistics.within import within_groups
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
@@ -61,7 +62,8 @@ def write_statistics(
         The files by kind: `correlation` (:func:`correlate`), `predictors`
         (`statistics.points.points` with one more column per score, `score.metric`),
         `variance` (`statistics.variance.components`, of the final checkpoints),
-        `correlation_by_k` (:func:`correlation_by_k`) and `prediction` (:func:`predict`).
+        `correlation_by_k` (:func:`correlation_by_k`), `prediction` (:func:`predict`) and `within`
+        (:func:`within_groups`).
 
     Raises:
         UserError: the catalog lacks what is asked for.
@@ -92,12 +94,15 @@ def write_statistics(
     )
     prediction = predict(table, scores, checkpoints=checkpoints, resamples=resamples, seed=seed)
     prediction["headline"] = _is_named(prediction, score, metric)
+    within = within_groups(table, scores, checkpoints=checkpoints, correction=correction)
+    within["headline"] = _is_named(within, score, metric)
     tables = {
         "correlation": correlation.assign(k=k, variant=variant),
         "predictors": predictors.assign(k=k, variant=variant),
         "variance": spread.assign(k=k, variant=variant),
         "correlation_by_k": by_k,
         "prediction": prediction.assign(k=k, variant=variant),
+        "within": within.assign(k=k, variant=variant),
     }
     target = Path(out)
     files = {name: target.with_name(f"{name}.parquet") for name in tables} | {"correlation": target}

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from many_models import points, scores
 from matplotlib import image as mpl_image
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -21,17 +22,31 @@ from blockcoupling.figures import (
     matrices,
     save,
     trajectories,
+    within,
 )
 from blockcoupling.figures.checkpoints import Shown
 from blockcoupling.figures.data import Ends, largest
 from blockcoupling.figures.matrices import Matrix
 from blockcoupling.figures.style import counted, looks, styled
 from blockcoupling.figures.trajectories import Trajectories
+from blockcoupling.statistics.within import within_groups
 
 
 @pytest.fixture(scope="module")
 def drawn(analysed) -> dict[str, Figure]:
-    return {name: draw(name, analysed) for name in FIGURES}
+    figures = {name: draw(name, analysed) for name in FIGURES}
+    # The models of that study differ in all that they could be alike in.
+    return figures | {"within": within.draw(simpson())}
+
+
+def simpson() -> pd.DataFrame:
+    """Slopes pooled and within of 40 models: deeper ones couple less and score better."""
+    random = np.random.default_rng(5)
+    depth, width = np.repeat([4.0, 8, 12, 16, 20], 8), np.tile([64.0, 128], 20)
+    own = random.normal(size=40)
+    y = own + depth + 0.3 * random.normal(size=40)
+    table = within_groups(points(own - depth / 2, depth, width), scores(y))
+    return table.assign(headline=True)
 
 
 def panels(figure: Figure) -> list:
@@ -82,7 +97,8 @@ def test_every_figure_is_legible_and_labelled(drawn, name):
         for axes in shown:
             place = getattr(axes.get_subplotspec(), along).start
             labelled[place] = labelled.get(place, False) or bool(getattr(axes, attribute)())
-        if name != "predictors" or attribute == "get_xlabel":  # predictors are named by their ticks
+        named_by_ticks = name in ("predictors", "within") and attribute == "get_ylabel"
+        if not named_by_ticks:
             assert all(labelled.values())
 
 
@@ -359,3 +375,19 @@ def test_a_first_token_far_beyond_the_others_leaves_the_frame(far, framed):
     inside = left <= walks[0, :, 0].min() and walks[0, :, 0].max() <= right
     assert inside is not framed
     assert any("leaves" in text.get_text() for text in axes.texts) is framed
+
+
+def test_slopes_within_are_drawn_beside_the_pooled_ones(drawn, analysed):
+    table = simpson().query("predictor == 'coupling' and alike == 'depth'").squeeze()
+    own = panels(drawn["within"])[0]
+    assert own.get_title() == "arc acc, final\nover all, and within depth"
+    height = [label.get_text() for label in own.get_yticklabels()].index("coupling")
+    dots = {
+        (line.get_color(), *line.get_xydata()[0].tolist())
+        for line in own.get_lines()
+        if len(line.get_xydata()) == 1
+    }
+    assert ("#8c8c8c", table["pooled"], height + 0.17) in dots
+    assert ("#D55E00", table["within"], height - 0.17) in dots  # the colour of the opposite sign
+    said = [text.get_text() for text in draw("within", analysed).findobj(Text)]
+    assert any("Too few models are alike" in each for each in said)
