@@ -1,5 +1,6 @@
 """Every command that a rule runs is one that its verb takes, whatever the study asks for."""
 
+import json
 import re
 import shlex
 
@@ -61,3 +62,39 @@ def test_verbs_take_what_rules_give_them(study: str, workplace: Workplace) -> No
     assert called >= {"prompts", "model", "extract", "reduce", "score", "correlate", "figure"}
     for verb in ("tokenwise", "damage"):
         assert (verb in called) == (verb in STUDIES[study])
+
+
+@pytest.mark.workflow
+def test_jobs_that_share_a_process_are_those_of_the_single_rules(workplace: Workplace) -> None:
+    small = EVERYTHING["models"]["small"]
+    pair = {"train": small["train"], "checkpoints": [0, 2], "grid": {"seed": [0, 1]}}
+    alone = {"models": {"pair": {**pair, "together": 1}}}
+    workplace.configure("alone.yaml", **alone)
+    run = workplace.snakemake("--dry-run", "--printshellcmds", study="alone.yaml")
+    expected = {
+        tuple(shlex.split(line.rpartition(" > ")[0]))
+        for line in re.findall(r"^Shell command: *.*?\bblockcoupling ([a-z].*)$", run.said, re.M)
+        if "pair-seed" in line
+    }
+    shared = {"models": {"pair": {**pair, "together": 2}}, "together": {"datasets": True}}
+    workplace.configure(**shared)
+    planned = workplace.planned(**shared)
+    assert planned["together_pair_0"] == planned["jobs"] == 1
+    assert not {"train", "extract", "reduce", "score"} & set(planned)
+    run = workplace.snakemake("results/seconds/together/pair_0.json", "--cores", "1")
+    assert run.status == 0, run.said
+    listed = json.loads((workplace.results / "together" / "pair_0.json").read_text())
+    verbs = typer.main.get_command(app)
+    for job in listed:
+        verbs.commands[job["words"][0]].make_context(job["words"][0], list(job["words"][1:]))
+    assert {tuple(job["words"]) for job in listed} == expected
+    assert len(listed) == len(expected)
+    assert {job["chain"] for job in listed} == {"pair-seed0", "pair-seed1"}
+
+
+@pytest.mark.workflow
+def test_all_datasets_of_a_checkpoint_are_measured_by_one_job(workplace: Workplace) -> None:
+    assert workplace.planned()["extract"] == 6
+    planned = workplace.planned(together={"datasets": True})
+    assert planned["extract_together"] == 3
+    assert "extract" not in planned

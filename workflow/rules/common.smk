@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from blockcoupling.study import needs
 from blockcoupling.study.check import load_config
+from blockcoupling.study.together import chunk_needs, datasets_needs
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
 from blockcoupling.sources.identity import content_identity, digest_of, file_digest

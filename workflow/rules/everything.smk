@@ -2,13 +2,6 @@
 # file that is there: only what is asked for is remade when it is missing.
 
 
-def made_by(step, of):
-    """The files that a step makes, for each of the wildcards given (name: value)."""
-    return [
-        str(pattern).format(**wildcards) for wildcards in of for pattern in step.output
-    ]
-
-
 def everything():
     """Every file that this study makes."""
     models = [

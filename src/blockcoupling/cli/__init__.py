@@ -11,6 +11,7 @@ from blockcoupling.cli.app import app, main
 from blockcoupling.cli import one_model as one_model
 from blockcoupling.cli import study as study
 from blockcoupling.cli import steps as steps
+from blockcoupling.cli import together as together
 from blockcoupling.cli import entries as entries
 from blockcoupling.cli import analysis as analysis
 # isort: on

@@ -83,6 +83,13 @@ class Correlate(Section):
     """Seed of the bootstrap; unset, the study's."""
 
 
+class Together(Section):
+    """Which jobs share a process beside those of a population."""
+
+    datasets: bool = False
+    """A checkpoint is measured on all datasets in one job, which loads it once."""
+
+
 class Figures(Section):
     """How figures are written."""
 

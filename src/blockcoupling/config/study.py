@@ -1,5 +1,6 @@
 """A whole study: every section, every default, and what each job needs to know."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
 from blockcoupling.config.models import INIT, Model, TrainedModel
 from blockcoupling.config.presets import PRESETS
 from blockcoupling.config.section import Name, Section, UserPath, did_you_mean
-from blockcoupling.config.steps import Correlate, Figures, Reduce, Score, Tokenwise
+from blockcoupling.config.steps import Correlate, Figures, Reduce, Score, Together, Tokenwise
 
 DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)
 HEADLINE_K = 10
@@ -47,6 +48,7 @@ class Study(Section):
     score: Score = Score()
     correlate: Correlate = Correlate()
     figures: Figures = Figures()
+    together: Together = Together()
 
     @model_validator(mode="after")
     def _fill_in(self) -> "Study":
@@ -130,6 +132,27 @@ class Study(Section):
         assert self.damage is not None
         streams = self.streams(model, checkpoint, self.damage.stream)
         return self.damage.model_copy(update={"stream": streams})
+
+    def chunks(self) -> dict[str, list[str]]:
+        """Models whose small jobs share a process, by the name of what they form.
+
+        Members of a population in their order, so many at a time: more of them leave those before
+        where they are.
+        """
+        members: dict[str, list[str]] = {}
+        for name, section in self.models.items():
+            if isinstance(section, TrainedModel) and section.population and section.together > 1:
+                members.setdefault(section.population, []).append(name)
+        chunks: dict[str, list[str]] = {}
+        for population, names in members.items():
+            section = self.models[names[0]]
+            size = section.together if isinstance(section, TrainedModel) else 1
+            for start in range(0, len(names), size):
+                name = f"{re.sub('[^A-Za-z0-9]', '_', population)}_{start // size}"
+                while name in chunks:
+                    name += "_"
+                chunks[name] = names[start : start + size]
+        return chunks
 
     def extract_of(self, model: str, checkpoint: str) -> Extract:
         """What is measured of a checkpoint, and how its job does it."""

@@ -15,6 +15,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
 from blockcoupling.sources.identity import content_identity, demand_same_content
+from blockcoupling.sources.kept import kept
 from blockcoupling.sources.kinds import why_not_causal
 from blockcoupling.sources.local import (
     checkpoint_facts,
@@ -109,6 +110,7 @@ def with_identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "identity": content_identity(record, _directory(record))}
 
 
+@kept(lambda record: _directory(record))  # noqa: PLW0108 (it is defined below)
 def load_model(
     record: Mapping[str, Any] | Path | str, device: str = "auto", dtype: str | None = None
 ) -> tuple[Any, Any]:
@@ -149,6 +151,7 @@ def load_model(
     return model.eval().requires_grad_(False), tokenizer
 
 
+@kept(lambda record: _directory(record))  # noqa: PLW0108 (it is defined below)
 def load_streamed(
     record: Mapping[str, Any], device: str = "auto", dtype: str = "float32"
 ) -> tuple[StreamedModel, Any]:

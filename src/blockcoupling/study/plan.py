@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from blockcoupling.config.models import TrainedModel
 from blockcoupling.config.study import Study
-from blockcoupling.study import needs
 from blockcoupling.study.needs import Needs
-
-STEPS = ("train", "model", "extract", "reduce", "tokenwise", "damage", "score")
+from blockcoupling.study.together import STEPS, chunk_needs, datasets_needs, of_step
 
 
 def plan_of(study: Study) -> dict[str, Any]:
@@ -24,11 +21,10 @@ def plan_of(study: Study) -> dict[str, Any]:
     """
     steps = []
     everything: list[Needs] = []
-    for step in STEPS:
-        for model in study.models:
-            if jobs := list(_jobs(study, step, model)):
-                everything += jobs
-                steps.append(_line(step, model, jobs))
+    for step, model, jobs in _lines(study):
+        if jobs:
+            everything += jobs
+            steps.append(_line(step, model, jobs))
     totals = {
         "jobs": len(everything),
         "memory_gb": _gb(max(job.mem_mb for job in everything)),
@@ -75,33 +71,21 @@ def as_table(plan: dict[str, Any]) -> str:
     )
 
 
-def _jobs(study: Study, step: str, model: str) -> Iterator[Needs]:
-    if step == "train":
-        if isinstance(study.models[model], TrainedModel):
-            yield needs.train_needs(study, model)
-        return
-    if step == "tokenwise":
-        for name, _, _ in study.token_jobs():
-            if name == model:
-                yield needs.tokenwise_needs(study, model)
-        return
-    if step == "damage":
-        for name, checkpoint, dataset in study.damage_jobs():
-            if name == model:
-                yield needs.damage_needs(study, model, dataset, checkpoint)
-        return
-    for checkpoint in study.checkpoints(model):
-        match step:
-            case "model":
-                yield needs.record_needs(study, model, checkpoint)
-            case "score":
-                yield needs.score_needs(study, model)
-            case "extract":
-                for dataset in study.datasets:
-                    yield needs.extract_needs(study, model, dataset, checkpoint)
-            case "reduce":
-                for dataset in study.datasets:
-                    yield needs.reduce_needs(study, model, dataset)
+def _lines(study: Study) -> Iterator[tuple[str, str, list[Needs]]]:
+    """Step, model and jobs; jobs that share a process are one."""
+    chunks = study.chunks()
+    sharing = {model for models in chunks.values() for model in models}
+    for chunk, models in chunks.items():
+        about = f"{models[0]} to {models[-1]}" if len(models) > 1 else models[0]
+        yield "together", about, [chunk_needs(study, chunk)]
+    for step in STEPS:
+        for model in study.models:
+            if model in sharing:
+                continue
+            jobs = list(of_step(study, step, model))
+            if step == "extract" and study.together.datasets:
+                jobs = [datasets_needs(study, model, each) for each in study.checkpoints(model)]
+            yield step, model, jobs
 
 
 def _line(step: str, model: str, jobs: list[Needs]) -> dict[str, Any]:

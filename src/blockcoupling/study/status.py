@@ -15,6 +15,7 @@ from blockcoupling.study import needs
 from blockcoupling.study.failures import Failure, failures, reason, still_counts, times
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.running import QUEUED, RUNNING, Now
+from blockcoupling.study.together import chunk_needs, datasets_needs
 
 DONE, FAILED, STALE, WAITING = "done", "failed", "stale", "waiting"
 STATES = (DONE, RUNNING, QUEUED, FAILED, STALE, WAITING)
@@ -258,6 +259,10 @@ def _expected(study: Study, job: Planned) -> float:
             told = needs.tokenwise_needs(study, of["model"])
         case "score":
             told = needs.score_needs(study, of["model"])
+        case "extract_together":
+            told = datasets_needs(study, of["model"], of["checkpoint"])
+        case rule if (chunk := rule.removeprefix("together_")) in study.chunks():
+            told = chunk_needs(study, chunk)
         case _:
             return _START
     return _START + 60 * told.expected

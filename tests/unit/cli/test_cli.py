@@ -33,7 +33,7 @@ def test_all_verbs_are_there():
     )
     assert set(VERBS) == {
         *steps.split(),
-        *("figure", "report", "check", "plan", "status", "verify", "measure"),
+        *("figure", "report", "check", "together", "plan", "status", "verify", "measure"),
     }
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from blockcoupling.config.study import Study
 from blockcoupling.study import needs
+from blockcoupling.study.check import load_config
 from blockcoupling.study.plan import as_table, plan_of
 
 CONFIG = {
@@ -78,3 +79,20 @@ def test_the_table_has_a_row_a_line_and_the_totals(study):
     assert head.split()[:4] == ["step", "model", "jobs", "memory/GB"]
     assert max(map(len, rows)) <= len(head)
     assert f"{plan['totals']['jobs']} jobs" in as_table(plan)
+
+
+def test_jobs_that_share_a_process_are_one() -> None:
+    pair = {"grid": {"seed": [0, 1, 2]}, "train": {"hidden_size": 32, "blocks": 2}}
+    models = {"pop": {**pair, "checkpoints": [0, 600]}, "large": CONFIG["models"]["large"]}
+    plans = {}
+    for shared in (False, True):
+        models["pop"] = {**models["pop"], "together": 2 if shared else 1}
+        datasets = {name: {"name": "heldout", "prompts": 4} for name in ("one", "two")}
+        config = {"models": models, "datasets": datasets, "together": {"datasets": shared}}
+        plans[shared] = plan_of(load_config(config))
+    lines = [(each["step"], each["model"], each["jobs"]) for each in plans[True]["steps"]]
+    assert lines[:2] == [("together", "pop-seed0 to pop-seed1", 1), ("together", "pop-seed2", 1)]
+    assert ("extract", "large", 2) in lines  # two checkpoints, two datasets
+    assert not [model for step, model, _ in lines if step != "together" and "pop" in model]
+    for total in ("hours", "core_hours", "disk_gb"):
+        assert plans[True]["totals"][total] == pytest.approx(plans[False]["totals"][total], 1e-3)
