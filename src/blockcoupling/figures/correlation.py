@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
+from blockcoupling.figures.groups import grouped
 from blockcoupling.figures.style import (
     FAINT,
     Look,
     keys,
     legend_below,
-    looks,
     panels,
     styled,
     words,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from blockcoupling.catalog import Catalog
-
-_MOST_MODELS = 10
 
 
 def from_catalog(catalog: Catalog) -> Figure:
@@ -60,7 +58,7 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
         raise NothingToShow("No checkpoint of this study has a score.")
     metrics = shown[["score", "metric"]].drop_duplicates().to_numpy().tolist()
     names = shown["subset"].drop_duplicates().tolist()
-    group, look = _groups(table)
+    table, look = grouped(table)
     figure, axes = panels(len(metrics), len(names), size=(2.7, 2.4), sharey="row")
     for row, (score, metric) in enumerate(metrics):
         values = scores[scores["score"].eq(score) & scores["metric"].eq(metric)]
@@ -71,7 +69,7 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
             line = shown[
                 shown["score"].eq(score) & shown["metric"].eq(metric) & shown["subset"].eq(name)
             ].iloc[0]
-            _panel(own, points[chosen[name]], line, group, look)
+            _panel(own, points[chosen[name]], line, look)
             if row == len(metrics) - 1:
                 own.set_xlabel(f"coupling −⟨m⟩ (K = {table['k'].iloc[0]})")
         axes[row, 0].set_ylabel(words(f"{score}\n{metric}"))
@@ -79,22 +77,12 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame, correlation: pd.DataFrame) -
     return figure
 
 
-def _groups(table: pd.DataFrame) -> tuple[str, dict[str, Look]]:
-    """Tell models apart by colour, not copies of one; or families where there are many models."""
-    by_size = table.sort_values(["parameters", "model"])
-    if by_size["origin"].nunique() <= _MOST_MODELS or by_size["family"].isna().any():
-        return "origin", looks(by_size["origin"].unique())
-    return "family", looks(sorted(by_size["family"].unique()))
-
-
-def _panel(
-    axes: Axes, points: pd.DataFrame, line: pd.Series, group: str, look: dict[str, Look]
-) -> None:
+def _panel(axes: Axes, points: pd.DataFrame, line: pd.Series, look: dict[str, Look]) -> None:
     for _, own in points.groupby("model"):
         # Training goes along this line; the points of one model belong together.
         axes.plot(own["coupling"], own["value"], color=FAINT, lw=0.6, alpha=0.7, zorder=1)
     for name, (colour, marker) in look.items():
-        own = points[points[group] == name]
+        own = points[points["group"] == name]
         axes.errorbar(
             own["coupling"],
             own["value"],

@@ -9,7 +9,8 @@ import pandas as pd
 
 from blockcoupling.figures.correlation import describe
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import keys, legend_below, looks, panels, styled, words
+from blockcoupling.figures.groups import grouped
+from blockcoupling.figures.style import keys, legend_below, panels, styled, words
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import FACTS, LABELS
 from blockcoupling.statistics.scores import read_scores
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 _COLUMNS = 3
-_MOST_MODELS = 10
 
 
 def from_catalog(catalog: Catalog) -> Figure:
@@ -51,10 +51,7 @@ def draw(table: pd.DataFrame, correlation: pd.DataFrame) -> Figure:
     """
     varying = [name for name in FACTS if table[name].dropna().nunique() > 1]
     names = ["coupling", *varying]
-    by_size = table.sort_values(["parameters", "model"])
-    many = by_size["origin"].nunique() > _MOST_MODELS and by_size["family"].notna().all()
-    group = "family" if many else "origin"  # copies of one model look alike
-    look = looks(by_size[group].unique())
+    table, look = grouped(table)
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     figure, axes = panels(rows, columns, size=(2.7, 2.3), sharey=True)
@@ -62,7 +59,7 @@ def draw(table: pd.DataFrame, correlation: pd.DataFrame) -> Figure:
         own.set_axis_off()
     for own, name in zip(axes.flat, names, strict=False):
         for member, (colour, marker) in look.items():
-            part = table[table[group] == member]
+            part = table[table["group"] == member]
             own.plot(part[name], part["value"], marker, color=colour, mec="white", mew=0.4, ms=4.5)
         line = correlation[correlation["predictor"] == name]
         if len(line) and np.isfinite(line["slope"].iloc[0]):

@@ -24,6 +24,9 @@ SEQUENTIAL = "viridis"
 
 FAINT = "#8c8c8c"
 
+MOST_KEYS = 16
+"""Of a legend, and of names along an axis."""
+
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), without its yellow."""
 
@@ -134,7 +137,8 @@ def log_heights(axes: Axes, values: ArrayLike) -> None:
 def model_axis(axes: Axes, models: Sequence[str]) -> None:
     """Name models along x at 0, 1, …; at an angle where they are many."""
     many = len(models) > 3
-    axes.set_xticks(range(len(models)), models, rotation=30 if many else 0)
+    every = -(-len(models) // MOST_KEYS)  # names that touch cannot be read
+    axes.set_xticks(range(0, len(models), every), models[::every], rotation=30 if many else 0)
     for label in axes.get_xticklabels():
         label.set_horizontalalignment("right" if many else "center")
 
@@ -158,12 +162,21 @@ def counted(number: int) -> list[int]:
 
 def legend_below(figure: Figure, handles: Iterable[Artist]) -> None:
     """Put one legend for all panels below them, in as many columns as the width allows."""
-    listed = list(handles)
+    listed = _some(list(handles))
     longest = max(len(str(handle.get_label())) for handle in listed)
     fitting = int(figure.get_figwidth() / (0.55 + 0.062 * longest))  # inches, at this type size
     figure.legend(
         handles=listed, loc="outside lower center", ncols=max(1, min(fitting, len(listed)))
     )
+
+
+def _some(handles: list[Artist]) -> list[Artist]:
+    """Where they are too many to be read, a few from first to last, as their colours go."""
+    if len(handles) <= MOST_KEYS:
+        return handles
+    chosen = np.linspace(0, len(handles) - 1, MOST_KEYS // 2).round().astype(int)
+    between = Line2D([], [], ls="none", label=f"… of {len(handles)}")
+    return [*(handles[n] for n in chosen), between]
 
 
 def keys(look: Mapping[str, Look], *, line: bool = True) -> list[Artist]:

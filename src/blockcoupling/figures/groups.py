@@ -1,0 +1,31 @@
+"""What points are told apart by: models, or where these are many their families, or their depth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blockcoupling.figures.style import Look, looks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_MODELS = 10
+"""More than so many have no legend that can be read."""
+
+
+def grouped(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
+    """Return the table with a column `group`, and how each group looks, in order.
+
+    Args:
+        table: one row per checkpoint: origin (copies of one model look alike), family, depth,
+            parameters, model.
+
+    """
+    by_size = table.sort_values(["parameters", "model"])
+    if by_size["origin"].nunique() <= MOST_MODELS or by_size["family"].isna().any():
+        return table.assign(group=table["origin"]), looks(by_size["origin"].unique())
+    if by_size["family"].nunique() > 1 or by_size["depth"].isna().any():
+        return table.assign(group=table["family"]), looks(sorted(by_size["family"].unique()))
+    depth = table["depth"].astype(int)
+    look = looks(f"depth {number}" for number in sorted(depth.unique()))
+    return table.assign(group=depth.map("depth {}".format)), look
