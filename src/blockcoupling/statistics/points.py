@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from blockcoupling.config.populations import FACTORS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.statistics.origins import origins
 from blockcoupling.statistics.predictors import MEASURES, of_kind
@@ -107,7 +108,8 @@ def checkpoint_facts(catalog: Catalog) -> pd.DataFrame:
         parameters, log_parameters (base 10), depth, dimension, tokens (seen in training),
         log_tokens (base 10; empty where no token was seen), untrained and final. What a record does
         not say is missing here. `final` marks the last trained checkpoint of each model: the one
-        without a step (its released weights), or else the one with the largest step.
+        without a step (its released weights), or else the one with the largest step. Of members of
+        a population also factor.KEY for each key of `train` that they were given a value of.
 
     """
     records = catalog.search(kind="model").frame()
@@ -125,7 +127,15 @@ def checkpoint_facts(catalog: Catalog) -> pd.DataFrame:
     order = facts.assign(step=facts["step"].fillna(np.inf), main=facts["checkpoint"].eq("main"))
     order = order[~order["untrained"]].sort_values(["step", "main", "checkpoint"])
     facts.loc[order.groupby("model")["step"].tail(1).index, "final"] = True
+    facts = facts.join(_factors(records))
     return facts.sort_values(["model", "step", "checkpoint"], ignore_index=True)
+
+
+def _factors(records: pd.DataFrame) -> pd.DataFrame:
+    """Return what members of populations were given, a column a factor."""
+    told = records["facts"] if "facts" in records else pd.Series(None, records.index, dtype=object)
+    given = [(each or {}).get(FACTORS) or {} for each in told.where(told.notna(), None)]
+    return pd.DataFrame(given, index=records.index).add_prefix("factor.")
 
 
 def mean_over_prompts(
