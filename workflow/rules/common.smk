@@ -162,7 +162,8 @@ def tokenwise_options():
 
 
 def damage_options(wildcards):
-    options = on_any_device(study.damage_of(wildcards.model, wildcards.checkpoint))
+    whose = (wildcards.model, wildcards.checkpoint, wildcards.dataset)
+    options = on_any_device(study.damage_of(*whose))
     words = shlex.join(flags_of(options, CauseDamage))
     return f"{words} {flags(count=options.prompts)}"
 

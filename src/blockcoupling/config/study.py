@@ -127,11 +127,16 @@ class Study(Section):
             if dataset in chosen and (ends or section.checkpoints == "all"):
                 yield model, checkpoint, dataset
 
-    def damage_of(self, model: str, checkpoint: str) -> Damage:
-        """What is done to a checkpoint's blocks, and how its job does it."""
+    def damage_of(self, model: str, checkpoint: str, dataset: str) -> Damage:
+        """What is done to a checkpoint's blocks, and how its job does it.
+
+        Passages are the same whatever the prompts: the first dataset's job has them.
+        """
         assert self.damage is not None
         streams = self.streams(model, checkpoint, self.damage.stream)
-        return self.damage.model_copy(update={"stream": streams})
+        first = next(each for _, _, each in self.damage_jobs())
+        passages = self.damage.passages if dataset == first else 0
+        return self.damage.model_copy(update={"stream": streams, "passages": passages})
 
     def chunks(self) -> dict[str, list[str]]:
         """Models whose small jobs share a process, by the name of what they form.

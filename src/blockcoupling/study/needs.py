@@ -187,21 +187,21 @@ def tokenwise_needs(study: Study, model: str) -> Needs:
 def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
     """Damage: every change of blocks on every text, from its first block to the logits."""
     assert study.damage is not None
-    options, size = study.damage, parameters(study, model)
+    checkpoint = checkpoint or study.checkpoints(model)[-1]
+    options, size = study.damage_of(model, checkpoint, dataset), parameters(study, model)
     dimension, blocks = _shape(study, model)
     head = min(size, _vocabulary(study, model) * dimension)
-    stream = study.damage_of(model, checkpoint or study.checkpoints(model)[-1]).stream
     through, heads = passes(changes(options, blocks), blocks)
     texts = min(options.prompts, _prompts(study, dataset))
     tokens = texts * USUAL_PROMPT + options.passages * options.window
     block = max(1, size - head) / blocks
     precision = 2 if options.dtype == "float64" else 1
     work = 2.0 * precision * tokens * (through * block + heads * head)
-    held = min(size, 2 * head + ceil(2 * block)) if stream else size
+    held = min(size, 2 * head + ceil(2 * block)) if options.stream else size
     # Logits before and after, twice each: themselves and their logarithms.
     measured = precision * LOADED * (held + 4 * MOST_NUMBERS)
     batches = ceil((texts + options.passages) / 4)
-    reads = STORED * block * through * batches if stream else STORED * size
+    reads = STORED * block * through * batches if options.stream else STORED * size
     return _on_device(
         options.device,
         size,
