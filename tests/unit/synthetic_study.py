@@ -14,7 +14,11 @@ import pandas as pd
 import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.config.damage import DamageSettings, changes
 from blockcoupling.config.variants import VARIANTS
+from blockcoupling.statistics.damage import beside_rivals, relate
+from blockcoupling.statistics.multiplicity import adjust
+from blockcoupling.statistics.rivals import Rival
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.example import example
@@ -83,9 +87,54 @@ def write_study(
 def analyse(root: Path, measured: Catalog) -> Catalog:
     """Write the statistics of a study at `root` and return a catalog that has them too."""
     files = write_statistics(measured, root / "statistics" / "correlation.parquet", resamples=200)
-    for kind, path in files.items():
+    for kind, path in {**files, **_damage(measured, root / "statistics")}.items():
         write_entry(root / "entries" / f"{kind}.yml", kind, path)
     return join((root / "entries").glob("*.yml"), root / "catalog" / "statistics.yml")
+
+
+def _damage(measured: Catalog, folder: Path) -> dict[str, Path]:
+    """Changed blocks of the models' ends, damaged as m and block influence say, and noise."""
+    random = np.random.default_rng(11)
+    relations, beside = [], []
+    records = measured.search(kind="model").frame()
+    for model, step, blocks in records[["name", "step", "blocks"]].itertuples(index=False):
+        if step not in (0, 600):
+            continue
+        distance = np.abs(np.subtract.outer(np.arange(blocks), np.arange(blocks))).astype(float)
+        m = 1 - trained(step) * 0.5 / (1 + distance) + random.normal(0, 0.02, distance.shape)
+        influence = random.uniform(0.05, 0.5, blocks)
+        found = {
+            Rival("miscoupling", 10, "frobenius"): m,
+            Rival("distance"): distance,
+            Rival("block_influence"): influence,
+            Rival("cosine_distance"): influence[:, None] + influence + distance / 10,
+        }
+        means = pd.DataFrame(
+            [
+                {
+                    **change._asdict(),
+                    "blocks": "one" if change.block == change.block_other else "two",
+                    "kl": np.exp(3 * m[i, j] + 4 * influence[j] + random.normal(0, 0.2)),
+                    "loss_change": influence[j] + random.normal(0, 0.1),
+                    "reason": "",
+                }
+                for change in changes(DamageSettings(pairs="all"), blocks)
+                for i, j in [(change.block - 1, change.block_other - 1)]
+            ]
+        )
+        refused = (means["treatment"] == "swap") & (means["block"] == 1)
+        means.loc[refused, ["kl", "loss_change", "reason"]] = np.nan, np.nan, "of two kinds"
+        who = {"model": model, "checkpoint": f"step{step}"}
+        beside.append(beside_rivals(means, found, 10, "frobenius").assign(**who))
+        relations += [{**who, **row} for row in relate(means, found, 99, 0)]
+    told = adjust(pd.DataFrame(relations), by=["model", "checkpoint", "given"], columns=["p"])
+    tables = {
+        "damage_statistics": told.assign(headline=True),
+        "damage_pairs": pd.concat(beside).assign(k=10, variant="frobenius"),
+    }
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    return {name: folder / f"{name}.parquet" for name in tables}
 
 
 def _checkpoint(

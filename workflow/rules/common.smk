@@ -18,7 +18,7 @@ from blockcoupling.config.flags import flags_of
 from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
-from blockcoupling.config.artifacts import STATISTICS, TABLES
+from blockcoupling.config.artifacts import DAMAGE_STATISTICS, STATISTICS, TABLES
 from blockcoupling.config.models import LocalModel, TrainedModel
 
 try:
@@ -168,6 +168,18 @@ def damage_options(wildcards):
     return f"{words} {flags(count=options.prompts)}"
 
 
+def damage_statistics_options():
+    if study.damage is None:
+        return ""
+    return flags(
+        k=study.correlate.k,
+        variant=study.correlate.variant,
+        also=study.damage.k,
+        permutations=study.damage.permutations,
+        seed=study.correlate.seed,
+    )
+
+
 def correlate_options():
     options = study.correlate
     return flags(
@@ -223,7 +235,8 @@ def measured_entries():
 
 
 def statistics_entries():
-    return expand("<entries>/{kind}.yml", kind=STATISTICS)
+    of_damage = DAMAGE_STATISTICS if study.damage else ()
+    return expand("<entries>/{kind}.yml", kind=[*STATISTICS, *of_damage])
 
 
 def figure_entries():

@@ -3,7 +3,7 @@ rule correlate:
         "<results>/catalog/measurements.yml",
     output:
         **{name: f"<results>/statistics/{name}.parquet" for name in STATISTICS},
-        entries=statistics_entries(),
+        entries=expand("<entries>/{kind}.yml", kind=STATISTICS),
     log:
         "<logs>/correlate.log",
     benchmark:

@@ -36,3 +36,28 @@ rule damage:
         " {params.options} --device {resources.device:q} --entries {params.entries:q} --facet model={wildcards.model}"
         " --facet checkpoint={wildcards.checkpoint} --facet dataset={wildcards.dataset}"
         " > {log:q} 2>&1"
+
+
+rule damage_statistics:
+    input:
+        "<results>/catalog/measurements.yml",
+    output:
+        **{name: f"<results>/statistics/{name}.parquet" for name in DAMAGE_STATISTICS},
+        entries=expand("<entries>/{kind}.yml", kind=DAMAGE_STATISTICS),
+    log:
+        "<logs>/damage_statistics.log",
+    benchmark:
+        "<benchmarks>/damage_statistics.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=scaled(3000),
+        runtime=scaled(60),
+    params:
+        entries=lambda wildcards, output: Path(output.entries[0]).parent,
+        options=damage_statistics_options(),
+    message:
+        "Hold the damage against coupling and its rivals"
+    shell:
+        "blockcoupling damage-statistics --catalog {input:q} --out {output.damage_statistics:q}"
+        " {params.options} --entries {params.entries:q} > {log:q} 2>&1"

@@ -28,6 +28,7 @@ def everything():
         "reduce": measurements,
         "tokenwise": of_tokens,
         "damage": of_damage,
+        "damage_statistics": [{}] if of_damage else [],
         "figure": [{"figure": figure} for figure in FIGURES],
         **dict.fromkeys(["correlate", "costs", "report"], [{}]),
         **dict.fromkeys(

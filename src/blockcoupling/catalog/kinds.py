@@ -43,6 +43,12 @@ KINDS: Mapping[str, Kind] = {
         "each predictor against each score, pooled and within depth, width, size, family",
         "blockcoupling correlate",
     ),
+    "damage_statistics": Kind(
+        "damage held against coupling and its rivals", "blockcoupling damage-statistics"
+    ),
+    "damage_pairs": Kind(
+        "damage by blocks, its rivals beside it", "blockcoupling damage-statistics"
+    ),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

@@ -50,6 +50,39 @@ def correlate(
 
 
 @app.command(rich_help_panel=STEPS)
+def damage_statistics(
+    catalog: CatalogFile,
+    out: Annotated[Path, typer.Option(help="The table of statistics; that of blocks beside it.")],
+    k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
+    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
+    also: Annotated[
+        list[int] | None, typer.Option(min=1, help="Further K of this variant; repeat.")
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=99, help="Permutations of blocks.")] = 9999,
+    seed: Annotated[int, typer.Option(help="Of the permutations.")] = 0,
+    entries: Entries = None,
+) -> None:
+    """Hold the damage in a catalog against coupling, overlap, cosine, influence and distance.
+
+    Example:  `blockcoupling damage-statistics --catalog catalog.yml
+    --out statistics/damage_statistics.parquet`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.statistics.damage import write_damage_statistics
+
+    written = write_damage_statistics(
+        open_catalog(catalog),
+        out,
+        k=k,
+        variant=variant,
+        ks=also or [],
+        permutations=permutations,
+        seed=seed,
+    )
+    enter(entries, written)
+
+
+@app.command(rich_help_panel=STEPS)
 def costs(
     benchmarks: Annotated[Path, typer.Option(help="Directory of Snakemake's benchmark files.")],
     catalog: CatalogFile,

@@ -19,3 +19,6 @@ STATISTICS = (
     "variance",
 )
 """Of all that was measured."""
+
+DAMAGE_STATISTICS = ("damage_statistics", "damage_pairs")
+"""Of what was measured where blocks were changed."""

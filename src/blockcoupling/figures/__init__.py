@@ -169,6 +169,39 @@ FIGURES: Mapping[str, Description] = {
         "that was compared. Untrained above trained, one colour scale.",
         "of_fixed_output",
     ),
+    "damage_rivals": Description(
+        "damage",
+        "What tells which blocks can be exchanged",
+        "Rank correlation of the damage of changing two blocks with coupling and its rivals, by "
+        "treatment, trained models; below, with distance and block influence held fixed (partial). "
+        "Filled: p < 0.05 by permuted blocks, not corrected for the number of rivals.",
+        "rivals",
+    ),
+    "damage_by_pairs": Description(
+        "damage",
+        "Damage against coupling, distance and cosine",
+        "Each point is a pair of blocks of the largest model, trained: the damage of changing "
+        "them against mis-coupling, distance, block influence and the cosine between what enters "
+        "the first and what leaves the second. Spearman's ρ, p by permuted blocks.",
+        "against_rivals",
+    ),
+    "damage_matrices": Description(
+        "damage",
+        "Mis-coupling and damage, block by block",
+        "Mis-coupling beside the damage (log₁₀ of KL in nats a token) of every treatment of two "
+        "blocks, of the largest model, untrained above trained. Of `replace`, block i's weights "
+        "are at place j; the others are symmetric. Grey: not asked for; hatched: blocks that "
+        "cannot be exchanged.",
+        "matrices",
+    ),
+    "damage_by_block": Description(
+        "damage",
+        "Damage of single blocks",
+        "What it costs to leave out one block, and to leave early after it, by block and against "
+        "the block's influence, for the largest model, untrained and trained. The three worst "
+        "are numbered.",
+        "by_block",
+    ),
 }
 
 FORMATS: Mapping[str, dict[str, Any]] = {

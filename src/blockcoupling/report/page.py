@@ -14,6 +14,7 @@ import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.report.alike import pooled_and_within
 from blockcoupling.report.correlated import compared, comparisons, findings, predicted
+from blockcoupling.report.damage import damaged
 from blockcoupling.report.material import models, prompts, score_sources
 from blockcoupling.report.measured import measurements
 from blockcoupling.report.pictures import pictures
@@ -107,6 +108,7 @@ def render(
             *predicted(prediction[prediction["headline"]]),
             *comparisons(shown),
         ],
+        damage=damaged(catalog),
         variance=variance(catalog.one(kind="variance").read()),
         costs=costs(catalog),
         models=models(catalog),

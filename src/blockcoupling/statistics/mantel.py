@@ -47,9 +47,9 @@ class Mantel(NamedTuple):
 
 
 def mantel(
-    y: Float[np.ndarray, "block *block_other"],
-    x: Float[np.ndarray, "block *block_other"],
-    given: Sequence[Float[np.ndarray, "block *block_other"]] = (),
+    y: Float[np.ndarray, block * block_other],
+    x: Float[np.ndarray, block * block_other],
+    given: Sequence[Float[np.ndarray, block * block_other]] = (),
     *,
     permutations: int = 9999,
     seed: int = 0,
@@ -133,6 +133,14 @@ def _statistic(
     held: Float[np.ndarray, "given entry"],
 ) -> Float[np.ndarray, " order"]:
     """Partial correlation of y with each row of `moved`, given `held`; 0 for a constant row."""
+    if np.isfinite(moved).all():  # one projection for all
+        basis = np.linalg.svd(held, full_matrices=False)[2][: np.linalg.matrix_rank(held)]
+        y, along = y - basis.T @ (basis @ y), moved @ basis.T
+        xx = np.einsum("pn,pn->p", moved, moved)
+        left = xx - np.einsum("pa,pa->p", along, along)
+        scale = np.sqrt(np.clip(left, 0, None) * (y @ y))
+        flat = left <= _TIE * xx
+        return np.where(flat, 0.0, moved @ y / np.where(flat, 1.0, scale))
     mask = np.isfinite(moved).astype(float)
     x = np.where(mask > 0, moved, 0.0)
     normal = np.einsum("pn,an,bn->pab", mask, held, held, optimize=True)
