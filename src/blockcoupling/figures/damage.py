@@ -15,6 +15,7 @@ from blockcoupling.figures.style import (
     keys,
     legend_below,
     log_heights,
+    log_widths,
     looks,
     panels,
     styled,
@@ -87,7 +88,7 @@ def against_rivals(catalog: Catalog, **_: Any) -> Figure:
 def _against(model: _Model) -> Figure:
     _, checkpoint = model.states[-1]
     own = model.of(checkpoint)
-    own = own[own["blocks"] == "two"]
+    own = own[(own["blocks"] == "two") & own["kl"].notna()]
     rows = [name for name in _PAIRED if (own["treatment"] == name).any()]
     columns = [name for name in AXES if name in own and own[name].notna().any()]
     if not rows or not columns:
@@ -95,12 +96,12 @@ def _against(model: _Model) -> Figure:
     figure, axes = panels(len(rows), len(columns), size=(2.3, 1.9), sharex="col", sharey="row")
     image: Any = None
     for line, treatment in zip(axes, rows, strict=True):
-        part = own[(own["treatment"] == treatment) & own["kl"].notna()]
+        part = own[own["treatment"] == treatment]
         for panel, rival in zip(line, columns, strict=True):
             middle = (part["block"] + part["block_other"]) / 2
             image = panel.scatter(part[rival], part["kl"], s=7, c=middle, cmap="viridis", lw=0)
             if rival in _COSINES:
-                panel.set_xscale("log")
+                log_widths(panel, own[rival])
             panel.set_title(_told(model.statistics, checkpoint, treatment, rival), size=7)
         log_heights(line[0], part["kl"])
         line[0].set_ylabel(f"{treatment}\nKL, nats a token")
@@ -235,7 +236,8 @@ def _by_block(model: _Model) -> Figure:
         line[0].set_title(f"{treatment}: block i is {title}")
         line[0].set_ylabel("KL, nats a token")
         log_heights(line[0], one.loc[one["treatment"] == treatment, "kl"])
-        line[1].set_xscale("log")
+        if "block_influence" in one:
+            log_widths(line[1], one["block_influence"])
     axes[-1][0].set_xlabel("block i")
     axes[-1][1].set_xlabel(AXES["block_influence"])
     figure.suptitle(model.name, size=8.5)

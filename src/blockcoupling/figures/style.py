@@ -17,6 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from numpy.typing import ArrayLike
 
 SEQUENTIAL = "viridis"
@@ -125,13 +126,22 @@ def step_axis(axes: Axes, steps: ArrayLike) -> None:
 
 def log_heights(axes: Axes, values: ArrayLike) -> None:
     """Make y logarithmic, with plain numbers as labels: 1, 2, 5 or whole powers of ten."""
-    array = np.asarray(values, float)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(
-        LogLocator(subs=(1, 2, 5) if np.ptp(np.log10(array)) < 2 else (1,))
-    )
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    _plain_numbers(axes.yaxis, values, narrow=2)
+
+
+def log_widths(axes: Axes, values: ArrayLike) -> None:
+    """Make x logarithmic likewise; labels stand side by side there, so that there are fewer."""
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis, values, narrow=1.3)
+
+
+def _plain_numbers(axis: Axis, values: ArrayLike, narrow: float) -> None:
+    array = np.asarray(values, float)
+    spread = np.ptp(np.log10(array[array > 0])) if (array > 0).any() else 0
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < narrow else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def model_axis(axes: Axes, models: Sequence[str]) -> None:

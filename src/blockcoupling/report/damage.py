@@ -28,7 +28,7 @@ def damaged(catalog: Catalog) -> Damaged | None:
         return None
     told = catalog.one(kind="damage_statistics").read()
     shown = told[told["headline"] & (told["outcome"] == "kl") & told["rho"].notna()]
-    groups = shown.groupby(["model", "checkpoint", "treatment", "blocks"], sort=False)
+    groups = shown.groupby(["checkpoint", "treatment", "blocks"], sort=False)
     findings = [sentence for _, own in groups if (sentence := _sentence(own))]
     return Damaged(findings, [_every_number(told)])
 
@@ -68,8 +68,7 @@ def _rho(rho: float, p: float) -> str:
 def _every_number(told: pd.DataFrame) -> Table:
     rows = [
         [
-            row["model"],
-            row["checkpoint"],
+            f"{row['model']}, {row['checkpoint']}",
             f"{row['treatment']}, {row['blocks']}",
             words(row["outcome"]),
             words(row["predictor"])
