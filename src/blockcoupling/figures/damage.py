@@ -102,6 +102,8 @@ def _against(model: _Model) -> Figure:
             image = panel.scatter(part[rival], part["kl"], s=7, c=middle, cmap="viridis", lw=0)
             if rival in _COSINES:
                 log_widths(panel, own[rival])
+            else:
+                panel.locator_params(axis="x", nbins=4)
             panel.set_title(_told(model.statistics, checkpoint, treatment, rival), size=7)
         log_heights(line[0], part["kl"])
         line[0].set_ylabel(f"{treatment}\nKL, nats a token")

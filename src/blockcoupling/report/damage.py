@@ -28,7 +28,7 @@ def damaged(catalog: Catalog) -> Damaged | None:
         return None
     told = catalog.one(kind="damage_statistics").read()
     shown = told[told["headline"] & (told["outcome"] == "kl") & told["rho"].notna()]
-    groups = shown.groupby(["checkpoint", "treatment", "blocks"], sort=False)
+    groups = shown.groupby(["model", "checkpoint", "treatment", "blocks"], sort=False)
     findings = [sentence for _, own in groups if (sentence := _sentence(own))]
     return Damaged(findings, [_every_number(told)])
 
@@ -82,7 +82,7 @@ def _every_number(told: pd.DataFrame) -> Table:
         ]
         for row in told.to_dict("records")
     ]
-    columns = ["model", "checkpoint", "treatment", "damage", "held against", "held fixed"]
+    columns = ["model", "treatment", "damage", "held against", "held fixed"]
     most = int(told["permutations"].max()) if len(told) else 0
     caption = (
         f"Spearman's ρ (partial where something is held fixed) and its p by at most {most} "
