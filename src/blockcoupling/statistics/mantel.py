@@ -57,9 +57,10 @@ def mantel(
     """Correlate two matrices, or two vectors, over the same blocks.
 
     Only entries of `y` that are there (not NaN; off the diagonal of a matrix) are used: all pairs,
-    those within a distance, or the upper triangle. `x` and `given` are ranked over all their
-    entries, so that every permutation puts ranks of theirs at the places of `y`; entries that `x`
-    or `given` lack are left out of every permutation that puts them there.
+    those within a distance, or the upper triangle. They are what ranks and fits are over; further
+    entries of `x`, which permutations put at the places of `y`, have the rank and the residual
+    that they would have among them. Entries that `x` or `given` lack are left out of every
+    permutation that puts them there.
 
     Args:
         y: what is explained, (L, L) or (L).
@@ -85,8 +86,8 @@ def mantel(
         return none
 
     known = np.all(np.isfinite([x, *fixed]), axis=0)
-    ranks = [_ranked(each, known) for each in (x, *fixed)]
-    residual = _residual(ranks[0], ranks[1:], known)
+    ranks = [_ranked(each, each[there][own], known) for each in (x, *fixed)]
+    residual = _residual(ranks[0], ranks[1:], tuple(axis[own] for axis in there))
     heights = rankdata(y[there])
     held = np.stack([np.ones(len(places)), *(each[there] for each in ranks[1:])])
     observed = _statistic(heights, residual[there][None], held)[0]
@@ -112,19 +113,21 @@ def _rho(y: np.ndarray, x: np.ndarray, *fixed: np.ndarray) -> float:
     return partial_correlation(ranks[1], ranks[0], np.stack(ranks[2:], axis=1)).r
 
 
-def _ranked(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Ranks among the known entries, from 0 to 1; NaN elsewhere."""
+def _ranked(values: np.ndarray, used: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Ranks among the entries that are used; others take the rank they would have there."""
+    ordered = np.sort(used)
     ranks = np.full(values.shape, np.nan)
-    ranks[known] = rankdata(values[known]) / known.sum()
+    below, upto = (np.searchsorted(ordered, values[known], side) for side in ("left", "right"))
+    ranks[known] = (below + upto + 1) / (2 * len(used))
     return ranks
 
 
-def _residual(x: np.ndarray, fixed: Sequence[np.ndarray], known: np.ndarray) -> np.ndarray:
-    """What is left of x after a linear fit on matrices, over all known entries."""
-    design = np.stack([np.ones(known.sum()), *(each[known] for each in fixed)], axis=1)
-    left = np.full(x.shape, np.nan)
-    left[known] = x[known] - design @ np.linalg.lstsq(design, x[known], rcond=None)[0]
-    return left
+def _residual(
+    x: np.ndarray, fixed: Sequence[np.ndarray], used: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """What is left of x, everywhere, after a linear fit on matrices over the entries used."""
+    design = np.stack([np.ones_like(x), *fixed], axis=-1)
+    return x - design @ np.linalg.lstsq(design[used], x[used], rcond=None)[0]
 
 
 def _statistic(
