@@ -85,6 +85,10 @@ def mantel(
     if min(np.ptp(each) for each in used[:2]) == 0:
         return none
 
+    rho = _rho(*used)
+    if not np.isfinite(rho):  # what is held fixed determines x or y, to their ranks
+        return none
+
     known = np.all(np.isfinite([x, *fixed]), axis=0)
     ranks = [_ranked(each, each[there][own], known) for each in (x, *fixed)]
     residual = _residual(ranks[0], ranks[1:], tuple(axis[own] for axis in there))
@@ -102,7 +106,7 @@ def mantel(
         extreme += int((found >= abs(observed) - _TIE).sum())
     # What was drawn leaves the order as it is out, which is one of all orders.
     p = extreme / taken if exact else (1 + extreme) / (1 + taken)
-    return Mantel(_rho(*used), p, entries, taken, exact)
+    return Mantel(rho, p, entries, taken, exact)
 
 
 def _rho(y: np.ndarray, x: np.ndarray, *fixed: np.ndarray) -> float:

@@ -133,4 +133,8 @@ def test_nothing_is_said_of_a_constant_or_of_too_few() -> None:
     random = np.random.default_rng(6)
     y = noise(6, random)
     assert np.isnan(mantel(y, np.ones((6, 6))).p)
+    x = noise(6, random)
+    determined = mantel(y, x, [np.exp(x)])  # the same ranks: nothing of x is left
+    assert np.isnan(determined.rho)
+    assert np.isnan(determined.p)
     assert np.isnan(mantel(y[:2, :2], noise(2, random)).rho)
