@@ -8,7 +8,8 @@ from blockcoupling.config.models import HubModel, TrainedModel
 from blockcoupling.study.check import load_config
 
 ROOT = Path(__file__).parents[3]
-STUDIES = ["config/config.yaml", *(f"config/studies/{s}.yaml" for s in ("paper", "smollm2"))]
+NAMES = ("damage", "paper", "smollm2", "sweep")
+STUDIES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in NAMES)]
 
 
 @pytest.fixture(autouse=True)
