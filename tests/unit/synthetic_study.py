@@ -163,24 +163,26 @@ def _checkpoint(
     )
     for dataset in DATASETS:
         facets = {"model": model, "checkpoint": checkpoint, "dataset": dataset}
-        _measurements(study, facets, int(facts["blocks"]), progress, prompts)
+        _measurements(study, facets, facts, progress, prompts)
 
 
 def _measurements(
-    study: Study, facets: dict[str, str], blocks: int, progress: float, prompts: int
+    study: Study, facets: dict[str, str], facts: Mapping, progress: float, prompts: int
 ) -> None:
-    random = study.random
+    random, blocks = study.random, int(facts["blocks"])
     place = "/".join(facets.values())
     folder = study.root / "tables" / place
     distance = np.abs(np.subtract.outer(np.arange(blocks), np.arange(blocks)))
     tables: dict[str, list[dict]] = {
         "coupling": [],
+        "overlap": [],
         "locality": [],
         "trajectory": [],
         "spectra": [],
         "singular_values": [],
     }
     matrices = np.zeros((prompts, len(VARIANTS), len(KS), blocks, blocks))
+    overlaps = np.zeros((prompts, len(KS), blocks, blocks))
     for prompt in range(prompts):
         last = 20 + prompt
         at = {"prompt": f"{prompt:03d}", "token_in": last, "token_out": last}
@@ -205,6 +207,18 @@ def _measurements(
                     }
                     for d in range(1, blocks)
                 ]
+        for n, k in enumerate(KS):
+            chance = k / facts["dimension"]
+            o = chance + (1 - chance) * progress * 0.5 * np.exp(-distance / 2)
+            o += shift + random.normal(0, 0.01, distance.shape)
+            overlaps[prompt, n] = o
+            means = {
+                "output_overlap": o[distance > 0].mean(),
+                "input_overlap": 0.9 * o[distance > 0].mean(),
+                "composition": 0.5 * o[np.tril_indices(blocks, -1)].mean(),
+            }
+            above = {f"{key}_excess": (v - chance) / (1 - chance) for key, v in means.items()}
+            tables["overlap"].append({**at, "k": k, **means, **above, "chance": chance})
         for token in (last - 1, last):
             tables["trajectory"].append(
                 {
@@ -245,6 +259,9 @@ def _measurements(
             "miscoupling_mean": (dims, matrices.mean(0)),
             "miscoupling_std": (dims, matrices.std(0, ddof=min(1, prompts - 1))),
             "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
+            "output_overlap_mean": (dims[1:], overlaps.mean(0)),
+            "input_overlap_mean": (dims[1:], 0.9 * overlaps.mean(0)),
+            "composition_mean": (dims[1:], np.tril(0.5 * overlaps.mean(0), -1)),
         },
         coords={
             "variant": np.array(list(VARIANTS), dtype=object),
@@ -252,7 +269,7 @@ def _measurements(
             "block": numbers,
             "block_other": numbers,
         },
-        attrs=facets,
+        attrs={**facets, "dimension": facts["dimension"]},
     ).to_zarr(folder / "miscoupling.zarr", **ZARR)
     study.enter("miscoupling", folder / "miscoupling.zarr", **facets)
 

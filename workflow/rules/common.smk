@@ -140,8 +140,11 @@ def on_any_device(settings):
 
 def extract_options(wildcards):
     options = study.extract_of(wildcards.model, wildcards.checkpoint)
-    swapped = options.swapped or holds("A_swapped", wildcards)
-    options = on_any_device(options).model_copy(update={"swapped": swapped})
+    kept = {
+        "swapped": options.swapped or holds("A_swapped", wildcards),
+        "overlaps": options.overlaps or holds("composition", wildcards),
+    }
+    options = on_any_device(options).model_copy(update=kept)
     return shlex.join(flags_of(options))
 
 

@@ -22,6 +22,7 @@ KINDS: Mapping[str, Kind] = {
         "singular triples of every block's residual Jacobian", "blockcoupling extract", store=True
     ),
     "coupling": Kind("coupling per prompt, variant and K", "blockcoupling reduce"),
+    "overlap": Kind("overlaps of singular vectors per prompt and K", "blockcoupling reduce"),
     "locality": Kind("mis-coupling by distance between blocks", "blockcoupling reduce"),
     "trajectory": Kind("line-shape score, expodistance, equidistance", "blockcoupling reduce"),
     "spectra": Kind("norms and effective ranks per block", "blockcoupling reduce"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-NOT_SHOWN = ("k_when_smaller", "swapped", "vectors", "full")
+NOT_SHOWN = ("k_when_smaller", "swapped", "overlaps", "vectors", "full")
 
 
 @app.command(rich_help_panel=ONE_MODEL)
@@ -44,7 +44,7 @@ def measure(
     if variant is None:
         preset = settings.preset
         variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
-    settings = settings.model_copy(update={"k": k, **kept_for([variant])})
+    settings = settings.model_copy(update={"k": k, "overlaps": True, **kept_for([variant])})
     ds = measured(model, prompts, settings)
     quick_picture(ds, k, variant, model, out)
     table = summary(ds, k, variant)

@@ -2,6 +2,7 @@
 
 TABLES = (
     "coupling",
+    "overlap",
     "locality",
     "trajectory",
     "spectra",

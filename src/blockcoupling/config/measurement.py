@@ -118,6 +118,8 @@ class Settings(Solving):
     """Measure the last block after the model's final norm, as the released code does."""
     vectors: bool = False
     """Also keep the singular vectors U and V."""
+    overlaps: bool = False
+    """Also keep U_iᵀ U_j, V_iᵀ V_j and V_iᵀ U_j of all blocks: three times the size of A."""
 
     def k_for(self, dimension: int) -> int:
         """K_max for a model of this dimension; a `k` that is too large stays as it is."""

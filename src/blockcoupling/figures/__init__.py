@@ -39,6 +39,16 @@ FIGURES: Mapping[str, Description] = {
         "definition and left grey; what is undefined is hatched; all panels share one colour "
         "scale.",
     ),
+    "overlaps": Description(
+        "overlaps",
+        "Mis-coupling and overlaps",
+        "Mis-coupling m(i, j) beside what asks for less: do blocks i and j write into the same "
+        "directions (output overlap), read from the same ones (input overlap), does block i read "
+        "what an earlier block j wrote (composition)? Overlaps are above chance: 0 for random "
+        "subspaces, 1 for the same. White is chance, blue more alike. Largest models, untrained "
+        "above trained; mean over prompts and datasets; one colour scale a column. Grey: the same "
+        "by definition, or without meaning (composition, j ≥ i).",
+    ),
     "emergence": Description(
         "emergence",
         "Emergence during training",

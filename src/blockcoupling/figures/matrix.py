@@ -1,4 +1,4 @@
-"""How a matrix of mis-coupling looks wherever one is drawn: about chance, its diagonal grey."""
+"""How a matrix between blocks looks wherever one is drawn: about chance, its diagonal grey."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIVERGING = "RdBu_r"
-"""Blue below chance (coupled), white at chance, red above; told apart by colour-blind readers."""
+"""White at chance, blue where blocks are alike, red where they are less alike than by chance.
+
+Told apart by colour-blind readers. Alike is below chance for mis-coupling; for what is above it,
+the map is turned round.
+"""
 
 CENTRES = {name: variant.centre for name, variant in VARIANTS.items()}
 """m of blocks that do not line up, to within K/d, in the variants that have such a number."""
@@ -31,13 +35,20 @@ _LEAST = 0.01  # differences below it are not worth a colour
 class Scale(Normalize):
     """A colour scale for several matrices: what it is centred at, and what occurs on it."""
 
-    def __init__(self, matrices: Iterable[NDArray[np.float64]], centre: float | None) -> None:
+    def __init__(
+        self,
+        matrices: Iterable[NDArray[np.float64]],
+        centre: float | None,
+        *,
+        alike_above: bool = False,
+    ) -> None:
         """Fit the scale to the finite values; off-diagonal ones are handed in by the caller.
 
         Args:
             matrices: the values to be drawn, of any shapes.
             centre: m of unrelated blocks: colours diverge there, alike on both sides. None: there
                 is no such number, and colours go from the least value to the largest.
+            alike_above: whether values grow with how much blocks are alike; m falls.
 
         """
         values = np.concatenate([np.ravel(matrix) for matrix in matrices] or [np.zeros(0)])
@@ -48,7 +59,7 @@ class Scale(Normalize):
         low, high = np.floor(low / step + 1e-9) * step, np.ceil(high / step - 1e-9) * step
         if high == low:
             low, high = low - step, high + step
-        self.centre = centre
+        self.centre, self.alike_above = centre, alike_above
         self.occurring = (float(low), float(high))
         reach = max(high - middle, middle - low)
         ends = (low, high) if centre is None else (middle - reach, middle + reach)
@@ -57,8 +68,10 @@ class Scale(Normalize):
     @property
     def colours(self) -> Any:
         """The colour map; what is not drawn is grey."""
-        name = SEQUENTIAL if self.centre is None else DIVERGING
-        return mpl.colormaps[name].with_extremes(bad=_GREY)
+        colours = mpl.colormaps[SEQUENTIAL if self.centre is None else DIVERGING]
+        if self.alike_above:
+            colours = colours.reversed()
+        return colours.with_extremes(bad=_GREY)
 
 
 def off_diagonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,6 +147,7 @@ def colour_bar(figure: Figure, image: AxesImage, axes: Any, label: str, **option
     if scale.centre is not None:
         low, high = min(low, scale.centre), max(high, scale.centre)
         label += f"\nwhite: {scale.centre:.3g}, about chance"
-    bar.ax.set_ylim(low, high)
+    limit = bar.ax.set_ylim if bar.orientation == "vertical" else bar.ax.set_xlim
+    limit(low, high)
     bar.set_label(label)
     bar.outline.set_visible(False)

@@ -11,8 +11,9 @@ from blockcoupling.errors import UserError
 from blockcoupling.figures import FORMATS, save
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
 from blockcoupling.figures.style import panels, settle, styled, words
-from blockcoupling.reduce.chance import chance, dimension
+from blockcoupling.reduce.chance import chance
 from blockcoupling.reduce.coupling import miscoupling
+from blockcoupling.reduce.width import dimension
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,7 +8,7 @@ gives the residual that is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from blockcoupling.config.choices import Method
 from blockcoupling.jacobian.first_sweep import FirstSweep, Found
 from blockcoupling.jacobian.method import MethodChooser
 from blockcoupling.jacobian.operator import Operator
+from blockcoupling.jacobian.overlaps import overlaps as overlaps_of
 from blockcoupling.jacobian.second_sweep import SecondSweep
 from blockcoupling.jacobian.side_by_side import side_by_side
 from blockcoupling.jacobian.spill import Spill
@@ -41,6 +42,7 @@ class Decomposition:
         U, V: (prompt, block, d, k) singular vectors.
         A: (prompt, block, block_other, k, k_other), A_ij = U_jᵀ J_i V_j.
         A_swapped: the same with V_jᵀ J_i U_j, or None.
+        overlaps: (prompt, block, block_other, k, k_other) each, by name (see `OVERLAPS`), or None.
         S_full: (prompt, block, d) all singular values, where a full SVD was asked for.
         norm: (prompt, block) ‖J‖_F; exact on the dense path, Hutch++ on the matrix-free one.
         norm_error: (prompt, block) standard error of `norm`, 0 where it is exact.
@@ -58,6 +60,7 @@ class Decomposition:
     V: Float[Tensor, "prompt block embed k"]
     A: Float[Tensor, "prompt block block_other k k_other"]
     A_swapped: Float[Tensor, "prompt block block_other k k_other"] | None
+    overlaps: Mapping[str, Float[Tensor, "prompt block block_other k k_other"]] | None
     S_full: Float[Tensor, "prompt block embed"] | None
     norm: Float[Tensor, "prompt block"]
     norm_error: Float[Tensor, "prompt block"]
@@ -76,6 +79,7 @@ def decompose(
     method: Method | Sequence[str] = "auto",
     tolerance: float = 1e-4,
     swapped: bool = False,
+    overlaps: bool = False,
     full: bool = False,
     seed: int = 0,
     chooser: MethodChooser | None = None,
@@ -93,6 +97,7 @@ def decompose(
             two for every block.
         tolerance: of the iteration, see `svd.truncated_svd`; the dense path uses it too.
         swapped: also keep V_jᵀ J_i U_j.
+        overlaps: also keep U_iᵀ U_j, V_iᵀ V_j and V_iᵀ U_j.
         full: keep all singular values (implies the dense path).
         seed: of the iteration's random start.
         chooser: what "auto" has learned so far, kept between calls.
@@ -155,6 +160,7 @@ def decompose(
         V=V.cpu(),
         A=torch.stack([a.A for a in applied], 1),
         A_swapped=_stack([a.A_swapped for a in applied]),
+        overlaps=overlaps_of(U, V) if overlaps else None,
         S_full=_stack([f.spectrum for f in found]),
         norm=torch.stack([n for n in norms if n is not None], 1),
         norm_error=torch.stack(errors, 1),

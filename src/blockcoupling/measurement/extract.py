@@ -10,6 +10,7 @@ import xarray as xr
 from torch import nn
 
 from blockcoupling.config.measurement import Settings
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.dense_svd import takes_full_svd
 from blockcoupling.jacobian.method import SMALL_DIMENSION
@@ -26,7 +27,12 @@ from blockcoupling.transformer.tokens import tokenize_prompts
 
 # What a setting adds to a prompt's store, and leaves the other numbers as they are: a store that
 # holds more than is asked for need not be measured again.
-ADDED = {"vectors": ("U", "V"), "swapped": ("A_swapped",), "full": ("S_full",)}
+ADDED = {
+    "vectors": ("U", "V"),
+    "swapped": ("A_swapped",),
+    "overlaps": tuple(OVERLAPS),
+    "full": ("S_full",),
+}
 
 
 def extract(

@@ -23,7 +23,12 @@ from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.measurement.checking import unfit
 from blockcoupling.measurement.dataset import attributes_of, dataset_of
 from blockcoupling.measurement.idle import warn_of_idle
-from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
+from blockcoupling.measurement.memory import (
+    bytes_per_prompt,
+    free_bytes,
+    products_kept,
+    prompts_at_once,
+)
 from blockcoupling.measurement.points import Point, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
 from blockcoupling.transformer.causality import refuse_looking_ahead
@@ -129,7 +134,8 @@ class Instrument:
         blocks = self.blocks(prompts[0])
         longest = max(p.input_ids.shape[1] for p in prompts)
         pairs = len(token_pairs(self.settings.tokens, longest))
-        each = bytes_per_prompt(blocks.dimension, len(blocks), k, longest, pairs)
+        kept = products_kept(self.settings)
+        each = bytes_per_prompt(blocks.dimension, len(blocks), k, longest, pairs, kept)
         return prompts_at_once(each, free_bytes(str(self.device)))
 
     def measure(self, prompts: Sequence[TokenizedPrompt]) -> list[xr.Dataset]:
@@ -175,6 +181,7 @@ class Instrument:
                     method=self._method(),
                     tolerance=self.settings.tolerance,
                     swapped=self.settings.swapped,
+                    overlaps=self.settings.overlaps,
                     full=self.settings.full,
                     seed=self.settings.seed,
                     # One block's weights are held at a time; TF32 is a setting of the process.

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blockcoupling.config.measurement import Settings
+from blockcoupling.config.overlaps import OVERLAPS
+
 MOST_PROMPTS = 16  # more of them no longer make a weight's reading cheaper
 BYTES = 4  # float32; float64 doubles everything
 
 
-def bytes_per_prompt(dimension: int, blocks: int, k: int, tokens: int, pairs: int = 1) -> int:
+def products_kept(settings: Settings) -> int:
+    """How many arrays of A's size, L² K², are kept of every pair of tokens."""
+    return 1 + settings.swapped + len(OVERLAPS) * settings.overlaps
+
+
+def bytes_per_prompt(
+    dimension: int, blocks: int, k: int, tokens: int, pairs: int = 1, kept: int = 1
+) -> int:
     """Memory that one prompt of a batch adds, in bytes, at float32.
 
     The sum of: its context in every block, before and after the last token, 4 T d L; U and V of
-    every block, kept and stacked, 4 d K L; A, L² K²; one Jacobian with the iteration's bases beside
-    it, 3 d²; its hidden states in float64, 2 T d (L + 1). All but the states count for every pair
-    of tokens. Not counted is what a Jacobian's accumulation needs for a moment, whatever the batch:
-    some 100 MB for each block that is worked on (`accumulate.ENTRIES`).
+    every block, kept and stacked, 4 d K L; A and its like, L² K² each; one Jacobian with the
+    iteration's bases beside it, 3 d²; its hidden states in float64, 2 T d (L + 1). All but the
+    states count for every pair of tokens. Not counted is what a Jacobian's accumulation needs for a
+    moment, whatever the batch: some 100 MB for each block that is worked on (`accumulate.ENTRIES`).
 
     Args:
         dimension: d.
@@ -23,10 +33,11 @@ def bytes_per_prompt(dimension: int, blocks: int, k: int, tokens: int, pairs: in
         k: K_max.
         tokens: T, of the longest prompt.
         pairs: token pairs measured in the prompt.
+        kept: arrays of A's size (`products_kept`).
     """
     context = 4 * tokens * dimension * blocks
     vectors = 4 * dimension * k * blocks
-    products = (blocks * k) ** 2
+    products = kept * (blocks * k) ** 2
     jacobian = 3 * dimension**2
     states = 2 * tokens * dimension * (blocks + 1)
     return BYTES * (pairs * (context + vectors + products + jacobian) + states)

@@ -15,6 +15,7 @@ from scipy.special import gammaln
 from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import check, miscoupling, miscoupling_kernel
+from blockcoupling.reduce.width import demand_dimension
 
 # The integral for E‖J g‖, on a logarithmic scale: what is left out is below 1e-10 of it.
 _LOGARITHMS = np.arange(-50, 50, 0.25)
@@ -44,12 +45,7 @@ def chance(ds: xr.Dataset, k: int = 10, variant: str = DEFAULT_VARIANT) -> xr.Da
 def chances(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> xr.DataArray:
     """Return `chance` for several k and variants: (prompt, pair, variant, K, block)."""
     check(ds, k, variants)
-    d = dimension(ds)
-    if d is None:
-        raise UserError(
-            "the dataset does not say how wide the model is, and chance depends on it: add the "
-            "attribute `dimension` (d, the width of the residual stream), or measure again"
-        )
+    d = demand_dimension(ds)
     return xr.apply_ufunc(
         chance_kernel,
         ds["S"],
@@ -106,10 +102,7 @@ def chance_by_draws(
     check(ds, [k], [variant])
     if draws < 2:
         raise UserError(f"draws = {draws}: quantiles need at least 2, and 50 to mean much")
-    d = dimension(ds)
-    if d is None:
-        chance(ds, k, variant)  # says so
-    assert d is not None
+    d = demand_dimension(ds)
     kept = ds["S"].values.astype(np.float64)
     values = ds["S_full"].values if "S_full" in ds else _all(kept, ds["jacobian_norm"].values, d)
     m = drawn_miscoupling(values.astype(np.float64), k, variant, draws, seed)
@@ -199,13 +192,6 @@ def mean_absolute_entry(values: Float[np.ndarray, "*any d"]) -> Float[np.ndarray
     mean_length = norm * integral * (_LOGARITHMS[1] - _LOGARITHMS[0]) / (2 * np.sqrt(np.pi))
     gaussian = np.sqrt(2) * np.exp(gammaln((d + 1) / 2) - gammaln(d / 2))  # E‖g‖
     return np.sqrt(2 / np.pi) * mean_length / gaussian**2
-
-
-def dimension(ds: xr.Dataset) -> int | None:
-    """Return the width d of the residual stream; None where the dataset does not say."""
-    if "dimension" in ds.attrs:
-        return int(ds.attrs["dimension"])
-    return next((ds.sizes[axis] for axis in ("embed", "k_full") if axis in ds.sizes), None)
 
 
 def _all(

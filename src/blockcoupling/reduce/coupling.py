@@ -5,6 +5,7 @@ of K, so that all numbers of vectors and all variants come out of one pass over 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -80,12 +81,14 @@ def coupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.DataA
     return -mean_between_blocks(miscoupling(ds, k, variant)).rename("coupling")
 
 
-def mean_between_blocks(m: xr.DataArray) -> xr.DataArray:
+def mean_between_blocks(m: xr.DataArray, *, earlier: bool = False) -> xr.DataArray:
     """Return the mean of m over all ordered pairs of different blocks that are defined.
+
+    With `earlier`, over those of a block i and an earlier one, j < i, alone.
 
     A block whose Jacobian is 0 is one whose row and column are all NaN; any other NaN is passed on.
     """
-    return _over_blocks(_mean_between_blocks, m, [])
+    return _over_blocks(partial(_mean_between_blocks, earlier=earlier), m, [])
 
 
 def mean_by_distance(m: xr.DataArray) -> xr.DataArray:
@@ -163,6 +166,15 @@ def check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
             f"does not hold: extract again with them (variable `{missing[0]}`), or leave the "
             "variant out"
         )
+    check_corner(ds, k)
+
+
+def check_corner(ds: xr.Dataset, k: Sequence[int]) -> None:
+    """Check that a dataset holds so many singular vectors, and the same blocks i and j.
+
+    Raises:
+        UserError: naming what it does not.
+    """
     stored = ds.sizes["k"]
     if wrong := [each for each in k if not 1 <= each <= stored]:
         raise UserError(
@@ -187,9 +199,12 @@ def _over_blocks(
     )
 
 
-def _mean_between_blocks(m: Float[np.ndarray, "*any L L"]) -> Float[np.ndarray, "*any"]:
-    different = ~np.eye(m.shape[-1], dtype=bool)
-    return _mean(m[..., different], _defined(m)[..., different])
+def _mean_between_blocks(
+    m: Float[np.ndarray, "*any L L"], earlier: bool
+) -> Float[np.ndarray, "*any"]:
+    row, column = np.indices(m.shape[-2:])
+    chosen = column < row if earlier else column != row
+    return _mean(m[..., chosen], _defined(m)[..., chosen])
 
 
 def _mean_by_distance(m: Float[np.ndarray, "*any L L"]) -> Float[np.ndarray, "*any L-1"]:

@@ -5,7 +5,7 @@ grow with their number. The columns of the tables: docs/schema.md.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,10 +16,11 @@ import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.config.artifacts import TABLES
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
-from blockcoupling.reduce.chance import above_chance, chances, dimension
+from blockcoupling.reduce.chance import above_chance, chances
 from blockcoupling.reduce.coupling import (
     idle_blocks,
     mean_between_blocks,
@@ -27,8 +28,11 @@ from blockcoupling.reduce.coupling import (
     miscouplings,
     pairs_of_blocks,
 )
+from blockcoupling.reduce.overlap import above_chance as overlap_above_chance
+from blockcoupling.reduce.overlap import overlap_by_chance, overlaps, with_meaning
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
+from blockcoupling.reduce.width import dimension
 from blockcoupling.store.checksums import reading, write_store
 from blockcoupling.store.stores import open_store
 
@@ -49,7 +53,7 @@ def reduce_store(
     *,
     workers: int | None = None,
 ) -> list[Path]:
-    """Write coupling, locality, trajectory and spectra tables and the mean mis-coupling matrices.
+    """Write coupling, overlap, locality, … tables and the mean matrices of m and the overlaps.
 
     Args:
         svd: an extraction store.
@@ -75,7 +79,7 @@ def reduce_store(
     identity = _identity(ds, identity)
     k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
     out_dir, prompts = Path(out_dir), ds.sizes["prompt"]
-    matrices, undefined, idle = _Moments(), [], Counter[int]()
+    matrices, undefined, idle = defaultdict[str, _Moments](_Moments), [], Counter[int]()
     # Dask runs prompts in parallel: threads of BLAS on top of that would only compete.
     with (
         ExitStack() as files,
@@ -88,10 +92,11 @@ def reduce_store(
         append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
         for start in range(0, prompts, _BATCH):
             some = ds.isel(prompt=slice(start, start + _BATCH))
-            tables, m = _reduce(some, k, variants)
+            tables, means = _reduce(some, k, variants)
             for name, table in tables.items():
                 append[name](_frame(table, identity))
-            matrices.add(m)
+            for name, mean in means.items():
+                matrices[name].add(mean)
             undefined += _undefined(tables["trajectory"])
             idle.update(_idle(tables["singular_values"]["s"]))
             for _ in range(some.sizes["prompt"]):
@@ -113,7 +118,8 @@ def reduce_store(
         )
     path = out_dir / "miscoupling.zarr"
     with replacing(path) as fresh:
-        result = matrices.dataset().assign_attrs({**ds.attrs, **identity})
+        result = xr.merge([of.dataset(name) for name, of in matrices.items()])
+        result = result.assign_attrs({**ds.attrs, **identity})
         write_store(result, fresh)
     return [*paths.values(), path]
 
@@ -146,14 +152,18 @@ def _variants(ds: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
 
 def _reduce(
     ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]
-) -> tuple[dict[str, xr.Dataset], xr.DataArray]:
-    """Return the tables of some prompts, and m of each (a mean over its pairs), computed."""
+) -> tuple[dict[str, xr.Dataset], dict[str, xr.DataArray]]:
+    """Return the tables of some prompts, and matrices of each (means over its pairs), computed."""
     import dask
 
-    m = miscouplings(ds, k, variants)
+    m, shared = miscouplings(ds, k, variants), overlaps(ds, k)
+    between = {"miscoupling": m} | {n: with_meaning(o, n) for n, o in shared.items()}
     # DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
     # loses parts (https://github.com/pydata/xarray/issues/11329).
-    columns, matrices = dask.compute(_columns(ds, m.rename(K="k")), m.mean("pair"))
+    columns, matrices = dask.compute(
+        _columns(ds, m.rename(K="k")) | {"overlap": _overlap_columns(ds, k, shared)},
+        {name: values.mean("pair") for name, values in between.items()},
+    )
     tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}
     _demand_finite(tables["coupling"])
     return tables, matrices
@@ -199,6 +209,28 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
         "inverse_depth_fit": {
             str(name): fit for name, fit in inverse_depth_fit(ds["S"]).data_vars.items()
         },
+    }
+
+
+def _overlap_columns(
+    ds: xr.Dataset, k: Sequence[int], shared: Mapping[str, xr.DataArray]
+) -> dict[str, xr.DataArray]:
+    """Return, lazily, the columns about overlaps; those that the store does not hold are empty."""
+    empty = xr.full_like(ds["S"].isel(block=0, k=0, drop=True), np.nan, dtype=np.float64)
+    empty = empty.expand_dims(k=list(k))
+    chance = empty
+    if dimension(ds) is not None:
+        chance = empty.fillna(0) + overlap_by_chance(ds, k).rename(K="k")
+    means = {
+        name: mean_between_blocks(shared[name].rename(K="k"), earlier=each.earlier)
+        if name in shared
+        else empty
+        for name, each in OVERLAPS.items()
+    }
+    return {
+        **means,
+        **{f"{name}_excess": overlap_above_chance(mean, chance) for name, mean in means.items()},
+        "chance": chance,
     }
 
 
@@ -251,13 +283,13 @@ class _Moments:
         self.mean = self.mean + shift * (number / some)
         self.count = total
 
-    def dataset(self) -> xr.Dataset:
+    def dataset(self, name: str) -> xr.Dataset:
         spread = np.sqrt(self.squares / (self.count - 1).where(self.count > 1))
         return xr.Dataset(
             {
-                "miscoupling_mean": self.mean.where(self.count > 0),
-                "miscoupling_std": spread,
-                "miscoupling_count": self.count,
+                f"{name}_mean": self.mean.where(self.count > 0),
+                f"{name}_std": spread,
+                f"{name}_count": self.count,
             }
         )
 

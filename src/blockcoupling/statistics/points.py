@@ -13,7 +13,7 @@ import pandas as pd
 from blockcoupling.config.populations import FACTORS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.statistics.origins import origins
-from blockcoupling.statistics.predictors import MEASURES, of_kind
+from blockcoupling.statistics.predictors import MEASURES, OPTIONAL, of_kind
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
@@ -27,13 +27,14 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
     """Return every measure of every prompt, at the prompt's last token.
 
     Args:
-        catalog: has entries of the kinds coupling, trajectory and spectra.
+        catalog: has entries of the kinds coupling, trajectory and spectra; overlap where measured.
         k: how many singular vectors the coupling is of.
         variant: which mis-coupling.
 
     Returns:
         Columns model, checkpoint, dataset, prompt and :data:`MEASURES`. Coupling is minus the mean
-        mis-coupling; ‖J‖ and the largest singular value are means over blocks.
+        mis-coupling; ‖J‖ and the largest singular value are means over blocks. Those that are
+        :data:`OPTIONAL` are NaN where they were not measured.
 
     Raises:
         UserError: the study has no such K or variant, or measured no last token.
@@ -56,18 +57,23 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
     spectra = catalog.search(kind="spectra").frame(
         columns=[*_PAIR, *(each.column or each.name for each in of_kind("spectra"))]
     )
-    for kind, table in (("coupling", coupling), ("spectra", spectra)):
+    tables = {"coupling": coupling, "spectra": spectra}
+    shared = catalog.search(kind="overlap")
+    if len(shared):
+        tables["overlap"] = shared.frame(filters=[("k", "==", k)])
+    for kind, table in tables.items():
         own = at_last_token(table[_PAIR].join(_named(table, kind)), regular[[*PROMPT, "last"]])
         means = own.groupby(PROMPT, as_index=False)[[each.name for each in of_kind(kind)]].mean()
         values = values.merge(means, on=PROMPT, how="left")
-    values = values[[*PROMPT, *MEASURES]]
-    bad = values[~np.isfinite(values[[*MEASURES]].to_numpy(float)).all(axis=1)]
+    values = values.reindex(columns=[*PROMPT, *MEASURES])
+    demanded = [name for name in MEASURES if name not in OPTIONAL]
+    bad = values[~np.isfinite(values[demanded].to_numpy(float)).all(axis=1)]
     if len(bad):
         row = bad.iloc[0]
         raise MeasurementError(
             f"{len(bad)} of {len(values)} prompts lack a finite measure at their last token, e.g. "
             f"{row['model']} {row['checkpoint']}, {row['dataset']} prompt {row['prompt']}: "
-            f"{', '.join(m for m in MEASURES if not np.isfinite(row[m]))}"
+            f"{', '.join(m for m in demanded if not np.isfinite(row[m]))}"
         )
     return values.sort_values(PROMPT, ignore_index=True)
 

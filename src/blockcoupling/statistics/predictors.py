@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from blockcoupling.config.overlaps import OVERLAPS
+
 
 class Predictor(NamedTuple):
     """One number per checkpoint.
@@ -19,10 +21,12 @@ class Predictor(NamedTuple):
     label: str
     """For axes and tables."""
     kind: str | None = None
-    """Of the catalog entries that hold it: coupling, trajectory, spectra."""
+    """Of the catalog entries that hold it: coupling, trajectory, spectra, overlap."""
     column: str | None = None
     """Of those tables, where it is not the name."""
     sign: int = 1
+    optional: bool = False
+    """Whether a study may lack it, having been told not to measure it."""
     covariate: str | None = None
     """A column of the points that holds this fact fixed, in a partial correlation."""
 
@@ -31,6 +35,11 @@ PREDICTORS: tuple[Predictor, ...] = (
     Predictor("coupling", "coupling", "coupling"),
     Predictor(
         "adjacent_coupling", "coupling of adjacent blocks", "coupling", column="adjacent", sign=-1
+    ),
+    *(
+        # Above chance, K/d: as they are, they would tell how wide a model is.
+        Predictor(name, f"{each.label} above chance", "overlap", f"{name}_excess", optional=True)
+        for name, each in OVERLAPS.items()
     ),
     Predictor("line_shape_score", "line-shape score", "trajectory"),
     Predictor("expodistance", "expodistance", "trajectory"),
@@ -45,6 +54,9 @@ PREDICTORS: tuple[Predictor, ...] = (
 
 MEASURES: dict[str, str] = {each.name: each.label for each in PREDICTORS if each.kind}
 """What is measured on a prompt, with its label."""
+
+OPTIONAL: frozenset[str] = frozenset(each.name for each in PREDICTORS if each.optional)
+"""Measures that a study may lack."""
 
 FACTS: dict[str, str] = {each.name: each.label for each in PREDICTORS if not each.kind}
 """What is known about a checkpoint without measuring it, with its label."""

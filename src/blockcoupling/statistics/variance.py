@@ -57,7 +57,10 @@ def components(values: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for measure in measures:
-        for component, levels, estimate in _solve(values, measure):
+        known = values[values[measure].notna()]
+        if known.empty:
+            continue
+        for component, levels, estimate in _solve(known, measure):
             rows.append(
                 {
                     "measure": measure,

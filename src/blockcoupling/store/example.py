@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.store.schema import combine, stamp
 
 
@@ -19,6 +20,7 @@ def example(
     all_tokens: bool = False,
     vectors: bool = False,
     swapped: bool = False,
+    overlaps: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
     """Return a valid dataset whose numbers belong together: true SVDs of random Jacobians.
@@ -34,6 +36,7 @@ def example(
         all_tokens: pairs (t, t) for every token t; otherwise the last token alone.
         vectors: keep U and V.
         swapped: keep `A_swapped`.
+        overlaps: keep `output_overlap`, `input_overlap` and `composition`.
         seed: of the random numbers.
     """
     random = np.random.default_rng(seed)
@@ -53,6 +56,7 @@ def example(
                 pairs=pairs,
                 vectors=vectors,
                 swapped=swapped,
+                overlaps=overlaps,
             )
         )
     return combine(parts)
@@ -67,6 +71,7 @@ def from_jacobians(
     pairs: Sequence[tuple[int, int]] | None = None,
     vectors: bool = False,
     swapped: bool = False,
+    overlaps: bool = False,
 ) -> xr.Dataset:
     """Return the dataset of one prompt with the given residual Jacobians and hidden states.
 
@@ -80,6 +85,7 @@ def from_jacobians(
         pairs: (t1, t2) of each Jacobian; by default the last token for a single one.
         vectors: keep U and V.
         swapped: keep `A_swapped`.
+        overlaps: keep `output_overlap`, `input_overlap` and `composition`.
     """
     length, blocks = states.shape[0], jacobians.shape[1]
     pairs = [(length - 1, length - 1)] if pairs is None else list(pairs)
@@ -130,6 +136,14 @@ def from_jacobians(
         ds = ds.assign(U=(axes, u.astype(np.float32)), V=(axes, v.astype(np.float32)))
     if swapped:
         ds = ds.assign(A_swapped=(product, _products(v, jacobians, u)))
+    if overlaps:
+        frames = {"U": u, "V": v}
+        ds = ds.assign(
+            {
+                name: (product, _inner(frames[each.left], frames[each.right]))
+                for name, each in OVERLAPS.items()
+            }
+        )
     per_prompt = [name for name, variable in ds.variables.items() if name not in ds.indexes]
     ds = ds.assign_coords(prompt=np.array([prompt], dtype=object))
     return ds.assign({name: ds[name].expand_dims("prompt") for name in per_prompt})
@@ -148,3 +162,8 @@ def _products(left: np.ndarray, jacobians: np.ndarray, right: np.ndarray) -> np.
     """Return left_jᵀ J_i right_j for every pair of blocks: (pair, i, j, k, k), float32."""
     products = np.einsum("pjak,piab,pjbl->pijkl", left, jacobians, right, optimize=True)
     return products.astype(np.float32)
+
+
+def _inner(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return left_iᵀ right_j for every pair of blocks: (pair, i, j, k, k), float32."""
+    return np.einsum("piak,pjal->pijkl", left, right, optimize=True).astype(np.float32)

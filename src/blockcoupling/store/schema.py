@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import MeasurementError, UserError
 
 SCHEMA_VERSION = 1
@@ -40,6 +41,10 @@ VARIABLES = {
     "V": Variable(_VECTORS, ("float32", "float16"), "right singular vectors of J", optional=True),
     "A": Variable(_PRODUCT, ("float32",), "A[i, j] = U_jᵀ J_i V_j, i = block, j = block_other"),
     "A_swapped": Variable(_PRODUCT, ("float32",), "V_jᵀ J_i U_j, for `swapped`", optional=True),
+    **{
+        name: Variable(_PRODUCT, ("float32",), each.formula.split(",")[0], optional=True)
+        for name, each in OVERLAPS.items()
+    },
     "S_full": Variable((*_BLOCK, "k_full"), ("float32",), "all singular values", optional=True),
     "jacobian_norm": Variable(_BLOCK, ("float64",), "‖J‖_F"),
     "jacobian_norm_error": Variable(
@@ -84,7 +89,7 @@ VARIABLES = {
 }
 
 # Kept where a study asks for them, beside the others and without changing them.
-ON_REQUEST = ("U", "V", "A_swapped", "S_full")
+ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
 
 COORDINATES = {
     "prompt": Variable(("prompt",), ("str",), "stable id of the prompt"),
@@ -241,6 +246,8 @@ def _wrong_variables(ds: xr.Dataset) -> list[str]:
             wrong.append(f"{name}: data type {found}, expected {' or '.join(expected.dtypes)}")
     if ("U" in ds) != ("V" in ds):
         wrong.append("U, V: only one of them is there, expected both or neither")
+    if 0 < sum(name in ds for name in OVERLAPS) < len(OVERLAPS):
+        wrong.append(f"{', '.join(OVERLAPS)}: only some of them are there, expected all or none")
     return wrong
 
 

@@ -12,9 +12,13 @@ from typing import Any
 from blockcoupling.config.damage import changes
 from blockcoupling.config.models import INIT, LocalModel, TrainedModel
 from blockcoupling.config.study import Study
-from blockcoupling.config.variants import products
 from blockcoupling.measurement.damage_course import MOST_NUMBERS, passes
-from blockcoupling.measurement.memory import BYTES, bytes_per_prompt, prompts_at_once
+from blockcoupling.measurement.memory import (
+    BYTES,
+    bytes_per_prompt,
+    products_kept,
+    prompts_at_once,
+)
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.sources.local import checkpoint_facts, count_parameters
 
@@ -124,7 +128,8 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
 
     outside = min(size, _vocabulary(study, model) * dimension)
     held = min(size, outside + ceil(size / blocks)) if stream else size
-    each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs)
+    kept = products_kept(options)  # A, and its like for other variants and for overlaps
+    each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs, kept)
     if options.batch is not None:
         batch = options.batch
     elif _on_gpu(options.device):
@@ -145,8 +150,8 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     work += 2.0 * size * USUAL_TOKENS
     # Streamed weights are read for the states and for each of two sweeps, batch by batch.
     reads = 3 * ceil(prompts / batch) if stream else 1
-    # A and its like for other variants, and U and V; as parts and in the store.
-    stored = len({"A", *products(study.reduce.variants)}) * (blocks * k) ** 2
+    # As parts and in the store.
+    stored = kept * (blocks * k) ** 2
     stored += 2 * blocks * dimension * k * options.vectors
     needs = _on_device(
         options.device,
@@ -230,12 +235,12 @@ def score_needs(study: Study, model: str) -> Needs:
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
-    """Reducing: a few times one prompt's A, several hundred prompts a minute."""
+    """Reducing: a few times one prompt's A and its like, several hundred prompts a minute."""
     dimension, blocks = _shape(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
-    prompts = _prompts(study, dataset)
+    prompts, kept = _prompts(study, dataset), products_kept(study.extract)
     # The five variants at every K read A about fifty times, at a gigabyte a second.
-    return _needs(10 * one_prompt, 20 + prompts * (0.1 + 50 * one_prompt / 1e9))
+    return _needs(5 * (1 + kept) * one_prompt, 20 + prompts * (0.1 + 50 * one_prompt / 1e9))
 
 
 def _needs(memory: float, seconds: float, **others: int) -> Needs:

@@ -134,6 +134,24 @@ def test_full_spectrum_where_asked_for(jacobians: Tensor, method: str) -> None:
     assert_close(found.S_full, reference(jacobians)["S_full"], 1e-12)  # LAPACK's rounding
 
 
+@pytest.mark.parametrize("method", ["dense", "krylov"])
+def test_overlaps_are_those_of_the_references_vectors(jacobians: Tensor, method: str) -> None:
+    settings = {"method": method, "tolerance": TOLERANCE}
+    found = decompose(operators(jacobians), BLOCKS, K, overlaps=True, **settings)
+    wanted = reference(jacobians)
+    assert found.overlaps is not None
+    for name, left, right in (
+        ("output_overlap", "U", "U"),
+        ("input_overlap", "V", "V"),
+        ("composition", "V", "U"),
+    ):
+        exact = np.einsum("piak,pjal->pijkl", wanted[left], wanted[right])
+        assert_close(found.overlaps[name], exact, TOLERANCE / GAP)  # as the vectors are
+    without = decompose(operators(jacobians), BLOCKS, K, **settings)
+    assert without.overlaps is None
+    assert torch.equal(without.A, found.A)  # they change nothing else
+
+
 def test_swapped_only_where_asked_for(jacobians: Tensor) -> None:
     assert decompose(operators(jacobians), BLOCKS, K).A_swapped is None
 

@@ -417,12 +417,17 @@ def test_what_decides_no_number_measures_nothing(job: Job, directory: Path, tmp_
 
 def test_keeping_less_measures_nothing(job: Job, undisturbed: dict[str, bytes]) -> None:
     """The rest of a store that holds more is what a store of less is, to the bit."""
-    job.run(changed(SETTINGS, vectors=True, swapped=True, full=True))
-    assert {"U", "V", "A_swapped", "S_full"} < set(job.store().data_vars)
+    job.run(changed(SETTINGS, vectors=True, swapped=True, overlaps=True, full=True))
+    assert {"U", "V", "A_swapped", "S_full", *OVERLAPS} < set(job.store().data_vars)
+    job.run(changed(SETTINGS, overlaps=True))
+    assert job.measured == []
+    assert set(OVERLAPS) < set(job.store().data_vars)
+    assert "A_swapped" not in job.store()
     job.run(changed(SETTINGS, swapped=True))
     assert job.measured == []
     assert "A_swapped" in job.store()
     assert "U" not in job.store()
+    assert not set(OVERLAPS) & set(job.store().data_vars)
     job.run()
     assert job.measured == []
     assert contents(job.out) == undisturbed
@@ -430,10 +435,12 @@ def test_keeping_less_measures_nothing(job: Job, undisturbed: dict[str, bytes]) 
 
 def test_keeping_more_measures_again(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     job.run()
-    with caplog.at_level(logging.WARNING):
-        job.run(changed(SETTINGS, vectors=True))
-    assert job.measured == list(TEXTS)
-    assert "prompt a: its store has no U, V" in caplog.text
+    for setting, lacking in {"vectors": "U, V", "overlaps": ", ".join(OVERLAPS)}.items():
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            job.run(changed(SETTINGS, **{setting: True}))
+        assert job.measured == list(TEXTS)
+        assert f"prompt a: its store has no {lacking}" in caplog.text
 
 
 def test_all_singular_values_of_large_blocks_are_another_arithmetic() -> None:

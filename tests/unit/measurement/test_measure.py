@@ -94,6 +94,32 @@ def test_coupling_is_its_definition(
                 )
 
 
+@pytest.mark.parametrize("method", ["dense", "krylov"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_overlaps_are_those_of_full_jacobians(family: str, method: str) -> None:
+    """Float32 measurements against float64 Jacobians of the whole pass, SVD by NumPy."""
+    model = small_model(family, torch.float32)
+    ds = bc.measure(model, numbers, PROMPTS[:2], k=8, method=method, overlaps=True, tolerance=1e-6)
+    for p, text in enumerate(PROMPTS[:2]):
+        u, _, vt = np.linalg.svd(
+            jacobians(small_model(family), text, LENGTHS[p] - 1, LENGTHS[p] - 1)
+        )
+        v = vt.transpose(0, 2, 1)
+        for k in (1, 5, 8):
+            for i, j in np.ndindex(3, 3):
+                for kind, left, right in (
+                    ("output_overlap", u, u),
+                    ("input_overlap", v, v),
+                    ("composition", v, u),
+                ):
+                    found = bc.overlap(ds, k, kind).values[p, 0, i, j]
+                    wanted = np.linalg.norm(left[i, :, :k].T @ right[j, :, :k]) ** 2 / k
+                    if kind == "composition" and j >= i:
+                        assert np.isnan(found)
+                    else:  # as for m: singular vectors in float32, see above
+                        assert found == pytest.approx(wanted, abs=1e-3)
+
+
 def test_the_dataset_follows_the_schema() -> None:
     ds = bc.measure(
         small_model("llama", torch.float32),
@@ -102,6 +128,7 @@ def test_the_dataset_follows_the_schema() -> None:
         k=4,
         vectors=True,
         swapped=True,
+        overlaps=True,
         full=True,
     )
     validate(ds)

@@ -3,12 +3,24 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockcoupling.measurement.memory import bytes_per_prompt, free_bytes, prompts_at_once
+from blockcoupling.config.measurement import Settings
+from blockcoupling.measurement.memory import (
+    bytes_per_prompt,
+    free_bytes,
+    products_kept,
+    prompts_at_once,
+)
 
 
 def test_bytes_of_a_prompt_written_out() -> None:
     # d = 10, L = 2, K = 3, T = 5: 4·5·10·2 + 4·10·3·2 + (2·3)² + 3·10² + 2·5·10·3 numbers.
     assert bytes_per_prompt(10, 2, 3, 5) == 4 * (400 + 240 + 36 + 300 + 300)
+
+
+def test_every_product_counts() -> None:
+    assert bytes_per_prompt(10, 2, 3, 5, kept=4) - bytes_per_prompt(10, 2, 3, 5) == 4 * 3 * 36
+    kept = {name: products_kept(Settings.of({name: True})) for name in ("swapped", "overlaps")}
+    assert kept == {"swapped": 2, "overlaps": 4}
 
 
 def test_every_pair_of_tokens_counts() -> None:

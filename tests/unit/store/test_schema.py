@@ -57,6 +57,10 @@ VIOLATIONS = {
         ["at least 2 blocks"],
     ),
     "same id twice": (lambda ds: ds.isel(prompt=[0, 0]), ["prompt: ids must differ"]),
+    "an overlap": (
+        lambda ds: ds.drop_vars("composition"),
+        ["output_overlap, input_overlap, composition: only some of them", "all or none"],
+    ),
     "attribute": (without_attribute("revision"), ["attribute revision: missing"]),
     "other version": (
         lambda ds: ds.assign_attrs(schema_version=99),
@@ -68,7 +72,7 @@ VIOLATIONS = {
 
 @pytest.fixture
 def ds():
-    return example(2, vectors=True, swapped=True)
+    return example(2, vectors=True, swapped=True, overlaps=True)
 
 
 def test_the_example_follows_the_schema(ds):
@@ -102,7 +106,9 @@ def with_value(ds, name, value, **at):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["S", "A", "gram", "jacobian_norm", "svd_residual", "U"])
+@pytest.mark.parametrize(
+    "name", ["S", "A", "gram", "jacobian_norm", "svd_residual", "U", "input_overlap"]
+)
 def test_a_number_that_is_not_finite_is_refused(ds, name, value):
     one = ds.isel(prompt=[1])
     check_values(one)

@@ -124,9 +124,14 @@ def test_a_batch_is_made_for_the_memory_of_a_gpu():
 def test_disk_holds_every_prompts_products_twice():
     # A of 4 blocks at K = 10 for 200 prompts, in float32, as parts and in the store.
     facts = {"config": {"parameters": 1e6, "blocks": 4, "dimension": 64}}
-    study = hub(facts, k=10)
-    study.reduce.variants = ["frobenius"]
-    assert extract_needs(study, "m", "d").disk_mb == -(-2 * 200 * 4 * 40**2 // 2**20)
+    for kept, settings in {
+        1: {"swapped": False},
+        2: {"swapped": True},
+        4: {"swapped": False, "overlaps": True},
+    }.items():
+        study = hub(facts, k=10, **settings)
+        found = extract_needs(study, "m", "d").disk_mb
+        assert found == -(-2 * 200 * 4 * kept * 40**2 // 2**20)
 
 
 def test_a_recorded_score_needs_next_to_nothing():

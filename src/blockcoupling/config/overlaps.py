@@ -1,0 +1,45 @@
+"""The overlaps of singular vectors: the one table that everything else takes their names from.
+
+Where A demands the same order and sign of singular vectors, an overlap's size does not change with
+signs, order or rotations within the top-K subspace. Definitions: docs/definitions.md.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Vectors = Literal["U", "V"]
+
+
+class Overlap(NamedTuple):
+    """One matrix left_iᵀ right_j, K × K, for blocks i and j."""
+
+    formula: str
+    label: str
+    """For axes and tables."""
+    asks: str
+    left: Vectors
+    right: Vectors
+    earlier: bool = False
+    """Whether it means something for j < i only: what block i can have from block j."""
+
+
+OVERLAPS: Mapping[str, Overlap] = {
+    "output_overlap": Overlap(
+        "U_iᵀ U_j",
+        "output overlap",
+        "do blocks i and j write into the same directions?",
+        "U",
+        "U",
+    ),
+    "input_overlap": Overlap(
+        "V_iᵀ V_j", "input overlap", "do they read from the same ones?", "V", "V"
+    ),
+    "composition": Overlap(
+        "V_iᵀ U_j, j < i",
+        "composition",
+        "does block i read what block j wrote?",
+        "V",
+        "U",
+        earlier=True,
+    ),
+}

@@ -1,0 +1,40 @@
+"""How the singular vectors of all blocks overlap: one matrix product for each kind of overlap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from blockcoupling.config.overlaps import OVERLAPS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+def overlaps(
+    U: Float[Tensor, "prompt block embed k"], V: Float[Tensor, "prompt block embed k"]
+) -> dict[str, Float[Tensor, "prompt block block_other k k_other"]]:
+    """left_iᵀ right_j of every two blocks i and j, by the names of `OVERLAPS`; on the CPU.
+
+    One prompt after the other: a device holds one product at a time, and other prompts beside it
+    change no bit of a prompt's.
+
+    Args:
+        U: left singular vectors.
+        V: right ones.
+    """
+    prompts, blocks, _, k = U.shape
+    vectors = {"U": U, "V": V}
+    found = {
+        name: torch.empty(prompts, blocks, blocks, k, k, dtype=U.dtype, device="cpu")
+        for name in OVERLAPS
+    }
+    for prompt in range(prompts):
+        # The vectors of all blocks side by side: (embed, block · k).
+        beside = {name: each[prompt].transpose(0, 1).flatten(1) for name, each in vectors.items()}
+        for name, each in OVERLAPS.items():
+            product = beside[each.left].mT @ beside[each.right]
+            found[name][prompt] = product.reshape(blocks, k, blocks, k).transpose(1, 2)
+    return found
