@@ -30,7 +30,14 @@ class Timed:
         return self.forward + self.rest
 
 
-def measure(model: nn.Module, ids: list[Tensor], k: int, method: str, full: bool = False) -> Timed:
+def measure(
+    model: nn.Module,
+    ids: list[Tensor],
+    k: int,
+    method: str,
+    full: bool = False,
+    overlaps: bool = False,
+) -> Timed:
     """Measure prompts in one batch: S, U, V and A of all blocks, last token."""
     device = ids[0].device
     with differentiable(model):
@@ -47,6 +54,7 @@ def measure(model: nn.Module, ids: list[Tensor], k: int, method: str, full: bool
             k,
             method=method,  # type: ignore[arg-type]
             full=full,
+            overlaps=overlaps,
         )
         synchronize(device)
     return Timed(forward, time.perf_counter() - start, found)

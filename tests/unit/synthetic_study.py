@@ -38,8 +38,8 @@ ZARR = {"zarr_format": 3, "consolidated": False}
 class Study:
     """Writes a study below `root`, one artifact and its entry file after the other."""
 
-    def __init__(self, root: Path, seed: int = 0) -> None:
-        self.root = root
+    def __init__(self, root: Path, seed: int = 0, overlaps: bool = True) -> None:
+        self.root, self.overlaps = root, overlaps
         self.random = np.random.default_rng(seed)
         self.entries: list[Path] = []
 
@@ -69,9 +69,13 @@ def write_study(
     steps: Sequence[int] = STEPS,
     prompts: int = 6,
     seed: int = 0,
+    overlaps: bool = True,
 ) -> Catalog:
-    """Write the study and return its catalog of measurements."""
-    study = Study(root, seed)
+    """Write the study and return its catalog of measurements.
+
+    Without overlaps it is as one that an older version of the package has measured.
+    """
+    study = Study(root, seed, overlaps)
     for dataset in DATASETS:
         path = root / "prompts" / f"{dataset}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -249,19 +253,24 @@ def _measurements(
             tables["singular_values"] += [
                 {**at, "block": block, "k": k, "s": s[k - 1]} for k in range(1, count + 1)
             ]
+    if not study.overlaps:
+        del tables["overlap"]
     for kind, rows in tables.items():
         study.table(rows, kind, folder / f"{kind}.parquet", **facets)
 
     dims = ("variant", "K", "block", "block_other")
     numbers = np.arange(1, blocks + 1)
+    means = {
+        "output_overlap_mean": (dims[1:], overlaps.mean(0)),
+        "input_overlap_mean": (dims[1:], 0.9 * overlaps.mean(0)),
+        "composition_mean": (dims[1:], np.tril(0.5 * overlaps.mean(0), -1)),
+    }
     xr.Dataset(
         {
             "miscoupling_mean": (dims, matrices.mean(0)),
             "miscoupling_std": (dims, matrices.std(0, ddof=min(1, prompts - 1))),
             "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
-            "output_overlap_mean": (dims[1:], overlaps.mean(0)),
-            "input_overlap_mean": (dims[1:], 0.9 * overlaps.mean(0)),
-            "composition_mean": (dims[1:], np.tril(0.5 * overlaps.mean(0), -1)),
+            **(means if study.overlaps else {}),
         },
         coords={
             "variant": np.array(list(VARIANTS), dtype=object),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blockcoupling.catalog import KINDS
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS
 from blockcoupling.figures import FIGURES
 from blockcoupling.statistics.costs import COLUMNS, RULES
@@ -47,6 +48,11 @@ def test_every_variant_is_defined_as_the_table_has_it():
         [f"`{name}`" + " (default)" * (name == DEFAULT_VARIANT), each.formula, each.source]
         for name, each in VARIANTS.items()
     ]
+
+
+def test_every_overlap_is_defined_as_the_table_has_it():
+    listed = rows("docs/definitions.md", "### Overlaps")
+    assert listed == [[f"`{name}`", each.formula, each.asks] for name, each in OVERLAPS.items()]
 
 
 def test_the_guide_names_every_variant_a_study_can_have():

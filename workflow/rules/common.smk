@@ -140,11 +140,8 @@ def on_any_device(settings):
 
 def extract_options(wildcards):
     options = study.extract_of(wildcards.model, wildcards.checkpoint)
-    kept = {
-        "swapped": options.swapped or holds("A_swapped", wildcards),
-        "overlaps": options.overlaps or holds("composition", wildcards),
-    }
-    options = on_any_device(options).model_copy(update=kept)
+    swapped = options.swapped or holds("A_swapped", wildcards)
+    options = on_any_device(options).model_copy(update={"swapped": swapped})
     return shlex.join(flags_of(options))
 
 

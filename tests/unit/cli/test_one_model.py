@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import blockcoupling as bc
 from blockcoupling import cli
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.measurement import instrument
 
 
@@ -58,13 +59,27 @@ def test_the_table_says_what_measure_says(
     table = measured("one prompt", *words)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64)
     ds = bc.measure(
-        model, lambda text: list(text.encode()), ["one prompt"], 4, tokens="all", swapped=True
+        model,
+        lambda text: list(text.encode()),
+        ["one prompt"],
+        4,
+        tokens="all",
+        swapped=True,
+        overlaps=True,
     )
     assert len(table) == 10
     wanted = bc.coupling(ds, 4, "swapped")[0]
     # The same computation in batches that may differ: float64, stored in float32, and printed
     # with ten decimals.
     np.testing.assert_allclose(table["coupling"], wanted, rtol=0, atol=1e-6)
+    # Of two blocks, both ordered pairs, or the second after the first.
+    excess = bc.excess(ds, 4, "swapped")[0].values
+    np.testing.assert_allclose(
+        table["excess"], (excess[:, 0, 1] + excess[:, 1, 0]) / 2, rtol=0, atol=1e-6
+    )
+    for kind in OVERLAPS:
+        shared = bc.overlap(ds, 4, kind)[0].values
+        np.testing.assert_allclose(table[kind], shared[:, 1, 0], rtol=0, atol=1e-6)
     np.testing.assert_allclose(
         table["s_1 (median block)"], ds["S"][0, :, :, 0].median("block"), rtol=1e-6
     )

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic_study import analyse, write_study
 
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.figures import (
     FIGURES,
@@ -391,3 +392,34 @@ def test_slopes_within_are_drawn_beside_the_pooled_ones(drawn, analysed):
     assert ("#D55E00", table["within"], height - 0.17) in dots  # the colour of the opposite sign
     said = [text.get_text() for text in draw("within", analysed).findobj(Text)]
     assert any("Too few models are alike" in each for each in said)
+
+
+def test_overlaps_are_drawn_above_chance_with_alike_in_blue(analysed):
+    figure = draw("overlaps", analysed, k=5)
+    shown = panels(figure)
+    assert len(shown) == 4 * 4  # two models, untrained and trained
+    trained = dict(zip(("miscoupling", *OVERLAPS), shown[-4:], strict=True))
+    found = analysed.search(kind="miscoupling", model="neox-128", checkpoint="step600")
+    tables = [found[name].read().sel(K=5) for name in found]
+    for kind in OVERLAPS:
+        mean = np.mean([each[f"{kind}_mean"].to_numpy() for each in tables], axis=0)
+        wanted = (mean - 5 / 128) / (1 - 5 / 128)
+        (image,) = trained[kind].images
+        drawn, defined = np.ma.getdata(image.get_array()), ~np.ma.getmaskarray(image.get_array())
+        earlier = np.tri(8, k=-1, dtype=bool)
+        assert (defined == (earlier if kind == "composition" else ~np.eye(8, dtype=bool))).all()
+        np.testing.assert_allclose(drawn[defined], wanted[defined], rtol=1e-12)
+        red, _, blue, _ = image.to_rgba(np.array([[drawn[defined].max()]]))[0, 0]
+        assert blue > red
+        assert image.to_rgba(np.zeros((1, 1)))[0, 0, :3].min() > 0.95  # white at chance
+    (image,) = trained["miscoupling"].images
+    red, _, blue, _ = image.to_rgba(np.array([[image.get_array().min()]]))[0, 0]
+    assert blue > red
+
+
+def test_without_overlaps_the_figure_says_how_to_get_them(tmp_path):
+    models = {"one": {"blocks": 3, "dimension": 64, "parameters": 9}}
+    measured = write_study(tmp_path, models, (600,), overlaps=False)
+    figure = draw("overlaps", analyse(tmp_path, measured))
+    (said,) = [each.get_text() for each in figure.findobj(Text)]
+    assert "No overlaps were measured of one step600: set extract.overlaps to true" in said

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.reduce import chance, coupling, spectra, tables, trajectory
+from blockcoupling.reduce import chance, coupling, overlap, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
 from blockcoupling.store import stores as store
 
@@ -30,6 +31,7 @@ COLUMNS = {
         "chance",
         "excess",
     ],
+    "overlap": [*PAIR, "k", *OVERLAPS, *(f"{name}_excess" for name in OVERLAPS), "chance"],
     "locality": [*PAIR, "variant", "k", "distance", "miscoupling"],
     "trajectory": [
         *START,
@@ -75,7 +77,8 @@ def read(out):
 
 @pytest.fixture
 def ds():
-    return store.example(3, blocks=4, tokens=[2, 4, 3], all_tokens=True, swapped=True)
+    lengths = [2, 4, 3]
+    return store.example(3, blocks=4, tokens=lengths, all_tokens=True, swapped=True, overlaps=True)
 
 
 @pytest.fixture
@@ -89,6 +92,7 @@ def test_columns_and_rows(reduced):
     pairs, blocks = 2 + 4 + 3, 4
     rows = {
         "coupling": pairs * 5 * 2,
+        "overlap": pairs * 2,
         "locality": pairs * 5 * 2 * (blocks - 1),
         "trajectory": pairs,
         "spectra": pairs * blocks,
@@ -145,6 +149,39 @@ def test_numbers_are_those_of_the_functions(ds, reduced):
     fit = frames["inverse_depth_fit"].set_index(["prompt", "token_in", "k"])
     expected = spectra.inverse_depth_fit(ds["S"]).isel(prompt=1, pair=0, k=1)
     assert fit.loc[("p1", 0, 2), "r2"] == pytest.approx(expected["r2"].item(), rel=1e-12)
+
+
+def test_overlaps_are_those_of_the_functions(ds, reduced):
+    frames, matrices = reduced
+    table = frames["overlap"].set_index(["prompt", "token_in", "k"])
+    assert np.isfinite(table[[*OVERLAPS]]).all(axis=None)
+    for kind in OVERLAPS:
+        for k in (1, 3):
+            o = overlap.overlap(ds, k, kind)
+            row = table.loc[("p1", 2, k)]
+            own = o.values[1, 2]
+            pairs = [(i, j) for i, j in np.ndindex(4, 4) if (j < i if "comp" in kind else j != i)]
+            assert row[kind] == pytest.approx(np.mean([own[at] for at in pairs]), rel=1e-12)
+            assert row["chance"] == k / 8
+            expected = (row[kind] - k / 8) / (1 - k / 8)
+            assert row[f"{kind}_excess"] == pytest.approx(expected, rel=1e-12)
+        by_prompt = np.stack([o.values[p, :n].mean(0) for p, n in enumerate((2, 4, 3))])
+        chosen = matrices.sel(K=3)
+        assert chosen[f"{kind}_mean"].dims == ("block", "block_other")
+        np.testing.assert_allclose(chosen[f"{kind}_mean"], by_prompt.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(
+            chosen[f"{kind}_std"], by_prompt.std(0, ddof=1), rtol=1e-9, atol=1e-15
+        )
+
+
+def test_a_store_without_overlaps_leaves_them_empty(tmp_path):
+    path = write(tmp_path / "svd.zarr", store.example(2))
+    reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
+    frames, matrices = read(tmp_path)
+    assert list(frames["overlap"].columns) == COLUMNS["overlap"]
+    assert frames["overlap"][[*OVERLAPS]].isna().all(axis=None)
+    assert (frames["overlap"]["chance"] == 2 / 8).all()
+    assert not [name for name in matrices if "overlap" in name or "composition" in name]
 
 
 def test_matrices_are_means_over_pairs_and_then_prompts(ds, reduced):

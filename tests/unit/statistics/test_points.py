@@ -9,6 +9,7 @@ import pytest
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce.coupling import miscoupling
+from blockcoupling.reduce.overlap import overlap
 from blockcoupling.reduce.tables import reduce_store
 from blockcoupling.statistics.points import (
     checkpoint_facts,
@@ -68,7 +69,7 @@ def test_points_are_the_means_of_the_tables_at_the_last_token(study):
 
 
 def test_tables_of_a_reduced_store_at_the_last_token_of_each_prompt(tmp_path):
-    ds = example(prompts=2, tokens=[4, 6], all_tokens=True, k=3)
+    ds = example(prompts=2, tokens=[4, 6], all_tokens=True, k=3, overlaps=True)
     ids = {str(prompt): "f" for prompt in ds["prompt"].values}
     for n, length in enumerate((4, 6)):
         part = ds.isel(prompt=[n], token=slice(length), pair=slice(length))
@@ -88,6 +89,10 @@ def test_tables_of_a_reduced_store_at_the_last_token_of_each_prompt(tmp_path):
         expected = -matrix[~np.eye(3, dtype=bool)].mean()
         # The store holds float32.
         assert found["coupling"][n] == pytest.approx(expected, rel=1e-5)
+        shared = overlap(ds, 2, "input_overlap").isel(prompt=n, pair=last).to_numpy()
+        mean = shared[~np.eye(3, dtype=bool)].mean()
+        above = (mean - 2 / 8) / (1 - 2 / 8)
+        assert found["input_overlap"][n] == pytest.approx(above, rel=1e-5)
         s1 = ds["S"].isel(prompt=n, pair=last, k=0).mean().item()
         assert found["s1"][n] == pytest.approx(s1, rel=1e-5)
 

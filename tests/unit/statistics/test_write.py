@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from synthetic_study import write_study
 
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
+from blockcoupling.statistics.points import prompt_values
 from blockcoupling.statistics.predictors import MEASURES
+from blockcoupling.statistics.variance import components
 from blockcoupling.statistics.write import write_statistics
 
 
@@ -30,6 +34,31 @@ def test_statistics_of_a_study_with_checkpoints(study, tmp_path):
     assert coupling["slope"]["all checkpoints"] == pytest.approx(expected.slope)
     assert coupling["pearson_p"]["all checkpoints"] == pytest.approx(expected.pvalue)
     assert set(pd.read_parquet(files["variance"])["measure"]) == set(MEASURES)
+
+
+def test_a_study_without_overlaps_has_the_other_numbers(study, tmp_path):
+    """As one measured by an older version: nothing but the overlaps is missing."""
+    without = write_study(tmp_path / "without", overlaps=False)
+    files = write_statistics(without, tmp_path / "without.parquet", resamples=20)
+    whole = write_statistics(study, tmp_path / "with" / "correlation.parquet", resamples=20)
+    for kind, name in (("correlation", "predictor"), ("variance", "measure")):
+        found, wanted = (pd.read_parquet(each[kind]) for each in (files, whole))
+        assert set(wanted[name]) - set(found[name]) == set(OVERLAPS)
+    points = pd.read_parquet(files["predictors"])
+    assert points[[*OVERLAPS]].isna().all(axis=None)
+    columns = ["coupling", "coupling_se", "s1", "heldout.loss"]
+    pd.testing.assert_frame_equal(points[columns], pd.read_parquet(whole["predictors"])[columns])
+
+
+def test_some_checkpoints_without_overlaps(study, tmp_path):
+    """Statistics of overlaps are those of the checkpoints that have them."""
+    values = prompt_values(study)
+    missing = values["model"] == "neox-64"
+    values.loc[missing, [*OVERLAPS]] = np.nan
+    found = components(values, ["input_overlap", "coupling"])
+    alone = components(values[~missing], ["input_overlap"])
+    own = found[found["measure"] == "input_overlap"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, alone)
 
 
 def test_only_final_checkpoints_when_asked(study, tmp_path):
