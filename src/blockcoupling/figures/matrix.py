@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.figures.style import SEQUENTIAL, counted
@@ -143,6 +144,8 @@ def colour_bar(figure: Figure, image: AxesImage, axes: Any, label: str, **option
     """
     scale: Any = image.norm
     bar = figure.colorbar(image, ax=axes, **{"pad": 0.02, **options})
+    if bar.orientation == "horizontal":  # long numbers stand side by side
+        bar.locator = MaxNLocator(3)
     low, high = scale.occurring
     if scale.centre is not None:
         low, high = min(low, scale.centre), max(high, scale.centre)

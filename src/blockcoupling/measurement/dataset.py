@@ -55,8 +55,8 @@ def dataset_of(
     }
     if found.A_swapped is not None:
         variables["A_swapped"] = (variables["A"][0], of(found.A_swapped))
-    for name, values in (found.overlaps or {}).items():
-        variables[name] = (variables["A"][0], of(values))
+    for name, matrices in (found.overlaps or {}).items():
+        variables[name] = (variables["A"][0], of(matrices))
     if found.S_full is not None:
         variables["S_full"] = ((*block, "k_full"), of(found.S_full))
     if found.matmul_error is not None:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xarray as xr
 
-from blockcoupling.reduce.chance import dimension, excess
+from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.reduce.chance import excess
 from blockcoupling.reduce.cosine import block_influence, state_cosines
+from blockcoupling.reduce.overlap import overlap
+from blockcoupling.reduce.width import dimension
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from blockcoupling.catalog import Catalog
 
-OVERLAPS = ("output_overlap", "input_overlap", "composition")
 OF_BLOCKS = ("block_influence", "jacobian_norm", "s1")
 """Rivals that are numbers of one block."""
 
@@ -89,9 +91,8 @@ def _of_store(ds: xr.Dataset, k: int, variant: str) -> dict[Rival, np.ndarray]:
     if dimension(ds) is not None and k <= ds.sizes["k"]:
         found[Rival("excess", k, variant)] = _matrix(excess(ds, k, variant))
     for name in OVERLAPS:
-        if name in ds and k <= ds[name].sizes["k"]:
-            top = ds[name].isel(k=slice(k), k_other=slice(k))
-            found[Rival(name, k)] = _matrix((top**2).sum(("k", "k_other"), skipna=False) / k)
+        if name in ds and k <= ds.sizes["k"]:
+            found[Rival(name, k)] = _matrix(overlap(ds, k, name))
     return found
 
 

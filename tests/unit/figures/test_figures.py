@@ -274,7 +274,7 @@ def test_predictors_without_interval_are_hollow(drawn):
         line for line in axes.get_lines() if line.get_mfc() == "white" and len(line.get_xdata())
     ]
     # Those of the three final checkpoints; training tokens are equal there and have no R².
-    assert sum(np.isfinite(line.get_xdata()).sum() for line in hollow) == 10
+    assert sum(np.isfinite(line.get_xdata()).sum() for line in hollow) == 10 + len(OVERLAPS)
 
 
 # ------------------------------------------------------------------------------ odd studies

@@ -18,6 +18,7 @@ from tiny_model import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import blockcoupling as bc
+from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.measurement import extract as module
 from blockcoupling.measurement.extract import extract
