@@ -1,7 +1,8 @@
 """One model, measured by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from blockcoupling.cli.options import ONE_MODEL
 from blockcoupling.config.measurement import Extract, kept_for
 from blockcoupling.config.presets import PRESETS
 from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
+from blockcoupling.errors import UserError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,8 +25,13 @@ NOT_SHOWN = ("k_when_smaller", "swapped", "overlaps", "vectors", "full")
 @takes_settings
 def measure(
     model: Annotated[str, typer.Argument(help="A directory, or a hub id, also with @REVISION.")],
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Text to measure at.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Text to measure at.")
+    ] = None,
     *,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="An image to measure at, for an image model; repeat.")
+    ] = None,
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors are compared.")] = 10,
     variant: Annotated[
         VariantName | None, typer.Option(help=f"Which mis-coupling; default: {DEFAULT_VARIANT}.")
@@ -33,7 +40,7 @@ def measure(
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("coupling.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure one model at your own prompts: a table on the screen and one picture.
+    """Measure one model at your own prompts or images: a table on the screen and one picture.
 
     Example:  `blockcoupling measure HuggingFaceTB/SmolLM2-135M "The capital of France is"`
     """
@@ -45,35 +52,53 @@ def measure(
         preset = settings.preset
         variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
     settings = settings.model_copy(update={"k": k, "overlaps": True, **kept_for([variant])})
-    ds = measured(model, prompts, settings)
+    if bool(prompts) == bool(image):
+        raise UserError("say what to measure at: a PROMPT or several, or of an image model --image")
+    ds = measured(model, prompts or [], settings, image or [])
     quick_picture(ds, k, variant, model, out)
     table = summary(ds, k, variant)
     typer.echo(table.to_json(orient="records", indent=2) if as_json else table.to_string())
     typer.echo(f"picture: {out}", err=True)
 
 
-def measured(name: str, prompts: list[str], options: Extract) -> "xr.Dataset":
-    """Load a model and measure prompts on it.
+def measured(
+    name: str, prompts: list[str], options: Extract, images: Sequence[Path] = ()
+) -> "xr.Dataset":
+    """Load a model and measure prompts or images on it.
 
     Args:
         name: A directory, or a hub id (with `@revision`).
         prompts: The texts.
         options: What to measure, and how.
+        images: In the place of texts, files of images.
 
     Raises:
-        UserError: The model, a prompt or a setting cannot be used.
+        UserError: The model, a prompt, an image or a setting cannot be used.
     """
     from blockcoupling.measurement.measure import measure
     from blockcoupling.progress import Progress
-    from blockcoupling.sources.models import load_model, load_streamed, record_of
+    from blockcoupling.sources.image_folder import read_image
+    from blockcoupling.sources.models import load_model, load_streamed, record_of, takes_images
+    from blockcoupling.sources.preprocessing import prepared
 
+    pictures = [read_image(file) for file in images]
+    record = record_of(name)
+    if takes_images(record) != bool(images):
+        taken, given = ("images", "a text") if takes_images(record) else ("texts", "an image")
+        raise UserError(
+            f"{name} takes {taken}, and is given {given}: blockcoupling measure MODEL "
+            + ("--image FILE" if takes_images(record) else '"a prompt"')
+        )
     load = load_streamed if options.stream else load_model
-    loaded, tokenizer = load(record_of(name), options.device, options.dtype)
-    with Progress(len(prompts), "measuring", "prompt") as progress:
+    loaded, beside = load(record, options.device, options.dtype)
+    what: dict[str, Any] = {"tokenizer": beside, "prompts": prompts}
+    if images:
+        what = {"images": prepared(beside, pictures)}
+    each = "image" if images else "prompt"
+    with Progress(len(prompts) + len(images), "measuring", each) as progress:
         return measure(
             loaded,
-            tokenizer,
-            prompts,
+            **what,
             batch=options.batch,
             progress=progress.advance,
             **options.settings.model_dump(),

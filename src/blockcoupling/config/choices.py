@@ -11,6 +11,9 @@ Context = Literal["auto", "decode", "full"]
 Matmul = Literal["float32", "tf32", "bfloat16"]
 """Precision of a block's matrix products."""
 
+Modality = Literal["text", "image"]
+"""What a model takes, and what a dataset holds."""
+
 Precision = Literal["float32", "float64"]
 """Of weights and products."""
 

@@ -103,8 +103,10 @@ class Settings(Solving):
     k: PositiveInt | None = None
     """Singular triples kept (K_max); unset, 50, or a model's dimension where that is smaller."""
     tokens: Tokens = "last"
-    """`last`, `all`, a list of tokens t or pairs [t1, t2], t1 ≤ t2, or {"every": n}; negative
-    tokens count from the end."""
+    """`last`, `all`, a list of tokens t or pairs [t1, t2], or {"every": n}; negative tokens count
+    from the end; of images also `class`, and `mean` over the patches."""
+    stage: PositiveInt | None = None
+    """Of a hierarchical image model, whose width changes, the stage to measure (1 …)."""
     method: Method = "auto"
     """Singular triples from the whole Jacobian (dense), or from products with it (krylov)."""
     matmul: Matmul = "float32"

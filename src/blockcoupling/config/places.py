@@ -8,9 +8,12 @@ from pydantic import PlainValidator
 
 from blockcoupling.errors import UserError
 
+# Of one token by name; `class` and `mean` are an image's, of which `mean` is that of all patches.
+NAMED = ("last", "class", "mean")
+
 
 def _tokens(value: Any) -> Any:
-    if value in ("last", "all"):
+    if isinstance(value, str) and value in (*NAMED, "all"):
         return value
     if isinstance(value, Mapping) and set(value) == {"every"}:
         if _whole(value["every"]) and value["every"] > 0:
@@ -19,11 +22,15 @@ def _tokens(value: Any) -> Any:
         return [int(value)]
     elif isinstance(value, list | tuple | range) and value and all(map(_one_or_two, value)):
         chosen: Any = value
-        return [[int(t) for t in each] if _pair(each) else int(each) for each in chosen]
+        return [list(map(_token, each)) if _pair(each) else _token(each) for each in chosen]
     raise ValueError(
         "should be last, all, {every: n}, or a list of tokens t or pairs [t1, t2]; negative ones "
-        "count from the end"
+        "count from the end; of images also class and mean"
     )
+
+
+def _token(value: Any) -> int | str:
+    return value if isinstance(value, str) else int(value)
 
 
 def _whole(value: Any) -> bool:
@@ -31,11 +38,14 @@ def _whole(value: Any) -> bool:
 
 
 def _pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_whole, value))
+    def one(token: Any) -> bool:
+        return _whole(token) or (isinstance(token, str) and token in NAMED[:2])
+
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(one, value))
 
 
 def _one_or_two(value: Any) -> bool:
-    return _whole(value) or _pair(value)
+    return _whole(value) or _pair(value) or (isinstance(value, str) and value in NAMED)
 
 
 def _positions(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """How a block's recorded call becomes a linear operator: at one token, or from one to another.
 
 The residual Jacobian of block l from token t1 to token t2 is ∂f(X)_{t2}/∂x_{t1} with f = F − id
-(arXiv 2407.07810): for t1 = t2 the Jacobian of the block minus the identity, for t1 < t2 the
+(arXiv 2407.07810): for t1 = t2 the Jacobian of the block minus the identity, for t1 ≠ t2 the
 Jacobian itself, since the skip connection does not cross tokens.
 """
 
@@ -18,11 +18,11 @@ from torch import Tensor
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian import batches
 from blockcoupling.jacobian.block_jacobian import BlockJacobian
-from blockcoupling.jacobian.calls import merged, point
+from blockcoupling.jacobian.calls import merged, point, surroundings
 from blockcoupling.jacobian.checked import CheckedOperator
 from blockcoupling.jacobian.matmul import Matmul
 from blockcoupling.jacobian.operator import Operator, StackedOperator
-from blockcoupling.transformer.attention import Context, UnsupportedAttention, attend_to
+from blockcoupling.transformer.attention import UnsupportedAttention, attend_to
 from blockcoupling.transformer.caches import tensors_in
 from blockcoupling.transformer.calls import BlockCall
 
@@ -73,7 +73,8 @@ def same_token(
     gradient, it is; the operator's `attention` says which was used.
 
     Args:
-        calls: one decode call of the same block per prompt (`blocks.record_decode`).
+        calls: one call of the same block on one token per prompt: a decode step
+            (`recording.record_decode`), or the token among all others (`others.alone`).
         matmul: precision of the block's matrix products.
         attention: where it is known already, from an operator of these calls.
         settled: told how the block attends, once it is known.
@@ -98,15 +99,16 @@ def between_tokens(
     Args:
         call: a call on the whole prompt (`blocks.record_full`).
         token_in: t1, the token whose state is varied.
-        token_out: t2 ≥ t1, the token whose state is read.
+        token_out: t2, the token whose state is read; in a causal model t2 ≥ t1, the Jacobian is
+            exactly zero otherwise.
         matmul: precision of the block's matrix products.
 
     Raises:
-        ValueError: if t1 > t2 (exactly zero in a causal model) or out of range.
+        ValueError: for tokens out of range.
     """
     tokens = call.input.shape[1]
-    if not 0 <= token_in <= token_out < tokens:
-        raise ValueError(f"tokens {token_in} → {token_out} of a prompt of {tokens}: need t1 ≤ t2")
+    if not (0 <= token_in < tokens and 0 <= token_out < tokens):
+        raise ValueError(f"tokens {token_in} → {token_out} of a prompt of {tokens}")
     states = point(call)
     before, after = states[:, :token_in], states[:, token_in + 1 :]
 
@@ -153,13 +155,10 @@ def _demand_same_output(operator: BlockJacobian, output: Float[Tensor, "prompt e
 
 def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
     """The operator with the context held constant, all prompts at once; None if not possible."""
-    caches = [call.cache() for call in calls]
-    if any(cache is None or not hasattr(cache, "layers") for cache in caches):
-        return None
     side_by_side = merged(calls)
-    if side_by_side is None:
+    context = None if side_by_side is None else surroundings(calls)
+    if side_by_side is None or context is None:
         return None
-    context = Context([cache for cache in caches if cache is not None])
     call = side_by_side.with_cache(context)
 
     def function(x: Tensor) -> Tensor:
@@ -180,7 +179,7 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
         # one key: it is then measured through that attention.
         logger.debug("block keeps its own attention: %s", error)
         return None
-    if context.updates != 1 or context.uses != 1:
+    if not context.used_once:
         return None
     operator.attention = "one-token"
     return operator

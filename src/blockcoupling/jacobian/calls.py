@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from blockcoupling.transformer.attention import UnsupportedAttention
+from blockcoupling.transformer.attention import Context, Surroundings, UnsupportedAttention
 from blockcoupling.transformer.calls import BlockCall
+from blockcoupling.transformer.others import AloneCall, Others
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,8 +22,22 @@ def point(call: BlockCall) -> Float[Tensor, "prompt token embed"]:
     return call.input.to(call.output.device)
 
 
+def surroundings(calls: Sequence[BlockCall]) -> Surroundings | None:
+    """What the tokens of several calls attend to, to be held constant; None where it is not known.
+
+    Args:
+        calls: one token's each: all with a cache, or all among other tokens.
+    """
+    others = [call for call in calls if isinstance(call, AloneCall)]
+    if len(others) == len(calls):
+        return Others(others)
+    caches = [cache for cache in (call.cache() for call in calls) if hasattr(cache, "layers")]
+    return Context([c for c in caches if c is not None]) if len(caches) == len(calls) else None
+
+
 def merged(calls: Sequence[BlockCall]) -> BlockCall | None:
     """One call for several prompts, where their arguments can be put side by side."""
+    calls = [call.bare() if isinstance(call, AloneCall) else call for call in calls]
     first = calls[0]
     if len(calls) == 1:
         return first

@@ -7,12 +7,42 @@ from typing import Any
 from torch import nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
+from blockcoupling.transformer.images import PIXELS, Picture, takes_images
+from blockcoupling.transformer.tokens import TokenizedPrompt
 
 
-def unfit(model: nn.Module, tokens: Tokens, prompt: TokenizedPrompt) -> str | None:
-    """Why a prompt cannot be measured on this model; None if it can."""
-    length = prompt.input_ids.shape[1]
+def refuse_texts(model: nn.Module) -> None:
+    """Refuse texts for a model that takes images.
+
+    Raises:
+        UserError: saying so.
+    """
+    if takes_images(model):
+        raise UserError(
+            f"{type(model).__name__} takes images, and is given a text: hand it pixel values "
+            "(bc.measure(model, images=pixel_values), blockcoupling measure MODEL --image FILE)"
+        )
+
+
+def refuse_images(model: nn.Module) -> None:
+    """Refuse images for a model that takes texts.
+
+    Raises:
+        UserError: saying so.
+    """
+    named = getattr(model, "main_input_name", None)
+    if named is not None and named != PIXELS:
+        raise UserError(
+            f"{type(model).__name__} takes texts, and is given an image: hand it prompts; of a "
+            "model of images and texts, its vision tower takes the image"
+        )
+
+
+def unfit(model: nn.Module, prompt: TokenizedPrompt | Picture) -> str | None:
+    """Why a prompt cannot be passed through this model; None if it can."""
+    if isinstance(prompt, Picture):
+        return None  # passing one has told that already
+    length = prompt.length
     if length == 0:
         return "is empty: it has no token to measure. Remove it."
     config: Any = getattr(model, "config", None)
@@ -26,8 +56,4 @@ def unfit(model: nn.Module, tokens: Tokens, prompt: TokenizedPrompt) -> str | No
             f"has the token id {largest}, the model knows 0 … {vocabulary - 1}. Is it the "
             "model's own tokenizer?"
         )
-    try:
-        token_pairs(tokens, length)
-    except UserError as error:
-        return f"cannot be measured: {error}"
     return None

@@ -30,7 +30,7 @@ from blockcoupling.measurement.damage_course import (
     course,
     passes,
 )
-from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.instrument import Instrument, refuse_both_ways
 from blockcoupling.measurement.measure import in_precision
 from blockcoupling.store.damages import join
 from blockcoupling.store.schema import stamp
@@ -162,6 +162,7 @@ class Surgery:
             UserError: listing what is wrong.
         """
         instrument.check(texts)
+        refuse_both_ways(instrument, "blocks are changed, and the next token predicted,", "damage")
         if short := [text.id for text in texts if text.input_ids.shape[1] < 2]:
             raise UserError(
                 f"{', '.join(map(repr, short[:5]))}: a text of one token says nothing about the "

@@ -70,9 +70,9 @@ def dataset_of(
     }.items():
         values = np.tile(np.array(per_block, np.float32), (1, len(pairs), 1))
         variables[name] = (block, values)
-    # Of a batch's points those that were decoded stand before the others, and are one operator.
+    # Of a batch's points those of one token stand before the others, and are one operator.
     apart = np.array(["one-token" in how for how in found.attention])
-    decoded = np.array([point.decoded for point in recorded.points])
+    decoded = np.array([point.by_itself for point in recorded.points])
     variables["context_apart"] = (block, (decoded[:, None] & apart).astype(np.float32)[None])
     tokens, count, k = len(recorded.gram), len(found.methods), found.S.shape[-1]
     coordinates: dict[str, Any] = {
@@ -91,6 +91,8 @@ def dataset_of(
         "state_other": np.arange(count + 1),
         "component": np.arange(1, 3),
     }
+    if not attributes.get("causal", True):
+        coordinates["last"] = (("prompt",), np.array([prompt.places["last"][0]]))
     if found.S_full is not None:
         coordinates["k_full"] = np.arange(1, found.S_full.shape[-1] + 1)
     attributes = {"dimension": found.U.shape[-2], **attributes}
@@ -111,6 +113,7 @@ def attributes_of(model: nn.Module, settings: Settings, identity: dict[str, Any]
         "tolerance": settings.tolerance,
         "matmul": settings.matmul,
         "final_norm": settings.final_norm,
+        "stage": settings.stage,
         "seed": settings.seed,
         "torch_version": version("torch"),
         "transformers_version": version("transformers"),

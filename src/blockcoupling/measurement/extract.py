@@ -14,6 +14,7 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.dense_svd import takes_full_svd
 from blockcoupling.jacobian.method import SMALL_DIMENSION
+from blockcoupling.measurement.checking import refuse_texts
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.job import Advance, Job, Plan, fingerprints
 from blockcoupling.sources.identity import origin
@@ -78,10 +79,12 @@ def extract(
         loaded, tokenizer = load_streamed(record, device, dtype)
     else:
         loaded, tokenizer = load_model(record, device, dtype)
-    wanted = tokenize_prompts(tokenizer, ((p.id, p.text) for p in read_prompts(prompts)), loaded)
-    if not wanted:
-        raise UserError(f"{prompts} holds no prompt")
     instrument = Instrument.of(loaded, settings, {})
+    texts = [(p.id, p.text) for p in read_prompts(prompts)]
+    if not texts:
+        raise UserError(f"{prompts} holds no prompt")
+    refuse_texts(instrument.model)
+    wanted = tokenize_prompts(tokenizer, texts, loaded, instrument.keeps_marks)
     dimension = instrument.blocks(wanted[0]).dimension
     if settings.k is not None and settings.k > dimension and k_when_smaller == "d":
         instrument.settings = settings.model_copy(update={"k": dimension})
@@ -89,7 +92,7 @@ def extract(
 
     decisive, added = _decisive(instrument.settings, k, dimension)
     made_from = {"settings": decisive, "model": record["identity"], "dtype": dtype}
-    longest = max(p.input_ids.shape[1] for p in wanted)
+    longest = max(p.length for p in wanted)
     plan = Plan(parts / "plan.json", fingerprint(**made_from, batch=batch, longest=longest))
     if plan.get("batch") is None:
         plan.decide(batch=batch or instrument.prompts_at_once(wanted, k), methods=None)
@@ -128,6 +131,8 @@ def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any
     dense = settings.method == "dense" or (
         settings.method == "auto" and dimension <= SMALL_DIMENSION
     )
+    if asked["stage"] is None:
+        del asked["stage"]
     # All singular values take a full SVD, which is what small Jacobians get anyway.
     if settings.full and not (dense and takes_full_svd(dimension, k)):
         asked["full"] = True

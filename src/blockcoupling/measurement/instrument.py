@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.block_operators import SameToken, between_tokens
 from blockcoupling.jacobian.decompose import decompose
 from blockcoupling.jacobian.matmul import full_float32
+from blockcoupling.jacobian.mean import MeanOperator
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.measurement.checking import unfit
@@ -29,13 +30,18 @@ from blockcoupling.measurement.memory import (
     products_kept,
     prompts_at_once,
 )
-from blockcoupling.measurement.points import Point, Recorder
+from blockcoupling.measurement.points import Point, Prompt, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
-from blockcoupling.transformer.causality import refuse_looking_ahead
+from blockcoupling.transformer.calls import BlockCall
+from blockcoupling.transformer.causality import looks_ahead
 from blockcoupling.transformer.final_norm import find_final_norm
-from blockcoupling.transformer.running import differentiable, refuse_absent_weights
+from blockcoupling.transformer.images import Picture
+from blockcoupling.transformer.running import Given, differentiable, refuse_absent_weights
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel, in_lockstep
 from blockcoupling.transformer.tokens import TokenizedPrompt, token_pairs
+
+# How many patches go through a block together on their way to a mean.
+PATCHES_AT_ONCE = 16
 
 
 @dataclass
@@ -57,6 +63,7 @@ class Instrument:
     methods: list[str] | None = None
     weights: BlockWeights | None = None
     _blocks: Blocks | None = None
+    _causal: bool | None = None
     _final_norm: nn.Module | None = None
     _records: Recorder | None = None
 
@@ -79,25 +86,49 @@ class Instrument:
         """Where the model is (of a streamed one, what lies outside its blocks)."""
         return next(p.device for p in self.model.parameters() if not p.is_meta)
 
-    def blocks(self, example: TokenizedPrompt | None) -> Blocks:
+    def blocks(self, example: Prompt | None) -> Blocks:
         """The model's blocks, found on the first call by passing a few of the example's tokens."""
+        given = None if example is None or not example.length else example.beginning
+        return self.blocks_by(torch.zeros(1, 1, dtype=torch.long) if given is None else given)
+
+    def blocks_by(self, given: Given) -> Blocks:
+        """The model's blocks, found on the first call by passing token ids or an image.
+
+        Raises:
+            UserError: if there is no one stack of blocks, or the model cannot be run so.
+        """
         if self._blocks is None:
-            ids = torch.zeros(1, 1, dtype=torch.long)
-            if example is not None and example.input_ids.shape[1]:
-                ids = example.input_ids[:, :8]
             with ExitStack() as around:
                 around.enter_context(differentiable(self.model))
                 if self.weights is not None:
                     around.enter_context(self.weights.on_entry())
-                ids = ids.to(self.device).clone()  # may come from inference mode
-                blocks = find_blocks(self.model, ids)
-                refuse_looking_ahead(self.model, blocks, ids)
+                given = given.to(self.device).clone()  # may come from inference mode
+                blocks = find_blocks(self.model, given, self.settings.stage)
+                self._causal = not looks_ahead(self.model, blocks, given)
                 if self.settings.final_norm:
-                    self._final_norm = find_final_norm(self.model, blocks, ids)
+                    self._final_norm = find_final_norm(self.model, blocks, given)
                 self._blocks = blocks
         return self._blocks
 
-    def check(self, prompts: Sequence[TokenizedPrompt], known: Sequence[str] = ()) -> int:
+    def keeps_marks(self, prompts: Sequence[TokenizedPrompt]) -> bool:
+        """Whether prompts are to keep the marks around them: in a model that looks both ways.
+
+        False where the model cannot be run on them; `check` says why.
+        """
+        fit = [prompt for prompt in prompts if unfit(self.model, prompt) is None]
+        try:
+            self.blocks(fit[0] if fit else None)
+        except UserError:
+            return False
+        return not self.causal
+
+    @property
+    def causal(self) -> bool:
+        """Whether earlier tokens alone act on a token; known once the blocks have been found."""
+        assert self._causal is not None, "the blocks have not been found"
+        return self._causal
+
+    def check(self, prompts: Sequence[Prompt], known: Sequence[str] = ()) -> int:
         """Check everything that can be wrong before long work starts; return K_max.
 
         Args:
@@ -109,36 +140,51 @@ class Instrument:
         """
         if not prompts:
             raise UserError("there is no prompt to measure")
-        wrong = list(known)
-        fit = []
-        for prompt in prompts:
-            if problem := unfit(self.model, self.settings.tokens, prompt):
-                wrong.append(f"prompt {prompt.id!r} {problem}")
-            else:
-                fit.append(prompt)
+        problems = [unfit(self.model, prompt) for prompt in prompts]
+        fit = [prompt for prompt, why in zip(prompts, problems, strict=True) if why is None]
+        about_model = []
         try:
             d = self.blocks(fit[0] if fit else None).dimension
             if self.settings.k_for(d) > d:
-                wrong.append(
+                about_model.append(
                     f"k = {self.settings.k}: this model's residual stream is d = {d} wide, so a "
                     f"Jacobian has 1 … {d} singular triples. Choose k from 1 to {d}."
                 )
         except UserError as error:
-            wrong.append(str(error))
-        if wrong:
+            about_model.append(str(error))
+        problems = [
+            why or self._no_tokens(prompt) for prompt, why in zip(prompts, problems, strict=True)
+        ]
+        about_prompts = [
+            f"prompt {prompt.id!r} {why}"
+            for prompt, why in zip(prompts, problems, strict=True)
+            if why
+        ]
+        if wrong := [*known, *about_prompts, *about_model]:
             raise UserError("\n".join(wrong))
         return self.settings.k_for(d)
 
-    def prompts_at_once(self, prompts: Sequence[TokenizedPrompt], k: int) -> int:
+    def _no_tokens(self, prompt: Prompt) -> str | None:
+        """Why the tokens asked for cannot be measured in a prompt; None if they can."""
+        causal = self._causal is not False  # of a model that is refused it is not known
+        try:
+            token_pairs(self.settings.tokens, prompt.length, prompt.places, causal)
+        except UserError as error:
+            return f"cannot be measured: {error}"
+        return None
+
+    def prompts_at_once(self, prompts: Sequence[Prompt], k: int) -> int:
         """How many of these prompts to measure together, by what memory is free now."""
         blocks = self.blocks(prompts[0])
-        longest = max(p.input_ids.shape[1] for p in prompts)
-        pairs = len(token_pairs(self.settings.tokens, longest))
+        longest = max(p.length for p in prompts)
+        pairs = max(
+            len(token_pairs(self.settings.tokens, p.length, p.places, self.causal)) for p in prompts
+        )
         kept = products_kept(self.settings)
         each = bytes_per_prompt(blocks.dimension, len(blocks), k, longest, pairs, kept)
         return prompts_at_once(each, free_bytes(str(self.device)))
 
-    def measure(self, prompts: Sequence[TokenizedPrompt]) -> list[xr.Dataset]:
+    def measure(self, prompts: Sequence[Prompt]) -> list[xr.Dataset]:
         """Measure a batch of prompts together; one dataset of the schema for each.
 
         Raises:
@@ -159,18 +205,14 @@ class Instrument:
             points.sort(key=lambda point: not point.decoded)
 
             decoded = [point for point in points if point.decoded]
-            same_token = SameToken(
-                lambda block: [point.calls[block] for point in decoded], self.settings.matmul
-            )
+            same_token = SameToken(partial(_calls_of, decoded), self.settings.matmul)
+            others = [self._other(point) for point in points[len(decoded) :]]
 
             def operators(block: int) -> Operator:
                 if self.weights is not None:
                     self.weights.hold(blocks.modules[block])
                 members = [same_token(block)] if decoded else []
-                members += [
-                    _full_sequence(point, block, self.settings.matmul)
-                    for point in points[len(decoded) :]
-                ]
+                members += [other(block) for other in others]
                 return members[0] if len(members) == 1 else StackedOperator(members)
 
             try:
@@ -204,10 +246,28 @@ class Instrument:
                 found,
                 [points.index(point) for point in one.points],
                 self.settings.vectors,
-                attributes_of(self.model, self.settings, self.identity),
+                attributes_of(self.model, self.settings, self._identity(one.prompt)),
             )
             for one in recorded
         ]
+
+    def _other(self, point: Point) -> Callable[[int], Operator]:
+        """Makes a block's operator at a point that more than one token's own call leads to."""
+        matmul = self.settings.matmul
+        if not point.patches:
+            return lambda block: _full_sequence(point, block, matmul)
+        alone = [patch for patch in point.patches if patch.decoded]
+        makers: list[Callable[[int], Operator]] = []
+        for start in range(0, len(alone), PATCHES_AT_ONCE):
+            some = alone[start : start + PATCHES_AT_ONCE]
+            makers.append(SameToken(partial(_calls_of, some), matmul))
+        makers += [self._other(patch) for patch in point.patches if not patch.decoded]
+        return lambda block: MeanOperator([partial(make, block) for make in makers])
+
+    def _identity(self, prompt: Prompt) -> dict[str, Any]:
+        """Attributes that say what was measured of which model."""
+        modality = "image" if isinstance(prompt, Picture) else "text"
+        return {"modality": modality, "causal": self.causal} | self.identity
 
     def _recorder(self, blocks: Blocks) -> Recorder:
         if self._records is None:
@@ -218,6 +278,7 @@ class Instrument:
                 self.settings.context,
                 self._final_norm,
                 self.device,
+                self.causal,
             )
         return self._records
 
@@ -230,6 +291,23 @@ class Instrument:
         if self.settings.method == "auto" and self.methods is not None:
             return self.methods
         return self.settings.method
+
+
+def refuse_both_ways(instrument: Instrument, what: str, section: str) -> None:
+    """Refuse a model whose tokens act on those before them, once its blocks have been found.
+
+    Raises:
+        UserError: saying so.
+    """
+    if not instrument.causal:
+        raise UserError(
+            f"{type(instrument.model).__name__} looks both ways, and {what} in models that look "
+            f"back only. Leave `{section}` out for it."
+        )
+
+
+def _calls_of(points: Sequence[Point], block: int) -> list[BlockCall]:
+    return [point.calls[block] for point in points]
 
 
 def _full_sequence(point: Point, block: int, matmul: Matmul) -> Operator:

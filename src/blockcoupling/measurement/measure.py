@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -12,8 +12,13 @@ import xarray as xr
 from torch import nn
 
 from blockcoupling.config.measurement import Asked
+from blockcoupling.errors import UserError
+from blockcoupling.measurement.checking import refuse_texts
 from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.pictures import as_seen
+from blockcoupling.measurement.points import Prompt
 from blockcoupling.store.schema import combine, validate
+from blockcoupling.transformer.images import pixel_values_of
 from blockcoupling.transformer.running import refuse_absent_weights
 from blockcoupling.transformer.streaming import StreamedModel
 from blockcoupling.transformer.tokens import texts_of, tokenize_prompts
@@ -21,24 +26,28 @@ from blockcoupling.transformer.tokens import texts_of, tokenize_prompts
 
 def measure(
     model: nn.Module | StreamedModel,
-    tokenizer: Callable[[str], Any],
-    prompts: str | Iterable[str],
+    tokenizer: Callable[[str], Any] | None = None,
+    prompts: str | Iterable[str] | None = None,
     k: int | None = None,
     *,
+    images: Any = None,
     dtype: torch.dtype | None = None,
     batch: int | None = None,
     preset: str | None = None,
     progress: Callable[[], object] = lambda: None,
     **settings: Any,
 ) -> xr.Dataset:
-    """Measure prompts: singular triples of every block's residual Jacobian, A_ij, trajectories.
+    """Measure prompts or images: singular triples of every block's Jacobian, A_ij, trajectories.
 
     Args:
-        model: a causal transformer (Hugging Face or alike), weights in float32 or float64; others
-            are measured on a float32 copy. Or a streamed model (`streaming.stream_model`).
+        model: a transformer (Hugging Face or alike), weights in float32 or float64; others are
+            measured on a float32 copy. Or a streamed model (`streaming.stream_model`).
         tokenizer: any callable text → input_ids, or → a mapping that holds them.
         prompts: the texts; a text alone is one prompt.
         k: K_max; by default 50, or d where d < 50.
+        images: in the place of tokenizer and prompts, for an image model: pixel values (image,
+            channel, height, width) in the model's own preprocessing. The last patch is measured
+            unless `tokens` says otherwise.
         dtype: measure on a copy of the model with weights of this type.
         batch: how many prompts go through a block together; None: what free memory holds, 1 … 16.
         preset: settings that belong together, by name: "released" is what the authors' code does
@@ -47,25 +56,37 @@ def measure(
         settings: the other fields of `config.measurement.Settings`: tokens, method, tolerance, …
 
     Returns:
-        The dataset of docs/schema.md, prompts named p0, p1, …
+        The dataset of docs/schema.md, prompts named p0, p1, …, images i0, i1, …
 
     Raises:
-        UserError: for prompts or settings that cannot be measured on this model.
+        UserError: for prompts, images or settings that cannot be measured on this model.
         MeasurementError: where a number cannot be trusted; names block and prompt.
     """
     given = {"k": k, "preset": preset, **settings}
     asked, wrong = Asked.read(given, also_known=signature(measure).parameters)
-    texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
-    tokenized = tokenize_prompts(tokenizer, texts, model)
+    if (images is None) == (prompts is None) or (prompts is not None and tokenizer is None):
+        raise UserError(
+            "give either a tokenizer and prompts, or images: measure(model, tokenizer, prompts) or "
+            "measure(model, images=pixel_values)"
+        )
     if not isinstance(model, StreamedModel):
         model = in_precision(model, dtype)
     instrument = Instrument.of(model, asked.settings, {})
-    kept = instrument.check(tokenized, wrong)
+    asked_for: Sequence[Prompt]
+    if images is not None:
+        values = pixel_values_of(images)
+        asked_for = as_seen(instrument, [f"i{i}" for i in range(len(values))], values)
+    else:
+        refuse_texts(instrument.model)
+        assert tokenizer is not None
+        texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
+        asked_for = tokenize_prompts(tokenizer, texts, model, instrument.keeps_marks)
+    kept = instrument.check(asked_for, wrong)
     if batch is None:
-        batch = instrument.prompts_at_once(tokenized, kept)
+        batch = instrument.prompts_at_once(asked_for, kept)
     parts: list[xr.Dataset] = []
-    for start in range(0, len(tokenized), batch):
-        for part in instrument.measure(tokenized[start : start + batch]):
+    for start in range(0, len(asked_for), batch):
+        for part in instrument.measure(asked_for[start : start + batch]):
             parts.append(part)
             progress()
     ds = combine(parts)

@@ -36,7 +36,7 @@ from blockcoupling.jacobian.token_jacobians import (
 )
 from blockcoupling.jacobian.trivial import IGNORED, LOST
 from blockcoupling.measurement.idle import warn_of_idle
-from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.instrument import Instrument, refuse_both_ways
 from blockcoupling.measurement.verification import refuse_unrepeatable
 from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.schema import stamp
@@ -110,6 +110,7 @@ def compare_tokens(
             or exactly 0 while the block does change.
     """
     blocks = instrument.blocks(prompt)
+    refuse_both_ways(instrument, "tokens are compared with each other", "tokenwise")
     if instrument.weights is not None:
         raise UserError("tokens are compared with the model in memory: set extract.stream: false")
     tokens = chosen_tokens(settings.tokens, prompt.input_ids.shape[1])

@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from blockcoupling.config.measurement import Settings, TokenSettings
-from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.instrument import Instrument, refuse_both_ways
 from blockcoupling.measurement.job import Advance, Job
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.measurement.tokenwise import (
@@ -61,6 +61,7 @@ def tokenwise(
     wanted = tokenize_prompts(tokenizer, some, loaded)
     instrument = Instrument.of(loaded, Settings(tolerance=settings.tolerance), {})
     instrument.check(wanted)
+    refuse_both_ways(instrument, "tokens are compared with each other", "tokenwise")
     blocks = instrument.blocks(wanted[0])
     pairs = chosen_blocks(settings.blocks, len(blocks))
     chosen = [chosen_tokens(settings.tokens, p.input_ids.shape[1]) for p in wanted]

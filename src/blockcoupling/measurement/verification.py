@@ -1,4 +1,4 @@
-"""Whether a token that was decoded is the token of the whole prompt: its state and its Jacobian.
+"""Whether a token taken by itself is the token of the whole prompt: its state and its Jacobian.
 
 A right state does not prove a right Jacobian (a detached or reused tensor has the right value and
 no gradient), and one prompt does not stand for others (a rotary embedding may change with the
@@ -85,24 +85,35 @@ class Verifier:
     graphs: set[tuple[int, str]] = field(default_factory=set)
     _thorough: frozenset[tuple[int, str]] = frozenset()
 
-    def plan(self, places: Iterable[tuple[int, str]]) -> None:
+    def plan(self, places: Iterable[tuple[int, str]], each_batch: bool = False) -> None:
         """Take in what comes next, (token, prompt) of each: its ends are compared at every block.
 
         Lengths between those at which blocks have been compared need not be, unless a block does
         there what it has not done before.
+
+        Args:
+            places: where tokens are taken by themselves; where all tokens of a prompt act on each
+                other, its last token stands for it.
+            each_batch: compare again at the ends of what comes next, whatever has been before.
         """
         wanted = sorted(places)
         ends = {wanted[0], wanted[-1]} if wanted else set()
         self._thorough = frozenset(
             (token, prompt)
             for token, prompt in ends
-            if self.shortest is None
+            if each_batch
+            or self.shortest is None
             or self.longest is None
             or not self.shortest <= token + 1 <= self.longest
         )
 
     def other_jacobian(
-        self, prompt: str, token: int, decoded: Sequence[BlockCall], whole: Sequence[BlockCall]
+        self,
+        prompt: str,
+        token: int,
+        decoded: Sequence[BlockCall],
+        whole: Sequence[BlockCall],
+        last: int | None = None,
     ) -> str | None:
         """How a decoded token's Jacobians differ from the whole prompt's, if they do.
 
@@ -111,8 +122,10 @@ class Verifier:
             token: the token's position in it.
             decoded: the blocks' calls for the token.
             whole: their calls on the whole prompt.
+            last: the last token that acts on it; None: it is that itself.
         """
-        thorough = (token, prompt) in self._thorough
+        last = token if last is None else last
+        thorough = (last, prompt) in self._thorough
         for block, (call, reference) in enumerate(zip(decoded, whole, strict=True)):
             x, y = _at(call, 0)
             if not _same_output(y[None, None], call.output):
@@ -131,7 +144,8 @@ class Verifier:
                 return f"gives another Jacobian of block {block + 1} than the whole prompt does"
             self.graphs.add(graph)
         if thorough:
-            length = token + 1
+            self._thorough -= {(last, prompt)}
+            length = last + 1
             self.shortest = length if self.shortest is None else min(self.shortest, length)
             self.longest = length if self.longest is None else max(self.longest, length)
         return None

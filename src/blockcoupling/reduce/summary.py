@@ -11,6 +11,7 @@ from blockcoupling.reduce.coupling import mean_between_blocks, mean_by_distance,
 from blockcoupling.reduce.overlap import overlaps
 from blockcoupling.reduce.trajectory import expodistance, line_shape_score
 from blockcoupling.reduce.width import dimension
+from blockcoupling.store.schema import NO_PAIR
 
 
 def summary(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> pd.DataFrame:
@@ -37,8 +38,9 @@ def summary(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> pd.DataFr
     for p, prompt in enumerate(ds["prompt"].values):
         for q in range(ds.sizes["pair"]):
             t1, t2 = (int(ds[name].values[p, q]) for name in ("token_in", "token_out"))
-            if t1 < 0:
+            if t1 == NO_PAIR:
                 continue
+            one = t2 >= 0  # the mean over patches has no way of its own through the blocks
             rows.append(
                 {
                     "prompt": str(prompt),
@@ -50,8 +52,8 @@ def summary(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> pd.DataFr
                     "excess": float(above[p, q]),
                     **{name: float(values[p, q]) for name, values in shared.items()},
                     "s_1 (median block)": float(ds["S"][p, q, :, 0].median()),
-                    "line_shape_score": float(lss[p, t2]),
-                    "expodistance": float(ed[p, t2]),
+                    "line_shape_score": float(lss[p, t2]) if one else np.nan,
+                    "expodistance": float(ed[p, t2]) if one else np.nan,
                 }
             )
     return pd.DataFrame(rows)

@@ -34,6 +34,7 @@ from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, part
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
 from blockcoupling.reduce.width import dimension
 from blockcoupling.store.checksums import reading, write_store
+from blockcoupling.store.schema import NO_PAIR, last_token
 from blockcoupling.store.stores import open_store
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
         },
         "locality": {"miscoupling": by_distance},
         "trajectory": {
-            "is_last": ds["token"] == ds["tokens"] - 1,
+            "is_last": ds["token"] == last_token(ds),
             "line_shape_score": line_shape_score(ds),
             "expodistance": expodistance(ds),
             "equidistance": equidistance(ds),
@@ -236,7 +237,7 @@ def _overlap_columns(
 
 def _demand_finite(coupling: xr.Dataset) -> None:
     """Refuse what is not finite, unless fewer than two blocks have a Jacobian that is not 0."""
-    real = (coupling["token_in"] >= 0) & (coupling["pairs"] > 0)
+    real = (coupling["token_in"] != NO_PAIR) & (coupling["pairs"] > 0)
     bad = real & ~np.isfinite(coupling["miscoupling"])
     if bad.any():
         prompt = bad["prompt"].values[bad.any([dim for dim in bad.dims if dim != "prompt"])][0]
@@ -300,7 +301,7 @@ def _frame(table: xr.Dataset, identity: Mapping[str, str]) -> pd.DataFrame:
     by_token = "token" in axes
     keys = axes[1:] if by_token else ["token_in", "token_out", *axes[2:]]
     frame = table.to_dataframe(dim_order=axes).reset_index()
-    real = frame["token"] < frame["tokens"] if by_token else frame["token_in"] >= 0
+    real = frame["token"] < frame["tokens"] if by_token else frame["token_in"] != NO_PAIR
     frame = frame.loc[real, ["prompt", *keys, *table.data_vars]]
     for position, name in enumerate(IDENTITY):
         frame.insert(position, name, identity[name])

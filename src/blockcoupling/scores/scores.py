@@ -69,6 +69,12 @@ def evaluate(
         {"score": name, "n": 0, **score} for name, score in (spec.get("recorded") or {}).items()
     ]
     if spec.get("heldout") or spec.get("harness"):
+        if not record.get("causal", True):
+            raise UserError(
+                f"model {record['name']}, checkpoint {record['checkpoint']}: it looks both ways, "
+                "and predicts no next token; set score.heldout: false and ask for no tasks of "
+                "score.harness"
+            )
         model, tokenizer = load_model(record, device)
         if model.get_output_embeddings() is None:
             raise UserError(

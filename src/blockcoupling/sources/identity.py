@@ -39,6 +39,7 @@ _TOKENIZER = (
     "*.model",
     "*.tiktoken",
     "tokeniz*.py",
+    "preprocessor_config.json",
 )
 _ADAPTER = ("adapter_config.json", "adapter_model.*")
 # Settings that say where a file comes from or how to print it, and decide no number.

@@ -60,6 +60,8 @@ def read_image(path: Path) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is not an image that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

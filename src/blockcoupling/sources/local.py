@@ -9,6 +9,8 @@ from blockcoupling.errors import UserError
 from blockcoupling.transformer.weight_files import (
     BLOCKS,
     NESTED,
+    VISION,
+    is_text_tower,
     stored_tensors,
     weight_files,
     weight_problems,
@@ -17,6 +19,7 @@ from blockcoupling.transformer.weight_files import (
 # The names that families of models have given to the same fact; most use the first.
 _DIMENSION = ("hidden_size", "n_embd", "d_model", "n_embed", "dim")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+PROCESSOR = "preprocessor_config.json"
 _TOKENIZER = (
     "tokenizer.json",
     "*.model",
@@ -28,7 +31,9 @@ _TOKENIZER = (
 
 
 def read_config(directory: Path | str) -> dict[str, Any]:
-    """The directory's `config.json`; the language model's part of it where it has several.
+    """The directory's `config.json`; where it has several parts, with the one that is measured.
+
+    That is the language model, or, where there is none beside a tower of texts, the one of images.
 
     Raises:
         UserError: there is none, or it is not a model's configuration.
@@ -47,7 +52,26 @@ def read_config(directory: Path | str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{file} cannot be read as a model's configuration: it is no JSON object")
     nested = [config[key] for key in NESTED if isinstance(config.get(key), dict)]
+    if nested and is_text_tower(nested[0]):
+        nested = [config[key] for key in (VISION,) if isinstance(config.get(key), dict)]
     return config | nested[0] if nested else config
+
+
+def processor_problem(directory: Path | str) -> str | None:
+    """What is wrong with the file that says how a model's images are prepared."""
+    file = Path(directory) / PROCESSOR
+    try:
+        whole = isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
+    except FileNotFoundError:
+        return (
+            f"there is no {PROCESSOR} in {directory}, which says how its images are prepared; save "
+            "the model's image processor there"
+        )
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    except ValueError as error:
+        return f"{file} cannot be read as JSON ({error}); get it again"
+    return None if whole else f"{file} is no image processor's; get it again"
 
 
 def checkpoint_facts(directory: Path | str) -> dict[str, Any]:
@@ -122,7 +146,7 @@ def checkpoint_problems(
     if not isinstance(stored.get("model_type"), str):
         found.append(f"{directory}/config.json names no model_type, the kind of model it is")
     if stored.get("is_encoder_decoder") is True:
-        found.append(not_causal(str(directory), str(stored.get("model_type")), ENCODER_DECODER))
+        found.append(not_measured(str(directory), str(stored.get("model_type")), ENCODER_DECODER))
     if facts["blocks"] is not None and facts["blocks"] < 2:
         found.append(
             f"{directory} has {facts['blocks']} block: coupling is between blocks, and needs two"
@@ -133,11 +157,11 @@ def checkpoint_problems(
 ENCODER_DECODER = "an encoder-decoder"
 
 
-def not_causal(where: str, model_type: str, kind: str) -> str:
+def not_measured(where: str, model_type: str, kind: str) -> str:
     """The sentence for a model of another kind than those that are measured by name."""
     return (
-        f"{where} is {kind} (model_type {model_type}), and a causal language model is measured: "
-        "give one whose class in transformers ends in ForCausalLM or LMHeadModel"
+        f"{where} is {kind} (model_type {model_type}), and what is measured is a causal language "
+        "model, a text encoder or a vision transformer"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
 from blockcoupling.sources.identity import content_identity, demand_same_content
 from blockcoupling.sources.kept import kept
-from blockcoupling.sources.kinds import why_not_causal
+from blockcoupling.sources.kinds import kind_of
 from blockcoupling.sources.local import (
     checkpoint_facts,
     checkpoint_problems,
     count_parameters,
+    processor_problem,
     read_config,
     tokenizer_problem,
 )
@@ -45,8 +47,9 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
         commit, and `revision_requested`); how to load it (`init_seed`, `dtype`, `quantization`,
         `tokenizer`, `trust_remote_code`, `allow_pickle`); `architecture`, `model_type`,
         `parameters`, `blocks`, `dimension`, `context` (None where unlimited or not told),
-        `vocabulary`; `family`, `tokens`, `base`, `facts` as given; and `identity`, what decides
-        the numbers (`sources.identity`).
+        `vocabulary`; `modality` (what it takes: text or image) and `causal` (whether it looks back
+        only, as its configuration tells); `family`, `tokens`, `base`, `facts` as given; and
+        `identity`, what decides the numbers (`sources.identity`).
 
     Raises:
         UserError: the model is missing, cannot be loaded as asked, or has fewer than two blocks.
@@ -72,15 +75,16 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     else:
         path = Path(spec["path"])
         record["path"] = str(path)
-    _demand_whole(record, path, tokenizer=False)
-    record |= checkpoint_facts(path)
+    _demand_whole(record, path, beside=False)
+    modality = spec.get("modality") or "text"
+    record |= checkpoint_facts(path) | {"modality": modality, "causal": modality == "text"}
     if spec["source"] == "train":
         # Its files hold its parameters and nothing else: no need to build the model.
         record["parameters"] = count_parameters(path)
         record["tokens"] = _tokens_seen(path, record)
     else:
         record |= _facts_of_class(path, record)
-    if record["blocks"] < 2:
+    if record["blocks"] is not None and record["blocks"] < 2:
         raise UserError(
             f"{_title(record)} has {record['blocks']} block: coupling is between blocks, and "
             "needs two"
@@ -94,13 +98,25 @@ def record_of(argument: str) -> dict[str, Any]:
     return model_record(spec_from_argument(argument))
 
 
-def _demand_whole(record: Mapping[str, Any], path: Path, tokenizer: bool) -> None:
-    """Refuse a directory whose files tell that it cannot be measured."""
+def takes_images(record: Mapping[str, Any]) -> bool:
+    """Whether the model of a record takes images."""
+    return record.get("modality") == "image"
+
+
+def _demand_whole(record: Mapping[str, Any], path: Path, beside: bool) -> None:
+    """Refuse a directory whose files tell that it cannot be measured.
+
+    Args:
+        record: The model's.
+        path: The directory.
+        beside: Also what makes its input: tokenizer, or image processor.
+    """
     problems = checkpoint_problems(
         path, bool(record.get("allow_pickle")), weights=record.get("init_seed") is None
     )
-    if tokenizer and (problem := tokenizer_problem(record.get("tokenizer") or path)):
-        problems.append(problem)
+    problem = processor_problem if takes_images(record) else tokenizer_problem
+    if beside and (wrong := problem(record.get("tokenizer") or path)):
+        problems.append(wrong)
     if problems:
         raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
 
@@ -114,7 +130,7 @@ def with_identity(record: Mapping[str, Any]) -> dict[str, Any]:
 def load_model(
     record: Mapping[str, Any] | Path | str, device: str = "auto", dtype: str | None = None
 ) -> tuple[Any, Any]:
-    """Load the model and the tokenizer that a record describes.
+    """Load the model that a record describes, and its tokenizer or, of images, its processor.
 
     The model has eager attention (the only kind that can be differentiated everywhere), is in
     evaluation mode, and its parameters ask for no gradient. A quantized model is turned back into
@@ -128,7 +144,7 @@ def load_model(
             `dtype`; by default they stay as loaded (quantized ones: float32).
 
     Returns:
-        (model, tokenizer)
+        (model, tokenizer or image processor)
 
     Raises:
         UserError: it cannot be loaded as the record asks.
@@ -144,11 +160,11 @@ def load_model(
     with _explained(record):
         initialised = record.get("init_seed") is not None
         model = (_initialised if initialised else _pretrained)(record, path, trust)
-        tokenizer = _tokenizer(record, path, trust)
+        beside = (_processor if takes_images(record) else _tokenizer)(record, path, trust)
     demand_same_content(record, path, _title(record))  # nor written to while it was read
     device = _device(device)
     model = model.to(device=device, dtype=dtype and getattr(torch, dtype))
-    return model.eval().requires_grad_(False), tokenizer
+    return model.eval().requires_grad_(False), beside
 
 
 @kept(lambda record: _directory(record))  # noqa: PLW0108 (it is defined below)
@@ -166,7 +182,8 @@ def load_streamed(
         (streamed model, tokenizer)
 
     Raises:
-        UserError: it cannot be streamed: quantized or initialised anew, or converted on loading.
+        UserError: it cannot be streamed: quantized or initialised anew, converted on loading, or no
+            causal language model.
     """
     import torch
 
@@ -176,6 +193,11 @@ def load_streamed(
         raise UserError(
             f"{_title(record)}: weights are streamed from files as they are; a quantized or newly "
             "initialised model is measured in memory (set extract.stream: false)"
+        )
+    if not record.get("causal", True):
+        raise UserError(
+            f"{_title(record)}: causal language models are streamed; a model that looks both ways "
+            "is measured in memory (set extract.stream: false)"
         )
     device = _device(device)
     path = _directory(record)
@@ -206,7 +228,7 @@ def _directory(record: Mapping[str, Any]) -> Path:
     """Where the files of a model lie, downloaded if need be: whole, and what its record says."""
     path = _download(record).path if record["source"] == "hub" else Path(record["path"])
     # First what is wrong with them in themselves: it says more than that they are others.
-    _demand_whole(record, path, tokenizer=True)
+    _demand_whole(record, path, beside=True)
     demand_same_content(record, path, _title(record))
     return path
 
@@ -219,30 +241,58 @@ def _tokenizer(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     )
 
 
+def _processor(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
+    """What prepares images; in plain NumPy and Pillow, which give the same pixels everywhere."""
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(
+        Path(record.get("tokenizer") or path), trust_remote_code=trust, backend="pil"
+    )
+
+
+def _class_and_config(record: Mapping[str, Any], path: Path, trust: bool) -> tuple[Any, Any]:
+    """The class of transformers that a model is loaded as, and its configuration."""
+    import transformers
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+    if record.get("causal", True):
+        return AutoModelForCausalLM, config
+    if config.model_type != record["model_type"]:  # of two towers, the one of images
+        return AutoModel, config.vision_config
+    named = getattr(transformers, str(record.get("architecture")), None)
+    fitting = isinstance(named, type) and getattr(named, "config_class", None) is type(config)
+    # With the head that was saved, where there is one: else its weights were said to be missing.
+    return (named if fitting else AutoModel), config
+
+
+def _of(kind: Any, config: Any, trust: bool, **options: Any) -> Any:
+    """A model of a class with new weights."""
+    if hasattr(kind, "from_config"):
+        return kind.from_config(config, trust_remote_code=trust, **options)
+    return kind._from_config(config, **options)
+
+
 def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     """The configuration's model with weights drawn anew, by the record's seed."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+    kind, config = _class_and_config(record, path, trust)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(record["init_seed"])
-        return AutoModelForCausalLM.from_config(
-            config,
-            trust_remote_code=trust,
-            dtype=getattr(torch, record["dtype"]),
-            attn_implementation="eager",
-        )
+        dtype = getattr(torch, record["dtype"])
+        return _of(kind, config, trust, dtype=dtype, attn_implementation="eager")
 
 
 def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
 
     quantization = record.get("quantization")
+    kind, config = _class_and_config(record, path, trust)
     with torch.random.fork_rng(devices=[]):  # what is missing is drawn at random
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        model, loading = kind.from_pretrained(
             path,
+            config=config,
             trust_remote_code=trust,
             use_safetensors=None if record.get("allow_pickle") else True,
             dtype=getattr(torch, record["dtype"]),
@@ -270,7 +320,6 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
 def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Facts that transformers' class for the configuration tells, without any weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     plain_libraries()
@@ -287,12 +336,11 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
             f"{_title(record)} is stored quantized ({method}), and cannot be differentiated; use "
             "the unquantized weights, with quantization: nf4, nf4-double or int8 where wanted"
         )
-    if not trust and (reason := why_not_causal(_title(record), stored)):
-        raise UserError(reason)
+    kind = {} if trust else asdict(kind_of(_title(record), stored))
     with _explained(record), torch.device("meta"):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
-    if _holds_no_head(path, model):
+        loaded_as, config = _class_and_config({**record, **kind}, path, trust)
+        model = _of(loaded_as, config, trust)
+    if kind.get("causal", True) and _holds_no_head(path, model):
         model = model.base_model
     text = config.get_text_config()
     facts = {
@@ -303,7 +351,7 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "context": getattr(text, "max_position_embeddings", None),
         "vocabulary": getattr(text, "vocab_size", None),
     }
-    return {key: value for key, value in facts.items() if value is not None}
+    return {key: value for key, value in facts.items() if value is not None} | kind
 
 
 def _holds_no_head(path: Path, model: Any) -> bool:

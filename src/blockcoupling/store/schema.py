@@ -94,8 +94,12 @@ ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
 COORDINATES = {
     "prompt": Variable(("prompt",), ("str",), "stable id of the prompt"),
     "pair": Variable(("pair",), ("int64",), "0 …"),
-    "token_in": Variable(("prompt", "pair"), ("int64",), "t1, 0-based; −1 where there is no pair"),
-    "token_out": Variable(("prompt", "pair"), ("int64",), "t2, 0-based; −1 where there is no pair"),
+    "token_in": Variable(
+        ("prompt", "pair"),
+        ("int64",),
+        "t1, 0-based; −1 where there is no pair, −2 for the mean over an image's patches",
+    ),
+    "token_out": Variable(("prompt", "pair"), ("int64",), "t2, alike"),
     "block": Variable(("block",), ("int64",), "1 … L"),
     "block_other": Variable(("block_other",), ("int64",), "1 … L"),
     "k": Variable(("k",), ("int64",), "1 … K_max"),
@@ -104,6 +108,12 @@ COORDINATES = {
     "token": Variable(("token",), ("int64",), "position in the prompt, 0 …"),
     "token_text": Variable(("prompt", "token"), ("str",), "text of the token", optional=True),
     "tokens": Variable(("prompt",), ("int64",), "length of the prompt"),
+    "last": Variable(
+        ("prompt",),
+        ("int64",),
+        "the last token of the text itself, or the last patch; in causal models the last of all",
+        optional=True,
+    ),
     "state": Variable(("state",), ("int64",), "0 … L"),
     "state_other": Variable(("state_other",), ("int64",), "0 … L"),
     "component": Variable(("component",), ("int64",), "1, 2", optional=True),
@@ -130,7 +140,13 @@ ATTRIBUTES = {
 }
 
 # What stands where a shorter prompt has no token or no pair; floating-point variables hold NaN.
-PADDING = {"token_text": "", "token_in": -1, "token_out": -1}
+NO_PAIR = -1
+PADDING = {"token_text": "", "token_in": NO_PAIR, "token_out": NO_PAIR}
+
+
+def last_token(ds: xr.Dataset) -> xr.DataArray:
+    """Return which token is the last of each prompt, (prompt): marks behind a text do not count."""
+    return ds["last"] if "last" in ds.coords else ds["tokens"] - 1
 
 
 def stamp() -> dict[str, int | str]:

@@ -4,10 +4,10 @@ Differentiating a block at its last token, the context's keys and values are con
 own attention joins them with the token's own key and value first, and autograd then computes
 gradients for the whole of the joint arrays, which nobody needs and which grow with the prompt.
 Here the two parts stay apart, and attention is linearized once, before any product is asked for.
-The function is registered with transformers'
-`AttentionInterface`, so it serves every model that goes through that interface; whether it does
-what the model's own attention does is checked on every block it is used for (see
-`block_operators.same_token`).
+The context is a cache of earlier tokens, or (`others`) all other tokens of a model that looks both
+ways. The function is registered with transformers' `AttentionInterface`, so it serves every model
+that goes through that interface; whether it does what the model's own attention does is checked on
+every block it is used for (see `block_operators.same_token`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,37 @@ class _ContextProduct(torch.autograd.Function):
         return product.view(batch, mapped, rows, -1), 1
 
 
-class Context(Shared):
+class Surroundings(Shared):
+    """What a block's token attends to; the attention function below finds it by `attend_to`.
+
+    Attributes:
+        uses: how often a block has attended to it.
+    """
+
+    uses: int = 0
+
+    def renew(self) -> None:
+        """Called before each call of a block."""
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """The attention's output for what a block hands over, (row, token, head, value_dim)."""
+        raise NotImplementedError
+
+    @property
+    def used_once(self) -> bool:
+        """Whether a block has attended just once, and to this."""
+        return self.uses == 1
+
+
+class Context(Surroundings):
     """Stands where a block expects its cache, and keeps the context's keys and values.
 
     `update` gives the block back only the token's own key and value; the attention function below
@@ -121,16 +151,40 @@ class Context(Shared):
             self.bias[p, : longest - length] = -torch.inf
         return keys, values
 
+    @property
+    def used_once(self) -> bool:
+        """Whether a block has asked for the context just once, and attended to it."""
+        return self.updates == self.uses == 1
+
+    def attend(
+        self,
+        query: Float[Tensor, "row head 1 key_dim"],
+        key: Float[Tensor, "row kv_head 1 key_dim"],
+        value: Float[Tensor, "row kv_head 1 value_dim"],
+        mask: Tensor | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Float[Tensor, "row 1 head value_dim"]:
+        """Softmax attention over the context and the token itself, linearized at the token."""
+        if query.shape[2] != 1 or key.shape[2] != 1 or self.keys is None:
+            raise UnsupportedAttention("not one token at a time with a cache")
+        assert self.values is not None
+        assert self.bias is not None
+        prompts, _, length = self.keys.shape[:3]
+        nothing = self.bias.new_zeros(prompts, query.shape[1], 1, length + 1)
+        bias = hidden(mask, nothing) + functional.pad(self.bias, (0, 1))[:, None, None]
+        return linearized(query, key, value, self.keys, self.values, bias, scaling, softcap)
+
 
 class _Current(threading.local):
-    context: Context | None = None
+    context: Surroundings | None = None
 
 
 _current = _Current()  # blocks may be recorded in several threads
 
 
 @contextmanager
-def attend_to(context: Context, block: nn.Module) -> Iterator[None]:
+def attend_to(context: Surroundings, block: nn.Module) -> Iterator[None]:
     """Let a block's attention go through `one_token_attention` with this context."""
     configs: dict[int, Any] = {
         id(module.config): module.config
@@ -152,15 +206,41 @@ def attend_to(context: Context, block: nn.Module) -> Iterator[None]:
 
 def one_token_attention(
     module: nn.Module,
-    query: Float[Tensor, "row head 1 key_dim"],
-    key: Float[Tensor, "row kv_head 1 key_dim"],
-    value: Float[Tensor, "row kv_head 1 value_dim"],
+    query: Float[Tensor, "row head token key_dim"],
+    key: Float[Tensor, "row kv_head token key_dim"],
+    value: Float[Tensor, "row kv_head token value_dim"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "row 1 head value_dim"], None]:
+) -> tuple[Float[Tensor, "row token head value_dim"], None]:
+    """What a block attends by, within `attend_to`: it is handed on to the surroundings.
+
+    Raises:
+        UnsupportedAttention: for arguments that would change the result in ways not covered here.
+    """
+    context = _current.context
+    assert context is not None
+    context.uses += 1
+    ignored = {"position_ids", "cache_position", "sliding_window", "is_causal", "use_cache"}
+    unknown = [k for k, v in kwargs.items() if k not in ignored and torch.is_tensor(v)]
+    if unknown:
+        raise UnsupportedAttention(f"attention arguments {unknown}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return context.attend(query, key, value, attention_mask, scale, softcap), None
+
+
+def linearized(
+    query: Float[Tensor, "row head 1 key_dim"],
+    key: Float[Tensor, "row kv_head 1 key_dim"],
+    value: Float[Tensor, "row kv_head 1 value_dim"],
+    context_keys: Float[Tensor, "prompt kv_head context key_dim"],
+    context_values: Float[Tensor, "prompt kv_head context value_dim"],
+    bias: Float[Tensor, "prompt head_or_1 1 context_and_token"],
+    scale: float,
+    softcap: float | None,
+) -> Float[Tensor, "row 1 head value_dim"]:
     """Softmax attention of one token over its context and itself, linearized at the token.
 
     A row is a prompt's token, or one of several copies of it, which follow each other.
@@ -174,24 +254,19 @@ def one_token_attention(
     worked out once, and what is returned is o and this linear map: products with the block's
     Jacobian cost the same however long the context is.
 
-    Raises:
-        UnsupportedAttention: for arguments that would change the result in ways not covered here.
+    Args:
+        query: the token's own.
+        key: the token's own.
+        value: the token's own.
+        context_keys: of the context, constant.
+        context_values: of the context, constant.
+        bias: added to the scores, the token's own last.
+        scale: of the scores.
+        softcap: if any, scores are softcap · tanh(score / softcap).
     """
-    context = _current.context
-    assert context is not None
-    context.uses += 1
-    if query.shape[2] != 1 or key.shape[2] != 1 or context.keys is None:
-        raise UnsupportedAttention("not one token at a time with a cache")
-    ignored = {"position_ids", "cache_position", "sliding_window", "is_causal", "use_cache"}
-    unknown = [k for k, v in kwargs.items() if k not in ignored and torch.is_tensor(v)]
-    if unknown:
-        raise UnsupportedAttention(f"attention arguments {unknown}")
-    assert context.values is not None
-    assert context.bias is not None
-    prompts, kv_heads, length = context.keys.shape[:3]
+    prompts, kv_heads = context_keys.shape[:2]
     heads = query.shape[1]
-    group, scale = heads // kv_heads, query.shape[-1] ** -0.5 if scaling is None else scaling
-    hidden = _hidden(attention_mask, context.bias.new_zeros(prompts, heads, 1, length + 1))
+    group = heads // kv_heads
 
     def moving(x: Tensor) -> Tensor:
         """(prompt · copy, head, 1, n) → (prompt, copy, kv_head, head of its group, n)."""
@@ -200,16 +275,16 @@ def one_token_attention(
     q, k, v = moving(query), moving(key), moving(value)
     with torch.no_grad():
         # All copies of a token are at the same point: (prompt, kv_head, head of its group, n).
-        q0, k0, v0 = (x[:, 0].to(context.keys.dtype) for x in (q, k, v))
-        keys = torch.cat([context.keys, k0], dim=2)
-        values = torch.cat([context.values, v0], dim=2)
+        q0, k0, v0 = (x[:, 0].to(context_keys.dtype) for x in (q, k, v))
+        keys = torch.cat([context_keys, k0], dim=2)
+        values = torch.cat([context_values, v0], dim=2)
         scores = scale * (q0 @ keys.mT)
         slope = torch.ones_like(scores)
         if softcap is not None:
             capped = torch.tanh(scores / softcap)
             scores, slope = softcap * capped, 1 - capped.square()
-        padding = functional.pad(context.bias, (0, 1))[:, None, None]
-        weights = (scores + padding + hidden.view(prompts, -1, group, length + 1)).softmax(-1)
+        by_head = bias.expand(-1, heads, -1, -1).reshape(prompts, kv_heads, group, bias.shape[-1])
+        weights = (scores + by_head).softmax(-1)
         output = weights @ values
         off = values[:, :, None] - output[..., None, :]  # v_t − o
         pull = scale * slope * weights
@@ -222,11 +297,11 @@ def one_token_attention(
     turned = turned.transpose(1, 2).unflatten(2, (kv_heads, group))
     drawn = ((k - k.detach()) * by_key[:, None]).sum(-1, keepdim=True) * itself[:, None]
     moved = output[:, None] + turned + drawn + own[:, None] * (v - v.detach())
-    return moved.reshape(query.shape[0], 1, heads, -1), None
+    return moved.reshape(query.shape[0], 1, heads, -1)
 
 
-def _hidden(mask: Tensor | None, nothing: Tensor) -> Tensor:
-    """What a mask adds to the scores of context and token, (prompt, head, 1, length + 1)."""
+def hidden(mask: Tensor | None, nothing: Tensor) -> Tensor:
+    """What a mask adds to the scores, `nothing` (prompt, head, query, key) where there is none."""
     if mask is None:
         return nothing
     # Columns before the context's belong to tokens that a sliding window has let go.

@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.calls import hidden_state, place_of_hidden_state
-from blockcoupling.transformer.running import run
-
-if TYPE_CHECKING:
-    from jaxtyping import Int
+from blockcoupling.transformer.running import Given, run
 
 _ONE_STREAM = (
-    "coupling is defined along one residual stream. Pass the submodel to be measured, a causal one "
-    "that runs by itself."
+    "coupling is defined along one residual stream. Pass the submodel to be measured, one that "
+    "runs by itself."
 )
 
 
@@ -34,7 +31,8 @@ class Blocks:
 
     Attributes:
         path: name of the module list in the model's module tree.
-        modules: the blocks, in the order in which the residual stream passes them.
+        modules: the blocks, in the order in which the residual stream passes them; one that is
+            passed several times in a row is as many blocks.
         dimension: d, the width of the residual stream.
     """
 
@@ -48,20 +46,27 @@ class Blocks:
 
 @dataclass
 class _Visit:
-    """What a candidate block saw in one forward pass."""
+    """What the members of a candidate saw in one forward pass, call by call."""
 
     order: list[int] = field(default_factory=list)
-    inputs: dict[int, Tensor] = field(default_factory=dict)
-    outputs: dict[int, Tensor] = field(default_factory=dict)
+    inputs: list[Tensor | None] = field(default_factory=list)
+    outputs: list[Tensor | None] = field(default_factory=list)
     streams: int = 0
 
+    @property
+    def width(self) -> int:
+        """Of the hidden state that the first member is given."""
+        assert self.inputs[0] is not None
+        return int(self.inputs[0].shape[-1])
 
-def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
+
+def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blocks:
     """Find the blocks of a model by watching one forward pass.
 
     Args:
-        model: any causal transformer that takes `input_ids`.
-        input_ids: a short prompt, (1, token).
+        model: any transformer that takes `input_ids` or `pixel_values`.
+        given: a short prompt's token ids, (1, token), or an image's pixel values.
+        stage: of a model with several stacks of blocks, one after the other, which (1 …).
 
     Raises:
         UserError: if there is no such stack of at least two blocks, or more than one; the message
@@ -73,18 +78,21 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
         if isinstance(module, nn.ModuleList) and len(module) > 0
     }
     visits = {name: _Visit() for name in lists}
+    tokens = None if given.is_floating_point() else given.shape[1]
 
     def watch(name: str, index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             visit = visits[name]
             visit.order.append(index)
             place = place_of_hidden_state(args, kwargs)
-            visit.streams = max(visit.streams, _streams(args, kwargs, input_ids.shape[1]))
+            if tokens is not None:
+                visit.streams = max(visit.streams, _streams(args, kwargs, tokens))
+            hidden = result = None
             if place is not None:
                 hidden = args[place] if isinstance(place, int) else kwargs[place]
                 result = hidden_state(output, like=hidden, missing_ok=True)
-                if result is not None:
-                    visit.inputs[index], visit.outputs[index] = hidden, result
+            visit.inputs.append(hidden)
+            visit.outputs.append(result)
 
         return hook
 
@@ -94,7 +102,7 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
                 handle = member.register_forward_hook(watch(name, index), with_kwargs=True)
                 hooks.callback(handle.remove)
         try:
-            run(model, input_ids, use_cache=False)
+            run(model, given, use_cache=False)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -102,9 +110,16 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
             name = type(model).__name__
             if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
                 raise UserError(f"{name} is an encoder-decoder: {_ONE_STREAM}") from error
-            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            why = (next(iter(str(error).splitlines()), "") or type(error).__name__).rstrip(".")
+            if tokens is None:
+                shape = " × ".join(str(n) for n in given.shape[1:])
+                raise UserError(
+                    f"{name} cannot be run on an image of {shape} (channel, height, width) alone: "
+                    f"{why}. Pass images as the model's own preprocessing makes them, and a model "
+                    "that takes pixel_values and nothing else (of two towers, the vision tower)."
+                ) from error
             raise UserError(
-                f"{name} cannot be run on a prompt's token ids alone: {why.rstrip('.')}. Pass a "
+                f"{name} cannot be run on a prompt's token ids alone: {why}. Pass a "
                 "model that takes input_ids and nothing else."
             ) from error
 
@@ -112,6 +127,22 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
     stacks = [name for name, why in reasons.items() if why is None]
     # Lists inside a block (experts, say) can look like a stack of their own: keep the outermost.
     stacks = [n for n in stacks if not any(n.startswith(outer + ".") for outer in stacks)]
+    if stage is not None:
+        if not 1 <= stage <= len(stacks) or len(stacks) == 1:
+            found = f"{len(stacks)} stacks" if len(stacks) != 1 else "one stack"
+            raise UserError(
+                f"stage {stage}: {type(model).__name__} has {found} of blocks"
+                + (f"; choose 1 … {len(stacks)}" if len(stacks) > 1 else "; leave stage out")
+            )
+        stacks = [stacks[stage - 1]]
+    widths = [visits[name].width for name in stacks]
+    if len(set(widths)) > 1:
+        shown = ", ".join(f"{name}: {width}" for name, width in zip(stacks, widths, strict=True))
+        raise UserError(
+            f"{type(model).__name__} is hierarchical: its residual stream changes its width from "
+            f"stage to stage ({shown}), and Jacobians of different widths have no coupling. "
+            f"Measure one stage of it: stage = 1 … {len(stacks)}."
+        )
     if len(stacks) > 1:
         raise UserError(
             f"{type(model).__name__} has {len(stacks)} stacks of blocks ({', '.join(stacks)}), as "
@@ -124,28 +155,32 @@ def find_blocks(model: nn.Module, input_ids: Int[Tensor, "1 token"]) -> Blocks:
             f"on. Seen instead: {seen or 'no module list that is called'}."
         )
     (path,) = stacks
-    if len(lists[path]) < 2:
+    order = visits[path].order
+    if len(order) < 2:
         raise UserError(
             f"{type(model).__name__} has 1 block ({path}): coupling compares blocks with each "
             "other and needs at least two."
         )
-    return Blocks(path, tuple(lists[path]), int(visits[path].inputs[0].shape[-1]))
+    return Blocks(path, tuple(lists[path][index] for index in order), widths[0])
 
 
 def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
     """Say why the members of a module list do not pass one residual stream on (None if they do)."""
     if visit.streams > 1:
         return f"its members pass {visit.streams} residual streams on side by side, not one"
-    if visit.order != list(range(length)):
+    # One that is passed again at once is a block again, as where all share their weights.
+    if visit.order != sorted(visit.order) or set(visit.order) != set(range(length)):
         skipped = sorted(set(range(length)) - set(visit.order))
         if visit.order and visit.order == sorted(set(visit.order)):
             numbers = ", ".join(str(index + 1) for index in skipped[:8])
             return f"its members {numbers} of {length} are skipped"
         return f"its {length} members are called in the order {visit.order[:8]}, not once each"
-    if len(visit.inputs) < length:
+    if any(result is None for result in visit.outputs):
         return "not every member takes and returns a hidden state of one shape (1, token, d)"
-    for index in range(1, length):
+    for index in range(1, len(visit.order)):
         before, after = visit.outputs[index - 1], visit.inputs[index]
+        assert before is not None
+        assert after is not None
         # NaN, of a broken weight, is passed on like any number; it is reported when measured.
         if not torch.equal(before.nan_to_num(), after.nan_to_num()):
             return f"the hidden state is changed between blocks {index} and {index + 1}"

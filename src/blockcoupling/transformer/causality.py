@@ -1,4 +1,4 @@
-"""Whether a model looks back only: no later token changes an earlier one's hidden state."""
+"""Whether a model looks back only, or ahead as well: tokens that act on those before them."""
 
 from __future__ import annotations
 
@@ -7,48 +7,40 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from blockcoupling.errors import UserError
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.recording import record_full
+from blockcoupling.transformer.running import Given
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
 
-def refuse_looking_ahead(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
-) -> None:
-    """Refuse a model in which a later token changes an earlier one's hidden state.
+def looks_ahead(model: nn.Module, blocks: Blocks, given: Given) -> bool:
+    """Whether a later token changes an earlier one's hidden state, beyond rounding.
 
     It is tried: the last token is replaced by another, and the states of those before it compared.
+    Patches of an image have no order that a model would have to keep: they always do.
 
     Args:
         model: the model.
         blocks: its blocks.
-        input_ids: a short prompt, (1, token); of one token, it is taken twice.
-
-    Raises:
-        UserError: if any state of an earlier token moves, beyond rounding.
+        given: a short prompt's token ids, (1, token), of one token taken twice; or pixel values.
     """
-    if input_ids.shape[1] == 1:
-        input_ids = torch.cat([input_ids, input_ids], dim=1)
-    changed = input_ids.clone()
-    changed[0, -1] = _another(input_ids[0])
+    if given.is_floating_point():
+        return True
+    if given.shape[1] == 1:
+        given = torch.cat([given, given], dim=1)
+    changed = given.clone()
+    changed[0, -1] = _another(given[0])
     # Sums over tokens are split alike; experts are given other batches: 1e3 roundings of float32.
     limit = 1e3 * torch.finfo(torch.float32).eps
-    pairs = zip(
-        record_full(model, blocks, input_ids), record_full(model, blocks, changed), strict=True
-    )
-    for block, (one, other) in enumerate(pairs, start=1):
+    pairs = zip(record_full(model, blocks, given), record_full(model, blocks, changed), strict=True)
+    for one, other in pairs:
         before, after = (call.output[0, :-1].nan_to_num() for call in (one, other))
         moved = (before - after).norm(dim=-1)
         if bool((moved > limit * before.norm(dim=-1)).any()):
-            raise UserError(
-                f"{type(model).__name__} looks both ways: in block {block} a later token changes "
-                "an earlier one's hidden state, as in encoders. Only models that look back, causal "
-                "ones, are measured; choose a causal model (or, where its configuration has "
-                "is_decoder or use_bidirectional_attention, set it so that it looks back only)."
-            )
+            return True
+    return False
 
 
 def _another(ids: Int[Tensor, " token"]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.calls import BlockCall
-from blockcoupling.transformer.running import run
-
-if TYPE_CHECKING:
-    from jaxtyping import Int
+from blockcoupling.transformer.running import Given, run
 
 
 class NormedBlock(nn.Module):
@@ -35,9 +32,7 @@ class NormedBlock(nn.Module):
         return self.norm(output[0] if isinstance(output, tuple | list) else output)
 
 
-def find_final_norm(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
-) -> nn.Module:
+def find_final_norm(model: nn.Module, blocks: Blocks, given: Given) -> nn.Module:
     """Find the final norm by watching one forward pass.
 
     It is the module that is given the last block's output X^L and returns what the model gives out
@@ -46,7 +41,7 @@ def find_final_norm(
     Args:
         model: the model.
         blocks: its blocks.
-        input_ids: a short prompt, (1, token).
+        given: a short prompt's token ids, (1, token), or an image's pixel values.
 
     Raises:
         UserError: if there is no such module.
@@ -69,7 +64,7 @@ def find_final_norm(
             # A hook on the model itself would make its own forward, head and all, the one to call.
             if module not in inside and module is not model:
                 hooks.callback(module.register_forward_hook(watch).remove)
-        output = run(model, input_ids, use_cache=False)
+        output = run(model, given, use_cache=False)
     final = getattr(output, "last_hidden_state", None)
     if final is None:
         final = output if isinstance(output, Tensor) else output[0]

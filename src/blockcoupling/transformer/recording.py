@@ -14,7 +14,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.caches import fresh, tensors_in
 from blockcoupling.transformer.calls import BlockCall, hidden_state, place_of_hidden_state
-from blockcoupling.transformer.running import run
+from blockcoupling.transformer.running import Given, run
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -33,15 +33,13 @@ class CannotDecode(UserError):
         super().__init__(f"{self.reason}. Measure it with context='full'.")
 
 
-def record_calls(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"], **kwargs: Any
-) -> list[BlockCall]:
+def record_calls(model: nn.Module, blocks: Blocks, given: Given, **kwargs: Any) -> list[BlockCall]:
     """Record the call of every block during one forward pass without gradients.
 
     Args:
         model: the model.
         blocks: its blocks.
-        input_ids: the tokens to pass, (1, token).
+        given: the token ids to pass, (1, token), or an image's pixel values.
         kwargs: further arguments of the model's forward, where it knows them.
 
     Returns:
@@ -51,11 +49,11 @@ def record_calls(
         CannotDecode: if a block writes into what it was given, so that its state before the call
             is lost.
     """
-    return _record(model, blocks, input_ids, **kwargs)[0]
+    return _record(model, blocks, given, **kwargs)[0]
 
 
 def _record(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"], **kwargs: Any
+    model: nn.Module, blocks: Blocks, given: Given, **kwargs: Any
 ) -> tuple[list[BlockCall], Any]:
     """The calls, and what the model returned."""
     calls: list[BlockCall] = []
@@ -89,10 +87,10 @@ def _record(
         calls.append(BlockCall(module, kept_args, kept, place, hidden, result))
 
     with ExitStack() as hooks, torch.no_grad():
-        for module in blocks.modules:
+        for module in set(blocks.modules):  # one may be several blocks
             hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
-        output = run(model, input_ids, **kwargs)
+        output = run(model, given, **kwargs)
     if [id(call.block) for call in calls] != [id(module) for module in blocks.modules]:
         raise CannotDecode(model, "does not call each of its blocks once, in order")
     if any(tensor._version != version for tensor, version in before):
@@ -103,22 +101,27 @@ def _record(
     return calls, output
 
 
-def record_full(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
-) -> list[BlockCall]:
-    """Record every block's call on a whole prompt, all tokens at once.
+def record_full(model: nn.Module, blocks: Blocks, given: Given) -> list[BlockCall]:
+    """Record every block's call on a whole prompt or image, all tokens at once.
 
     Raises:
         UserError: if the blocks cannot be called again, or see other tokens than the prompt's.
     """
     name = type(model).__name__
     try:
-        calls = record_calls(model, blocks, input_ids, use_cache=False)
+        calls = record_calls(model, blocks, given, use_cache=False)
     except CannotDecode as error:
         raise UserError(f"{error.reason}, even without a cache. It cannot be measured.") from error
-    tokens = input_ids.shape[1]
+    image = given.is_floating_point()
+    tokens = calls[0].input.shape[1] if image else given.shape[1]
     for call in calls:
         if call.input.shape[:2] != (1, tokens):
+            if image:
+                raise UserError(
+                    f"{name} passes hidden states of shape {tuple(call.input.shape)} to its blocks "
+                    "for one image: it arranges its tokens otherwise than (1, token, d). It cannot "
+                    "be measured."
+                )
             raise UserError(
                 f"{name} passes hidden states of shape {tuple(call.input.shape)} to its blocks for "
                 f"a prompt of {tokens} tokens: it adds tokens of its own (as prompt tuning does), "

@@ -1,28 +1,29 @@
-"""Run a model on tokens, in a state in which its blocks can be differentiated."""
+"""Run a model on token ids or an image, in a state in which its blocks can be differentiated."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from blockcoupling.errors import UserError
 
-if TYPE_CHECKING:
-    from jaxtyping import Int
+Given = Int[Tensor, "1 token"] | Float[Tensor, "1 channel height width"]
+"""What a model is run on: token ids, or the pixel values of an image."""
 
 
-def run(model: nn.Module, input_ids: Int[Tensor, "1 token"], **kwargs: Any) -> Any:
-    """Pass tokens through a model, by the door that it was handed over with: its own forward.
+def run(model: nn.Module, given: Given, **kwargs: Any) -> Any:
+    """Pass a prompt or an image through a model, by the door that it was handed over with.
 
     Args:
-        model: the model.
-        input_ids: (1, token).
+        model: the model; its own forward is called.
+        given: token ids (1, token), or pixel values (1, channel, height, width).
         kwargs: further arguments, passed on where the forward takes them.
     """
     inner = without_head(model)
@@ -31,16 +32,22 @@ def run(model: nn.Module, input_ids: Int[Tensor, "1 token"], **kwargs: Any) -> A
     if inner is model and "logits_to_keep" in parameters:
         kwargs = {"logits_to_keep": 1} | kwargs  # the vocabulary is wide
     named = {k: value for k, value in kwargs.items() if open_ended or k in parameters}
-    if "input_ids" in parameters or open_ended:
-        return inner(input_ids=input_ids, **named)
-    return inner(input_ids, **named)
+    name = "pixel_values" if given.is_floating_point() else "input_ids"
+    if name in parameters or open_ended:
+        return inner(**{name: given}, **named)
+    return inner(given, **named)
+
+
+# What a class is called that is a body with a head on its last hidden state.
+_HEADED = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForImageClassification")
 
 
 def without_head(model: nn.Module) -> nn.Module:
     """The part of a model below its head, where leaving the head out changes nothing else.
 
-    So it is for transformers' own causal language models as they are. What wraps one (an adapter,
-    a prefix, a class of the user's) lives in its own forward, which is not passed by.
+    So it is for transformers' own language models and image classifiers as they are. What wraps
+    one (an adapter, a prefix, a class of the user's) lives in its own forward, which is not passed
+    by.
     """
     base = getattr(model, "base_model", model)
     kind = type(model)
@@ -48,7 +55,7 @@ def without_head(model: nn.Module) -> nn.Module:
         isinstance(model, PreTrainedModel)
         and isinstance(base, PreTrainedModel)
         and kind.__module__.startswith("transformers.models.")
-        and kind.__name__.endswith(("ForCausalLM", "LMHeadModel"))
+        and kind.__name__.endswith(_HEADED)
         and "forward" not in vars(model)
         and not model._forward_hooks
         and not model._forward_pre_hooks

@@ -23,7 +23,14 @@ from blockcoupling.wording import lone_surrogate
 
 logger = logging.getLogger(__name__)
 
-Tokens = Literal["last", "all"] | Sequence[int] | Sequence[tuple[int, int]] | dict[str, int]
+Tokens = (
+    Literal["last", "all", "class", "mean"]
+    | Sequence[int | str]
+    | Sequence[tuple[int | str, int | str]]
+    | dict[str, int]
+)
+# Stands for both tokens of the mean of J[t, t] over an image's patches.
+MEAN = -2
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,33 @@ class TokenizedPrompt:
         id: stable name of the prompt.
         input_ids: (1, token).
         token_text: the text of every token ("" where the tokenizer cannot say).
+        marks_behind: how many tokens at its end are marks behind the text.
     """
 
     id: str
     input_ids: Int[Tensor, "1 token"]
     token_text: tuple[str, ...]
+    marks_behind: int = 0
+
+    @property
+    def given(self) -> Int[Tensor, "1 token"]:
+        """What the model is run on."""
+        return self.input_ids
+
+    @property
+    def beginning(self) -> Int[Tensor, "1 token"]:
+        """Enough of it to see what the model does."""
+        return self.input_ids[:, :8]
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return self.input_ids.shape[1]
+
+    @property
+    def places(self) -> dict[str, tuple[int, ...]]:
+        """Which tokens a word names: the last one of the text itself."""
+        return {"last": (max(0, self.length - 1 - self.marks_behind),)}
 
 
 def texts_of(prompts: object) -> list[str]:
@@ -70,9 +99,15 @@ def texts_of(prompts: object) -> list[str]:
 
 
 def tokenize_prompts(
-    tokenizer: Callable[..., Any], prompts: Iterable[tuple[str, str]], model: object = None
+    tokenizer: Callable[..., Any],
+    prompts: Iterable[tuple[str, str]],
+    model: object = None,
+    with_marks: Callable[[Sequence[TokenizedPrompt]], bool] = lambda prompts: False,
 ) -> list[TokenizedPrompt]:
     """Turn texts into prompts, without the end mark and the padding that a tokenizer adds.
+
+    An encoder is given the marks that it was trained with, before the text and behind it: it sees
+    all of a prompt at once. Its last token is still the text's own.
 
     Which marks are the tokenizer's is told by what it returns with `add_special_tokens=False`,
     where it takes that. Of any other callable, ids of the model's configuration are looked for: an
@@ -82,6 +117,8 @@ def tokenize_prompts(
         tokenizer: text → input_ids, or → a mapping that holds them.
         prompts: (id, text) of each.
         model: the model, whose configuration names begin and end marks.
+        with_marks: asked, of the prompts as the tokenizer returns them, whether they are to keep
+            what it adds, as encoders need it.
 
     Raises:
         UserError: a text is none, or the tokenizer does not return one row of ids for it.
@@ -97,6 +134,11 @@ def tokenize_prompts(
         begin, end = (_ids_of(name, tokenizer, model) for name in ("bos", "eos"))
         appended = all(_ends_in(prompt, end) for prompt in whole)
         cut = [_without(prompt, begin, end if appended else set()) for prompt in whole]
+    if with_marks(whole):
+        return [
+            replace(a, marks_behind=_behind(a.input_ids[0].tolist(), b.input_ids[0].tolist()))
+            for a, b in zip(whole, cut, strict=True)
+        ]
     changed = [
         (a, b) for a, b in zip(whole, cut, strict=True) if a.input_ids.shape != b.input_ids.shape
     ]
@@ -235,6 +277,11 @@ def _own(whole: TokenizedPrompt, bare: TokenizedPrompt, before: int) -> Tokenize
     return _part(whole, 0, start + len(own))
 
 
+def _behind(whole: Sequence[int], own: Sequence[int]) -> int:
+    """How many ids follow a text's own, which stand in the whole as one piece."""
+    return len(whole) - len(own) - _places(whole, own)[0]
+
+
 def _ids_of(mark: str, *owners: object) -> set[int]:
     """The ids of a mark (`bos`, `eos`), as tokenizer and model's configuration have them."""
     found: set[int] = set()
@@ -273,24 +320,39 @@ def _shown(prompt: TokenizedPrompt) -> str:
     return f"[{', '.join(shown)}]"
 
 
-def token_pairs(tokens: Tokens, length: int) -> list[tuple[int, int]]:
-    """The pairs (t1, t2) to measure in a prompt of `length` tokens.
+def token_pairs(
+    tokens: Tokens,
+    length: int,
+    places: Mapping[str, Sequence[int]] | None = None,
+    causal: bool = True,
+) -> list[tuple[int, int]]:
+    """The pairs (t1, t2) to measure in a prompt, or an image, of `length` tokens.
 
     Args:
         tokens: see `Settings.tokens`.
         length: how many tokens the prompt has.
+        places: which tokens a word names, of those that this prompt has; by default the last.
+        causal: whether earlier tokens alone act on a token.
+
+    Returns:
+        The pairs; (MEAN, MEAN) for the mean over patches.
 
     Raises:
-        UserError: if no pair is asked for, one is out of range, or has t1 > t2 (exactly zero in a
-            causal model).
+        UserError: if no pair is asked for, one is out of range or not there, or has t1 > t2 in a
+            causal model (exactly zero).
     """
+    places = {"last": (length - 1,)} if places is None else places
     pairs = []
     for asked in _chosen(tokens, length):
-        first, second = (asked, asked) if isinstance(asked, Integral) else asked
-        a, b = (int(t) + length if t < 0 else int(t) for t in (first, second))
+        if asked == "mean":
+            _named("mean", places)
+            pairs.append((MEAN, MEAN))
+            continue
+        first, second = (asked, asked) if isinstance(asked, Integral | str) else tuple(asked)
+        a, b = (_position(t, length, places) for t in (first, second))
         if not (0 <= a < length and 0 <= b < length):
             raise UserError(f"token {asked} is asked for, the prompt has tokens 0 … {length - 1}")
-        if a > b:
+        if a > b and causal:
             raise UserError(
                 f"tokens {asked}: no later token acts on an earlier one in a causal model; the "
                 "Jacobian is exactly zero. Ask for t1 ≤ t2."
@@ -301,14 +363,38 @@ def token_pairs(tokens: Tokens, length: int) -> list[tuple[int, int]]:
     return pairs
 
 
+def _position(token: Any, length: int, places: Mapping[str, Sequence[int]]) -> int:
+    if isinstance(token, str):
+        return int(_named(token, places)[0])
+    return int(token) + length if token < 0 else int(token)
+
+
+def _named(word: str, places: Mapping[str, Sequence[int]]) -> Sequence[int]:
+    """The tokens that a word names."""
+    if found := places.get(word):
+        return found
+    if word not in ("class", "mean"):
+        raise UserError(f"tokens = {word!r}: no token is called so")
+    if word in places:
+        raise UserError(
+            f"tokens = {word!r}: this model has no such token, each of its tokens changes with the "
+            "image; choose last (the last patch), mean (over all patches) or positions"
+        )
+    raise UserError(
+        f"tokens = {word!r}: that is a token of images; of a text, choose last, all or positions"
+    )
+
+
 def _chosen(tokens: Tokens, length: int) -> Sequence[Any]:
-    if isinstance(tokens, str) and tokens in ("last", "all"):
-        return [length - 1] if tokens == "last" else range(length)
+    if isinstance(tokens, str) and tokens in ("last", "class", "mean"):
+        return [tokens]
+    if isinstance(tokens, str) and tokens == "all":
+        return range(length)
     if isinstance(tokens, Mapping) and set(tokens) == {"every"} and int(tokens["every"]) > 0:
         return range(length - 1, -1, -int(tokens["every"]))[::-1]
     if isinstance(tokens, str | Mapping):
         raise UserError(
             f"tokens = {tokens!r}: choose last, all, a list of positions or of pairs, or "
-            "{every: n} with n ≥ 1"
+            "{every: n} with n ≥ 1; of an image also class or mean"
         )
     return tokens

@@ -25,6 +25,8 @@ BLOCKS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """What families of models call their number of blocks; most use the first."""
 NESTED = ("text_config", "llm_config", "language_config")
 """Where the configuration of a model of several parts keeps that of its language model."""
+VISION = "vision_config"
+"""Where it keeps that of its part for images."""
 
 _AGAIN = "get it again"
 _POINTER = b"version https://git-lfs"
@@ -211,6 +213,8 @@ def _names(directory: Path, names: Iterable[str]) -> list[str]:
     nested: dict[str, Any] = next(
         (config[key] for key in NESTED if isinstance(config.get(key), dict)), {}
     )
+    if is_text_tower(nested):
+        return []  # two stacks of blocks, one for images
     if "auto_map" not in config and not nested and (prefix := _wrapper(names)):
         return [
             f"all weights in {directory} stand under {prefix!r}, as something wrapped around the "
@@ -235,6 +239,11 @@ def _names(directory: Path, names: Iterable[str]) -> list[str]:
             f"says {told}: correct num_hidden_layers, or save the model that is meant"
         ]
     return []
+
+
+def is_text_tower(config: Mapping[str, Any]) -> bool:
+    """Whether a part's configuration is that of texts beside images, and of no language model."""
+    return str(config.get("model_type", "")).endswith("_text_model")
 
 
 def _stacks(names: Iterable[str]) -> dict[str, set[int]]:

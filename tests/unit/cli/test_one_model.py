@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bidirectional import IMAGE, SIZE
+from PIL import Image
 from tiny_model import save_tiny_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ViTConfig, ViTImageProcessorPil, ViTModel
 from typer.testing import CliRunner
 
 import blockcoupling as bc
@@ -143,3 +146,45 @@ def test_a_wrong_option_is_refused_before_measuring(
     assert ended.exit_code == 2
     said = " ".join(ended.stderr.replace("│", " ").split())
     assert any(each in said for each in message.split("|")), said
+
+
+def test_an_image_model_is_measured_at_images(tmp_path: Path) -> None:
+    place = str(tmp_path / "vit")
+    model = ViTModel(ViTConfig(**IMAGE)).eval()
+    model.save_pretrained(place)
+    processor = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
+    processor.save_pretrained(place)
+    pictures = [Image.new("RGB", (20, 10 + i), (200, 90 * i, 30)) for i in range(2)]
+    files = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for picture, file in zip(pictures, files, strict=True):
+        picture.save(file)
+
+    def run(*words: str) -> Any:
+        to = ["--json", "--out", str(tmp_path / "m.png"), "--k", "4"]
+        return CliRunner().invoke(cli.app, ["measure", place, *to, *words])
+
+    images = [word for file in files for word in ("--image", file)]
+    table = pd.DataFrame(json.loads(run(*images, "--token", '["class", "mean"]').stdout))
+    ds = bc.measure(
+        model, images=processor(pictures, return_tensors="pt"), tokens=["class", "mean"]
+    )
+    assert list(table["prompt"]) == ["i0", "i0", "i1", "i1"]
+    found = np.array(table["coupling"]).reshape(2, 2)
+    np.testing.assert_allclose(found, bc.coupling(ds, 4), atol=1e-5)  # of all triples, and of 4
+    for words, sentence in {
+        (): "say what to measure at: a PROMPT or several, or of an image model --image",
+        ("text", *images): "say what to measure at",
+        ("text",): "takes images, and is given a text: blockcoupling measure MODEL --image FILE",
+        ("--image", "none.png"): "there is no file none.png",
+        (*images, "--stage", "1"): "stage 1: ViTModel has one stack of blocks; leave stage out",
+        (*images, "--stream"): "a model that looks both ways is measured in memory",
+    }.items():
+        refused = run(*words)
+        assert refused.exit_code == 2
+        assert sentence in " ".join(refused.stderr.split()), refused.stderr
+
+
+def test_a_language_model_is_given_no_image(directory: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    words = ["measure", str(directory), "--image", str(tmp_path / "a.png")]
+    assert "takes texts, and is given an image" in CliRunner().invoke(cli.app, words).stderr

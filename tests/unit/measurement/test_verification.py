@@ -245,23 +245,29 @@ def test_a_block_that_returns_something_else_when_called_again(
 # ----------------------------------------------------------------- models that look both ways
 
 
-@pytest.mark.parametrize("tokens", ["last", "all", [3], [(0, 3)]])
-@pytest.mark.parametrize("context", ["auto", "decode", "full"])
 @pytest.mark.parametrize(
-    "config",
+    ("config", "path"),
     [
-        Gemma3TextConfig(**C, head_dim=8, sliding_window=64, use_bidirectional_attention=True),
-        BertConfig(**{k: v for k, v in C.items() if k != "num_key_value_heads"}),
+        (
+            Gemma3TextConfig(**C, head_dim=8, sliding_window=64, use_bidirectional_attention=True),
+            "model.layers",
+        ),
+        (
+            BertConfig(**{k: v for k, v in C.items() if k != "num_key_value_heads"}),
+            "bert.encoder.layer",
+        ),
     ],
     ids=["gemma3", "bert"],
 )
-def test_models_that_look_both_ways_are_refused(
-    config: PretrainedConfig, tokens: Any, context: str
-) -> None:
+def test_language_models_that_look_both_ways(config: PretrainedConfig, path: str) -> None:
     model = build(config)
-    with pytest.raises(UserError, match=r"looks both ways: in block 1") as caught:
-        measure(model, [PROMPT], tokens=tokens, context=context)
-    assert "context=" not in str(caught.value)
+    for context, apart in (("auto", 1), ("full", 0)):
+        ds = measure(model, [PROMPT], context=context)
+        assert_right(model, ds, [PROMPT], path)
+        assert ds.attrs["causal"] is False
+        assert (ds["context_apart"] == apart).all()
+    with pytest.raises(UserError, match="looks both ways, so that there is no decoding"):
+        measure(model, [PROMPT], context="decode")
 
 
 def test_the_same_family_that_looks_back_is_measured() -> None:

@@ -23,14 +23,14 @@ PROMPT = "abcdefghijklmn"
 K = 8
 # Their own code does not take float64: the reference is autograd in float32, as well.
 SINGLE = {"inkling2_text", "xglm"}
-BY_DECODING, BY_THE_WHOLE_PASS, NOT_TINY = (
+BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL, NOT_TINY = (
     "measured by decoding",
     "measured by the whole pass",
-    ("not built tiny"),
+    "measured, looking both ways",
+    "not built tiny",
 )
 # What a refusal says, and the row of the page that it belongs to.
 REFUSALS = {
-    "looks both ways": "refused: “looks both ways”",
     "residual streams on side by side": "refused: “residual streams on side by side”",
     "no stack of blocks was found": "refused: “no stack of blocks was found”",
     "stacks of blocks": "refused: “stacks of blocks”",
@@ -70,6 +70,8 @@ def outcome(kind: str, model: PreTrainedModel, caplog: pytest.LogCaptureFixture)
     # float32 against float64: roundings and, in A, those over the gaps of singular values.
     np.testing.assert_allclose(ds["S"][0, 0], s, rtol=0, atol=1e-3 * s.max())
     assert float(bc.coupling(ds, K)[0, 0]) == pytest.approx(wanted, abs=1e-3)
+    if not ds.attrs["causal"]:
+        return AMONG_ALL
     whole = "measured by the whole prompt's pass" in caplog.text
     return BY_THE_WHOLE_PASS if whole else BY_DECODING
 
@@ -99,7 +101,7 @@ def test_encoders_that_are_told_to_look_back_are_measured(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The same classes as decoders, which is what they are for in this list."""
-    _, kinds = listed()[REFUSALS["looks both ways"]]
+    _, kinds = listed()[AMONG_ALL]
     assert len(kinds) > 10
     for kind in kinds:
         caplog.clear()
@@ -109,7 +111,7 @@ def test_encoders_that_are_told_to_look_back_are_measured(
 
 def test_the_page_counts_what_it_lists() -> None:
     table = listed()
-    assert set(table) == {BY_DECODING, BY_THE_WHOLE_PASS, NOT_TINY, *REFUSALS.values()}
+    assert set(table) == {BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL, NOT_TINY, *REFUSALS.values()}
     for row, (count, kinds) in table.items():
         assert count == len(kinds), row
     every = [kind for _, kinds in table.values() for kind in kinds]
@@ -120,7 +122,7 @@ def test_the_page_counts_what_it_lists() -> None:
 def test_the_page_says_how_many_of_each() -> None:
     table = listed()
     built = len(KINDS) - len(NOT_BUILT)
-    right = table[BY_DECODING][0] + table[BY_THE_WHOLE_PASS][0]
+    right = sum(table[row][0] for row in (BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL))
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert f"All {len(KINDS)} kinds" in text
     assert f"of {built} that can be built so, {right} are right" in text

@@ -1,0 +1,76 @@
+"""The mean of several Jacobians of a block, over the patches of an image, as one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from blockcoupling.jacobian.operator import Operator
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from blockcoupling.jacobian.operator import Vectors
+
+
+class MeanOperator(Operator):
+    """J̄ = (1/n) Σ_t J_t, as one Jacobian.
+
+    Args:
+        members: each makes an operator of some of the n Jacobians. They are made anew whenever they
+            are needed: what all of them have recorded together may not fit into memory.
+    """
+
+    prompts = 1
+
+    def __init__(self, members: Sequence[Callable[[], Operator]]) -> None:
+        self._members = members
+        first = members[0]()
+        self.dimension, self.dtype, self.device = first.dimension, first.dtype, first.device
+        self._attention = {first.attention}
+        self._dense_products = first.dense_products
+        if first.matmul_error is not None:
+            each = (member().matmul_error for member in members)
+            worst = torch.cat([error for error in each if error is not None]).max()
+            self.matmul_error = worst[None]
+
+    @property
+    def attention(self) -> str:
+        """How the members' blocks attended, as far as they have been made."""
+        return "+".join(sorted(self._attention))
+
+    @property
+    def dense_products(self) -> float:
+        """What `dense` takes, in products with the mean; as of the first members."""
+        return self._dense_products
+
+    def _mean(self, of: Callable[[Operator], Tensor]) -> Tensor:
+        total, count = torch.zeros((), dtype=self.dtype, device=self.device), 0
+        for make in self._members:
+            member = make()
+            total = total + of(member).sum(0, keepdim=True)
+            count += member.prompts
+            self._attention.add(member.attention)
+        return total / count
+
+    def matmat(self, v: Vectors) -> Vectors:
+        """J̄ v."""
+        self.products += v.shape[-1]
+        return self._mean(lambda member: member.matmat(v.expand(member.prompts, -1, -1)))
+
+    def adjoint(self, u: Vectors) -> Vectors:
+        """J̄ᵀ u."""
+        self.products += u.shape[-1]
+        return self._mean(lambda member: member.adjoint(u.expand(member.prompts, -1, -1)))
+
+    def dense(self) -> Float[Tensor, "1 embed embed"]:
+        """J̄ itself."""
+        self.products += round(self.dense_products)
+        return self._mean(lambda member: member.dense())
+
+    def unchanged(self) -> Bool[Tensor, " 1"]:
+        """Whether none of the members' functions changes."""
+        return torch.tensor([all(bool(make().unchanged().all()) for make in self._members)])
