@@ -93,12 +93,19 @@ def model(
 def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None) -> None:
     """Collect the prompts of one dataset in one file, a JSON object with id and text a line.
 
+    Of images (docs/models.md), with id and image, a PNG in base64.
+
     Example:  `blockcoupling prompts --out prompts.jsonl --spec '{"source": "builtin", "name":
     "handwritten"}'`
     """
+    from blockcoupling.sources.image_prompts import load_image_prompts, write_image_prompts
     from blockcoupling.sources.prompts import load_prompts, write_prompts
 
-    write_prompts(load_prompts(read_spec(spec)), out)
+    about = read_spec(spec)
+    if "images" in about:
+        write_image_prompts(load_image_prompts(about), out)
+    else:
+        write_prompts(load_prompts(about), out)
     enter(entries, {"prompts": out}, read_facets(facet))
 
 
@@ -106,7 +113,9 @@ def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None)
 @takes_settings
 def extract(
     model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
-    prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
+    prompts: Annotated[
+        Path, typer.Option(help="JSON lines with id and text, or of an image model id and image.")
+    ],
     parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     settings: Extract,

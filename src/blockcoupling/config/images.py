@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from blockcoupling.config.section import OneOf, Section, UserPath
 
@@ -53,3 +53,15 @@ IMAGES = OneOf(
     {"id": "hub"},
 )
 ImageSource = Annotated[DigitsImages | Cifar10Images | FolderImages | HubImages, IMAGES.validator()]
+
+
+class ImagePrompts(Section):
+    """Images to measure at."""
+
+    images: ImageSource
+    split: Split = "test"
+    """Those to train on, or those held out."""
+    prompts: PositiveInt | None = None
+    """How many to sample; unset, all of them."""
+    seed: NonNegativeInt | None = None
+    """Seed of the sample; unset, 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.measurement.checking import refuse_texts
 from blockcoupling.measurement.instrument import Instrument
 from blockcoupling.measurement.job import Advance, Job, Plan, fingerprints
+from blockcoupling.measurement.pictures import as_seen
+from blockcoupling.measurement.points import Prompt
 from blockcoupling.sources.identity import origin
-from blockcoupling.sources.models import load_model, load_streamed, with_identity
+from blockcoupling.sources.image_prompts import read_image_prompts
+from blockcoupling.sources.models import load_model, load_streamed, takes_images, with_identity
+from blockcoupling.sources.preprocessing import prepared
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.stores import merge, write_prompt
+from blockcoupling.transformer.images import Picture
 from blockcoupling.transformer.streaming import StreamedModel
 from blockcoupling.transformer.tokens import tokenize_prompts
 
@@ -59,7 +65,7 @@ def extract(
 
     Args:
         model: a model record, or the JSON file that holds it.
-        prompts: JSON lines with `id` and `text`.
+        prompts: JSON lines with `id` and `text`, or, for an image model, `id` and `image`.
         parts: directory for the per-prompt stores; kept, so that a rerun finds them.
         out: the store to write.
         settings: what to measure.
@@ -76,15 +82,12 @@ def extract(
     record = with_identity(read_record(model) if isinstance(model, Path) else model)
     loaded: StreamedModel | nn.Module
     if stream:
-        loaded, tokenizer = load_streamed(record, device, dtype)
+        loaded, beside = load_streamed(record, device, dtype)
     else:
-        loaded, tokenizer = load_model(record, device, dtype)
+        loaded, beside = load_model(record, device, dtype)
     instrument = Instrument.of(loaded, settings, {})
-    texts = [(p.id, p.text) for p in read_prompts(prompts)]
-    if not texts:
-        raise UserError(f"{prompts} holds no prompt")
-    refuse_texts(instrument.model)
-    wanted = tokenize_prompts(tokenizer, texts, loaded, instrument.keeps_marks)
+    read = _images if takes_images(record) else _texts
+    wanted = read(instrument, beside, prompts)
     dimension = instrument.blocks(wanted[0]).dimension
     if settings.k is not None and settings.k > dimension and k_when_smaller == "d":
         instrument.settings = settings.model_copy(update={"k": dimension})
@@ -96,7 +99,7 @@ def extract(
     plan = Plan(parts / "plan.json", fingerprint(**made_from, batch=batch, longest=longest))
     if plan.get("batch") is None:
         plan.decide(batch=batch or instrument.prompts_at_once(wanted, k), methods=None)
-    tokens = {p.id: p.input_ids[0].tolist() for p in wanted}
+    tokens = {p.id: _made_of(p) for p in wanted}
     expected = fingerprints(tokens, plan.get("batch"), made_from)
     by_id = {p.id: p for p in wanted}
     instrument.methods = plan.get("methods")
@@ -122,6 +125,30 @@ def extract(
         what="measuring",
         together=plan.get("batch"),
     ).run(out)
+
+
+def _texts(instrument: Instrument, tokenizer: Any, prompts: Path) -> Sequence[Prompt]:
+    """The prompts of a file of texts."""
+    texts = [(p.id, p.text) for p in read_prompts(prompts)]
+    if not texts:
+        raise UserError(f"{prompts} holds no prompt")
+    refuse_texts(instrument.model)
+    return tokenize_prompts(tokenizer, texts, instrument.model, instrument.keeps_marks)
+
+
+def _images(instrument: Instrument, processor: Any, prompts: Path) -> Sequence[Prompt]:
+    """The prompts of a file of images, prepared as the model's own processor does it."""
+    images = read_image_prompts(prompts)
+    values = prepared(processor, [image.picture for image in images])
+    return as_seen(instrument, [image.id for image in images], values)
+
+
+def _made_of(prompt: Prompt) -> list[Any]:
+    """What a prompt is to the model, for its fingerprint: token ids, or a digest of its pixels."""
+    if isinstance(prompt, Picture):
+        pixels = prompt.given.float().cpu().numpy()
+        return [list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
+    return prompt.input_ids[0].tolist()
 
 
 def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -49,22 +50,27 @@ def image_files(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
 
 
-def read_image(path: Path) -> Picture:
+def read_image(path: Path | BinaryIO, name: str | None = None) -> Picture:
     """The pixels of an image file, as RGB.
+
+    Args:
+        path: the file, or its content.
+        name: what to call it in a sentence; None: by its path.
 
     Raises:
         UserError: it cannot be read, is not a whole image, or is larger than any real one.
     """
+    name = str(path) if name is None else name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"there is no file {name}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} is not an image that can be read") from None
+        raise UserError(f"{name} is not an image that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{path} is too large an image: {error}") from None
+        raise UserError(f"{name} is too large an image: {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is not a whole image: {error}") from error
+        raise UserError(f"{name} is not a whole image: {error}") from error
