@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,8 +15,8 @@ from intake.readers.entry import DataDescription, ReaderDescription
 from blockcoupling.catalog.artifact import Artifact
 from blockcoupling.catalog.entries import meant
 from blockcoupling.catalog.formats import FORMATS
-from blockcoupling.catalog.plain import Facet
-from blockcoupling.catalog.trust import Place, Refused, demand_no_links, place_of, url_of
+from blockcoupling.catalog.plain import Facet, relative
+from blockcoupling.catalog.trust import HERE, Place, Refused, demand_no_links, place_of, url_of
 from blockcoupling.errors import UserError
 
 if TYPE_CHECKING:
@@ -181,6 +182,18 @@ class Catalog(IntakeCatalog):
         if "://" in where:
             raise UserError(f"{where} is not on the local disk")
         return Path(where)
+
+    def at(self, path: str | Path) -> str | None:
+        """Return the name of the entry whose artifact lies at a local path; None: of none."""
+        if not self._place.local:
+            return None
+        url = HERE + relative(Path(path), Path(self._place.directory))
+        return next((name for name in self.entries if self._urls.get(name) == url), None)
+
+    def allows(self, path: str | Path) -> bool:
+        """Whether something at a local path may be read for this catalog."""
+        where = os.path.realpath(path)
+        return self._place.local and (self._allow_outside or self._place.holds(where))
 
     def __getitem__(self, name: str) -> Artifact:
         """Return the reader of an entry.

@@ -18,12 +18,15 @@ from blockcoupling.atomic import replacing
 from blockcoupling.catalog.digests import content_digest
 from blockcoupling.catalog.formats import FORMATS
 from blockcoupling.catalog.kinds import KINDS
+from blockcoupling.catalog.making import beside
 from blockcoupling.catalog.plain import as_yaml, parse, plain, read_text, relative
 from blockcoupling.errors import UserError
 
 _IN_NAME = ("model", "checkpoint", "dataset", "score", "figure", "format")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_RESERVED = {"kind", "schema_version", "created_by", "digest"}
+MADE = "made"
+"""The key of an entry's metadata that tells how its artifact was made."""
+_RESERVED = {"kind", "schema_version", "created_by", "digest", MADE}
 
 
 def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -77,7 +80,11 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
 
 
 def write_entry(
-    file: str | Path, kind: str, path: str | Path, facets: Mapping[str, Any] | None = None
+    file: str | Path,
+    kind: str,
+    path: str | Path,
+    facets: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the entry file of one artifact, atomically; return what it says.
 
@@ -86,6 +93,7 @@ def write_entry(
         kind: as in :func:`entry`.
         path: as in :func:`entry`; stored relative to the entry file's directory.
         facets: as in :func:`entry`.
+        made: how it was made, from :func:`making.making`; kept in the entry's metadata.
 
     Raises:
         UserError: as :func:`entry`.
@@ -93,6 +101,8 @@ def write_entry(
     """
     described = entry(kind, path, facets)
     target = Path(file)
+    if made is not None:
+        described["metadata"][MADE] = beside(made, Path(described["path"]))
     described["path"] = relative(Path(described["path"]), target.parent)
     with replacing(target) as fresh:
         fresh.write_text(as_yaml(described), encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from blockcoupling.cli.app import app
-from blockcoupling.cli.options import STEPS, CatalogFile, Checkpoints, Entries, Out, enter
+from blockcoupling.cli.options import STEPS, CatalogFile, Checkpoints, Entries, Out, enter, how_made
 from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
 
 
@@ -46,7 +46,7 @@ def correlate(
         resamples=bootstrap,
         seed=seed,
     )
-    enter(entries, written)
+    enter(entries, written, made_from={"catalog": catalog})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -79,7 +79,7 @@ def damage_statistics(
         permutations=permutations,
         seed=seed,
     )
-    enter(entries, written)
+    enter(entries, written, made_from={"catalog": catalog})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -98,7 +98,7 @@ def costs(
     from blockcoupling.statistics.costs import write_costs
 
     write_costs(benchmarks, open_catalog(catalog), out)
-    enter(entries, {"costs": out})
+    enter(entries, {"costs": out}, made_from={"catalog": catalog})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -123,10 +123,11 @@ def figure(
     out.parent.mkdir(parents=True, exist_ok=True)
     written = save(draw(name, open_catalog(catalog)), out, format or ("png", "pdf"))
     if entries is not None:
+        made = how_made({"catalog": catalog})
         for path in written:
             ending = path.suffix[1:]
             facets = {"figure": name, "format": ending}
-            write_entry(entries / f"{name}.{ending}.yml", "figure", path, facets)
+            write_entry(entries / f"{name}.{ending}.yml", "figure", path, facets, made)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -147,4 +148,4 @@ def report(
     from blockcoupling.report.page import write_report
 
     write_report(open_catalog(catalog), out, title=title, catalog_path=final_catalog)
-    enter(entries, {"report": out})
+    enter(entries, {"report": out}, made_from={"catalog": catalog})

@@ -1,6 +1,7 @@
 """The program: what all verbs have in common, and how one that fails ends."""
 
 import logging
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +11,19 @@ from typer.exceptions import TyperException
 from blockcoupling.cli.secrets import hide_secrets
 from blockcoupling.errors import MeasurementError, UserError, system_error, system_sentence
 
+words_typed: ContextVar[tuple[str, ...]] = ContextVar("words_typed", default=())
+"""The command line of the verb that runs, after `blockcoupling`."""
+
 
 class _Verbs(TyperGroup):
     """Ends a failed verb with its message alone; the exit status tells what kind of failure."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["words"] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
+        before = words_typed.set(ctx.meta["words"])
         try:
             return super().invoke(ctx)
         except (UserError, MeasurementError) as error:
@@ -31,6 +40,8 @@ class _Verbs(TyperGroup):
                 raise
             typer.echo(f"error: {system_sentence(found)}", err=True)
             raise typer.Exit(2) from None
+        finally:
+            words_typed.reset(before)
 
 
 app = typer.Typer(

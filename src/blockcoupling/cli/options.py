@@ -1,12 +1,15 @@
 """Options that several verbs have, and how their words are read."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blockcoupling.cli.app import words_typed
 from blockcoupling.cli.knobs import read_json
+from blockcoupling.cli.secrets import without_secrets
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 
@@ -75,11 +78,33 @@ def read_facets(pairs: list[str] | None) -> dict[str, str]:
 
 
 def enter(
-    directory: Path | None, artifacts: dict[str, Path], facets: dict[str, str] | None = None
+    directory: Path | None,
+    artifacts: dict[str, Path],
+    facets: dict[str, str] | None = None,
+    made_from: dict[str, Path] | None = None,
 ) -> None:
-    """Write the entry file of each artifact, by kind, where a directory for them is given."""
+    """Write the entry file of each artifact, where a directory for them is given.
+
+    Args:
+        directory: of the entry files.
+        artifacts: by kind.
+        facets: what the catalog finds them by.
+        made_from: what the verb has read, by what that was to it; `model` is a model's record.
+    """
     if directory is not None:
         from blockcoupling.catalog import write_entry
 
+        made = how_made(made_from or {})
         for kind, path in artifacts.items():
-            write_entry(directory / f"{kind}.yml", kind, path, facets)
+            write_entry(directory / f"{kind}.yml", kind, path, facets, made)
+
+
+def how_made(made_from: dict[str, Path]) -> dict[str, Any]:
+    """What an entry says of how its artifact was made, by the verb that runs."""
+    from blockcoupling.catalog.making import making
+    from blockcoupling.sources.records import read_record
+
+    record = read_record(made_from["model"]) if "model" in made_from else None
+    if record is not None and record.get("source") == "train":
+        record["training"] = json.loads((Path(record["path"]) / "training.json").read_text())
+    return making(list(map(without_secrets, words_typed.get())), made_from, record)

@@ -32,6 +32,13 @@ def known_secrets() -> list[str]:
     return sorted({secret for secret in found if len(secret) >= _SHORTEST}, key=len, reverse=True)
 
 
+def without_secrets(text: str, secrets: list[str] | None = None) -> str:
+    """A text with every secret in it hidden: those given, or those that are known."""
+    for secret in known_secrets() if secrets is None else secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
 class Discreet:
     """A stream that writes everything but the secrets.
 
@@ -45,10 +52,7 @@ class Discreet:
 
     def write(self, text: str) -> int:
         """Write a text; returns the number of its characters, as the stream's users expect."""
-        said = text
-        for secret in self._secrets:
-            said = said.replace(secret, HIDDEN)
-        self._stream.write(said)
+        self._stream.write(without_secrets(text, self._secrets))
         return len(text)
 
     def writelines(self, lines: Any) -> None:

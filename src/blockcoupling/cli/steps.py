@@ -86,7 +86,7 @@ def model(
     for contradiction in contradictions(record):
         logging.getLogger(__name__).warning(contradiction)
     write_record(record, out)
-    enter(entries, {"model": out}, read_facets(facet))
+    enter(entries, {"model": out}, read_facets(facet), {"model": weights} if weights else {})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -106,7 +106,10 @@ def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None)
         write_image_prompts(load_image_prompts(about), out)
     else:
         write_prompts(load_prompts(about), out)
-    enter(entries, {"prompts": out}, read_facets(facet))
+    texts = Path(about.get("path") or "")
+    enter(
+        entries, {"prompts": out}, read_facets(facet), {"texts": texts} if texts.is_file() else {}
+    )
 
 
 @app.command(rich_help_panel=STEPS)
@@ -132,7 +135,7 @@ def extract(
     from blockcoupling.measurement.extract import extract as run
 
     run(model, prompts, parts, out, settings.settings, **settings.job)
-    enter(entries, {"svd": out}, read_facets(facet))
+    enter(entries, {"svd": out}, read_facets(facet), {"model": model, "prompts": prompts})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -175,7 +178,8 @@ def tokenwise(
     where = settings.only(Loading)
     run(model, prompts, parts, out, settings.settings, count=count, **where)
     tabulate(out, table, tabulated or [settings.k], variants, facets)
-    enter(entries, {"token_products": out, "tokenwise": table}, facets)
+    made_from = {"model": model, "prompts": prompts}
+    enter(entries, {"token_products": out, "tokenwise": table}, facets, made_from)
 
 
 def _whose(facet: list[str] | None) -> dict[str, str]:
@@ -217,7 +221,8 @@ def damage(
     job = {name: getattr(settings, name) for name in ("dtype", "device", "batch", "stream")}
     cause_damage(model, prompts, parts, out, settings.settings, count=count, **job)
     tabulate_damage(out, table, facets)
-    enter(entries, {"block_damage": out, "damage": table}, facets)
+    made_from = {"model": model, "prompts": prompts}
+    enter(entries, {"block_damage": out, "damage": table}, facets, made_from)
 
 
 @app.command(rich_help_panel=STEPS)
@@ -242,7 +247,7 @@ def reduce(
 
     facets = read_facets(facet)
     written = reduce_store(svd, out, k, list(map(str, variant)), facets or None, workers=workers)
-    enter(entries, {path.stem: path for path in written}, facets)
+    enter(entries, {path.stem: path for path in written}, facets, {"svd": svd})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -261,5 +266,10 @@ def score(
     """
     from blockcoupling.scores.scores import write_scores
 
-    write_scores(model, read_spec(spec), out, device=device)
-    enter(entries, {"score": out}, read_facets(facet))
+    about = read_spec(spec)
+    write_scores(model, about, out, device=device)
+    tasks = about.get("harness", {}).items()
+    questions = {
+        f"questions {name}": Path(task["path"]) for name, task in tasks if task.get("path")
+    }
+    enter(entries, {"score": out}, read_facets(facet), {"model": model, **questions})

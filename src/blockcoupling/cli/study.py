@@ -7,7 +7,11 @@ from typing import Annotated
 import typer
 
 from blockcoupling.cli.app import app
-from blockcoupling.cli.options import STEPS
+from blockcoupling.cli.options import STEPS, CatalogFile
+
+AllowOutside = Annotated[
+    bool, typer.Option("--allow-outside", help="Also where entries lead out of the study.")
+]
 
 
 @app.command(rich_help_panel=STEPS)
@@ -83,9 +87,7 @@ def status(
 def verify(
     catalog: Annotated[Path, typer.Argument(help="The catalog of a study.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-    allow_outside: Annotated[
-        bool, typer.Option("--allow-outside", help="Also where entries lead out of the study.")
-    ] = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Read every artifact of a study, and say which are missing, damaged or changed.
 
@@ -122,3 +124,27 @@ def verify(
         typer.echo(verified.summary(counts))
     if wrong:
         raise typer.Exit(3)
+
+
+@app.command(rich_help_panel=STEPS)
+def provenance(
+    entry: Annotated[str, typer.Argument(help="Its name in the catalog.")],
+    catalog: CatalogFile = Path("catalog/catalog.yml"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Say what made an artifact: code, configuration, model, seeds, libraries, and from what.
+
+    Example:  `blockcoupling provenance svd/neox-64/step600/heldout --catalog catalog/catalog.yml`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.study import provenance as made
+
+    opened = open_catalog(catalog, allow_outside=allow_outside)
+    found = made.provenance(opened, entry)
+    further = list(made.upstream(opened, entry))
+    if as_json:
+        found["upstream"] = {name: made.provenance(opened, name) for _, name in further}
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo(made.as_text(found, [each for each in further if each[0] > 1]))

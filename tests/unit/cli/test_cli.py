@@ -34,7 +34,7 @@ def test_all_verbs_are_there():
     assert set(VERBS) == {
         *steps.split(),
         *("damage-statistics", "figure", "report", "check", "together", "plan", "status"),
-        *("verify", "measure"),
+        *("verify", "provenance", "measure"),
     }
 
 

@@ -1,0 +1,263 @@
+"""What made an artifact: code, configuration, model, seeds, libraries, and what it was made from.
+
+All of it stands in the artifact's entry, written by the job that made it, and in an extraction
+store's attributes; here it is put together and, for what it was made from, followed upstream.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blockcoupling.catalog.catalog_file import open_catalog
+from blockcoupling.catalog.digests import content_digest
+from blockcoupling.catalog.entries import MADE, meant
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.store.checksums import attributes, without_seal
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+_OF_ENTRY = ("digest", "source", "created_by", "schema_version", MADE)
+_DIGEST = re.compile("[0-9a-f]{64}")
+_SHOWN = 12  # of a digest that is not the artifact's own; all are whole in JSON
+
+
+def provenance(catalog: Catalog, name: str) -> dict[str, Any]:
+    """Return all that is known of how an artifact was made.
+
+    Nothing that an entry names is run, and no file is opened but those that reading the entry's
+    own artifact would open.
+
+    Args:
+        catalog: that has it.
+        name: of its entry.
+
+    Returns:
+        `entry`, `path`, `facets`, `digest` and whether the artifact still has it (`unchanged`;
+        None where that cannot be told); `made_by`; `made`: as `catalog.making.making` has it, {}
+        where it was not recorded; `seeds` by where they stand; `attributes` of a store; `from`:
+        the inputs by name, each with `path`, `digest`, and where it is an artifact of this catalog
+        `entry` and `unchanged`, where it is a catalog in the study's directory its `entries`.
+
+    Raises:
+        UserError: there is no such entry, or the catalog leads where nothing is read.
+
+    """
+    if name not in catalog.entries:
+        raise UserError(f"no entry {name!r}{meant(name, catalog)}; `list(catalog)` has their names")
+    path = catalog.path(name)
+    metadata = catalog.entries[name].metadata
+    made = _made(catalog, name)
+    held = _attributes(path)
+    return {
+        "entry": name,
+        "path": str(path),
+        "facets": {key: value for key, value in metadata.items() if key not in _OF_ENTRY},
+        "digest": metadata.get("digest"),
+        "unchanged": _unchanged(path, metadata.get("digest")),
+        "made_by": metadata.get("created_by"),
+        "made": made,
+        "seeds": dict(_seeds(made, held)),
+        "attributes": held,
+        "from": dict(_inputs(catalog, path, made)),
+    }
+
+
+def upstream(catalog: Catalog, name: str) -> Iterator[tuple[int, str]]:
+    """Yield every entry that an artifact was made from, directly or not, each once, with its depth.
+
+    Args:
+        catalog: that has them.
+        name: of the entry, which is not among them.
+
+    """
+    seen, left = {name}, [(1, name)]
+    while left:
+        depth, own = left.pop()
+        made = _made(catalog, own)
+        found = [each.get("entry") for _, each in _inputs(catalog, catalog.path(own), made)]
+        for each in filter(None, found):
+            if each not in seen:
+                seen.add(each)
+                yield depth, each
+                left.append((depth + 1, each))
+
+
+def _made(catalog: Catalog, name: str) -> Mapping[str, Any]:
+    """What an entry says of its making, in the form that this package writes, or {}."""
+    made = catalog.entries[name].metadata.get(MADE, {})
+    if not _is_making(made):
+        raise UserError(f"{name}: what its entry says of how it was made is damaged")
+    return made
+
+
+def _is_making(made: Any) -> bool:
+    """Whether it has the form of `making`: a catalog may come from anybody."""
+    if not isinstance(made, Mapping):
+        return False
+    words = made.get("command", [])
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return False
+    parts = [made.get(key, {}) for key in ("code", "libraries", "inputs", "model")]
+    return all(isinstance(part, Mapping) for part in parts) and all(
+        isinstance(each, Mapping) and isinstance(each.get("path"), str)
+        for each in made.get("inputs", {}).values()
+    )
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    if path.suffix != ".zarr" or not (path / "zarr.json").is_file():
+        return {}
+    try:
+        return without_seal(attributes(path))
+    except MeasurementError:
+        return {}  # `blockcoupling verify` says what is wrong with it
+
+
+def _unchanged(path: Path, entered: Any) -> bool | None:
+    try:
+        found = content_digest(path) if path.exists() else None
+    except (OSError, UserError, MeasurementError):
+        return False
+    return None if found is None or entered is None else found == entered
+
+
+def _seeds(made: Mapping[str, Any], held: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Seeds in a command line and in the JSON in it, and of a store."""
+    for option, value in itertools.pairwise(made.get("command", [])):
+        if option.startswith("--") and option.endswith("seed"):
+            yield option, value
+        elif option == "--spec" and value.startswith("{"):
+            yield from _seeds_in(_spec(value), "")
+    for place, seed in _seeds_in(made.get("model", {}), ""):
+        yield f"the model's {place}", seed
+    if "seed" in held:
+        yield "the store's `seed`", held["seed"]
+
+
+def _spec(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # no verb took this: somebody else wrote it, and it tells no seed
+
+
+def _seeds_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            inner = f"{place}.{key}".removeprefix(".")
+            if str(key).endswith("seed") and each is not None:
+                yield f"`{inner}`", each
+            yield from _seeds_in(each, inner)
+
+
+def _inputs(
+    catalog: Catalog, path: Path, made: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for what, each in made.get("inputs", {}).items():
+        where = os.path.normpath(path.parent / str(each["path"]))
+        found: dict[str, Any] = {"path": where, "digest": each.get("digest")}
+        if (entry := catalog.at(where)) is not None:
+            now = catalog.entries[entry].metadata.get("digest")
+            found |= {"entry": entry, "unchanged": now == each.get("digest")}
+        elif what == "catalog" and catalog.allows(where) and Path(where).is_file():
+            found |= {
+                "entries": sorted(open_catalog(where).entries),
+                "unchanged": content_digest(Path(where)) == each.get("digest"),
+            }
+        yield str(what), found
+
+
+# ------------------------------------------------------------------------------------- in words
+
+
+def as_text(found: Mapping[str, Any], further: Sequence[tuple[int, str]]) -> str:
+    """A page: a heading for each thing that one may ask, its answer below it.
+
+    Args:
+        found: from :func:`provenance`.
+        further: from :func:`upstream`.
+    """
+    made = found["made"]
+    sections = {
+        found["entry"]: _artifact(found),
+        "code": _code(found),
+        "command": [shlex.join(made["command"])] if made else [_NOT_RECORDED],
+        "model": [f"{key}: {_short(value)}" for key, value in _flat(made.get("model", {}))],
+        "seeds": [f"{where}: {seed}" for where, seed in found["seeds"].items()],
+        "attributes of the store": [f"{k}: {_short(v)}" for k, v in found["attributes"].items()],
+        "libraries": _libraries(made),
+        "made from": [_input(what, each) for what, each in found["from"].items()],
+        "and, further up, from": [f"{'  ' * (depth - 2)}{name}" for depth, name in further],
+    }
+    return "\n".join(
+        _printable(line)
+        for heading, lines in sections.items()
+        if lines
+        for line in (heading, *(f"  {each}" for each in lines))
+    )
+
+
+_NOT_RECORDED = "not recorded: made by an earlier version, or entered by hand"
+
+
+def _artifact(found: Mapping[str, Any]) -> list[str]:
+    state = {
+        True: "as it was entered",
+        False: "NOT what was entered: see `blockcoupling verify`",
+        None: "not held against what is there",
+    }
+    digest = [f"sha256 {found['digest']}, {state[found['unchanged']]}"] if found["digest"] else []
+    facets = ", ".join(f"{key} {value}" for key, value in found["facets"].items() if key != "kind")
+    return [found["path"], *digest, *([facets] if facets else [])]
+
+
+def _code(found: Mapping[str, Any]) -> list[str]:
+    code = found["made"].get("code", {})
+    commit = [f"commit {code['commit']}"] if "commit" in code else []
+    changed = ["with changes that were not committed"] if code.get("changed") else []
+    return [", ".join([str(found["made_by"]), *commit, *changed])]
+
+
+def _libraries(made: Mapping[str, Any]) -> list[str]:
+    versions = [f"{name} {version}" for name, version in made.get("libraries", {}).items()]
+    lines = textwrap.wrap(", ".join(versions), 96)
+    return [*lines, *([str(made["machine"])] if "machine" in made else [])]
+
+
+def _input(what: str, each: Mapping[str, Any]) -> str:
+    where = each.get("entry") or each["path"]
+    digest = f" (sha256 {_short(each['digest'])})" if each["digest"] else ""
+    kinds = Counter(name.partition("/")[0] for name in each.get("entries", []))
+    if kinds:
+        digest += ": " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return (
+        f"{what}: {where}{digest}{', which has changed since' * (each.get('unchanged') is False)}"
+    )
+
+
+def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, each in value.items():
+        if isinstance(each, Mapping):
+            yield from ((f"{key}, {inner}", what) for inner, what in _flat(each))
+        elif each is not None:
+            yield str(key), each
+
+
+def _printable(line: str) -> str:
+    """A line without what a terminal would obey: a catalog may come from anybody."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:_SHOWN]}…" if _DIGEST.fullmatch(text) else text
