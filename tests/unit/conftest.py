@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from synthetic_study import analyse, write_study
 
 from blockcoupling.catalog import Catalog
+
+# The first example imports what the others find imported, and other tests run beside it.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)
