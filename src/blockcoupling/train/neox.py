@@ -18,8 +18,9 @@ from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.train.penalty import Penalties
+from blockcoupling.train.schedule import warmed_cosine
 from blockcoupling.train.states import MODEL, OPTIMIZER, State, digest
-from blockcoupling.train.stochastic_depth import drop_branches
+from blockcoupling.train.stochastic_depth import drop_neox_branches
 from blockcoupling.train.tied import tie, written_out
 from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
 from blockcoupling.transformer.blocks import Blocks
@@ -89,7 +90,7 @@ class Run:
         if shape.tied:
             tie(layers)
         if shape.stochastic_depth:
-            drop_branches(layers, shape.stochastic_depth)
+            drop_neox_branches(layers, shape.stochastic_depth)
         self._tokens = torch.from_numpy(training_bytes(shape.text))
         self._draw = torch.Generator().manual_seed(shape.seed)
         self._noise = torch.Generator().manual_seed(_another(shape.seed, 1)).get_state()
@@ -209,8 +210,4 @@ def _another(seed: int, number: int) -> int:
 
 def learning_rate_factor(step: int, total: int) -> float:
     """Share of the full learning rate at an update, numbered from 1: warm-up, then a cosine."""
-    warmup = math.ceil(WARMUP * total)
-    if step <= warmup:
-        return step / warmup
-    way = (step - warmup) / max(1, total - warmup)
-    return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * (1 + math.cos(math.pi * way)) / 2
+    return warmed_cosine(step, total, math.ceil(WARMUP * total), FINAL_LEARNING_RATE)

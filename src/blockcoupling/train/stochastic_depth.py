@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,15 +34,32 @@ class DropBranch(nn.Module):
         return branch * kept.to(branch) / (1 - self.rate)
 
 
-def drop_branches(layers: nn.ModuleList, rate: float) -> None:
+def drop_neox_branches(layers: nn.ModuleList, rate: float) -> None:
     """Let GPT-NeoX layers leave out attention and MLP, each by itself.
 
     Args:
         layers: the blocks; block l of L leaves a branch out with probability rate · l / L.
         rate: of the last block.
     """
-    for number, layer in enumerate(layers, start=1):
-        own = rate * number / len(layers)
-        # Where dropout ends a branch, before it is added to the stream.
-        for name in ("post_attention_dropout", "post_mlp_dropout"):
-            setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(own)))
+    rates = [rate * number / len(layers) for number in range(1, len(layers) + 1)]
+    _drop_after(layers, ("post_attention_dropout", "post_mlp_dropout"), rates)
+
+
+def drop_vit_branches(layers: nn.ModuleList, rate: float) -> None:
+    """Let the layers of transformers' ViT leave out attention and MLP, each by itself.
+
+    Args:
+        layers: the blocks; block l of L leaves a branch out with probability
+            rate · (l − 1) / (L − 1), as DeiT's do: never the first, most often the last.
+        rate: of the last block.
+    """
+    rates = [rate * number / max(1, len(layers) - 1) for number in range(len(layers))]
+    # One module ends both branches, called once for each.
+    _drop_after(layers, ("dropout",), rates)
+
+
+def _drop_after(layers: nn.ModuleList, names: Sequence[str], rates: Sequence[float]) -> None:
+    """Leave branches out where dropout ends them, before they are added to the stream."""
+    for layer, rate in zip(layers, rates, strict=True):
+        for name in names:
+            setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(rate)))
