@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from blockcoupling.config.section import Name, OneOf, Section, UserPath
+from blockcoupling.config.vision import VisionTraining
 
 INIT = "init"
 """Name of the pseudo-checkpoint that has a model's configuration and re-initialised weights."""
@@ -165,11 +166,19 @@ class Training(Section):
         return self
 
 
+ARCHITECTURES = OneOf(
+    {"neox": Training, "vit": VisionTraining}, {}, key="architecture", default="neox"
+)
+
+
 class TrainedModel(ModelSection):
-    """A model this workflow trains; its checkpoints are steps, named step0, step4, ..."""
+    """A model this workflow trains.
+
+    Checkpoints of a language model are steps, named step0, step4, ...; of an image model epochs.
+    """
 
     source: Literal["train"] = "train"
-    train: Training = Training()
+    train: Annotated[Training | VisionTraining, ARCHITECTURES.validator()] = Training()
     checkpoints: list[NonNegativeInt] = Field(default=[])
     """Unset: 0, the powers of four and the last step."""
     population: Name | None = None
@@ -179,24 +188,35 @@ class TrainedModel(ModelSection):
 
     @model_validator(mode="after")
     def _steps_exist(self) -> "TrainedModel":
-        last = self.train.steps
+        last = length(self.train)
         powers = [4**n for n in range(16) if 4**n < last]
         self.checkpoints = sorted(set(self.checkpoints or [0, *powers, last]))
         if self.checkpoints[-1] > last:
             raise ValueError(
-                f"checkpoints: step {self.checkpoints[-1]} is after the last, train.steps = {last}"
+                f"checkpoints: {unit(self.train)} {self.checkpoints[-1]} is after the last, "
+                f"train.{unit(self.train)}s = {last}"
             )
         return self
 
     def trained_checkpoints(self) -> dict[str, int]:
-        """Names of the checkpoints, with their steps."""
-        return {f"step{step}": step for step in self.checkpoints}
+        """Names of the checkpoints, with their steps or epochs."""
+        return {f"{unit(self.train)}{number}": number for number in self.checkpoints}
 
     def where(self, checkpoint: str) -> dict[str, Any]:
         """The checkpoint's name; the study knows the directory."""
         # Every checkpoint has the same configuration: the first is there whichever are asked for.
-        step = 0 if checkpoint == INIT else self._place(checkpoint)
-        return {"source": self.source, "path": f"step{step}"}
+        number = 0 if checkpoint == INIT else self._place(checkpoint)
+        return {"source": self.source, "path": f"{unit(self.train)}{number}"}
+
+
+def unit(train: Training | VisionTraining) -> str:
+    """What the checkpoints of a training are counted in."""
+    return "step" if isinstance(train, Training) else "epoch"
+
+
+def length(train: Training | VisionTraining) -> int:
+    """Of a whole training, in its unit."""
+    return train.steps if isinstance(train, Training) else train.epochs
 
 
 class _Downloaded(ModelSection):

@@ -11,7 +11,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    PlainValidator,
     StringConstraints,
     TypeAdapter,
     ValidationError,
@@ -19,7 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from blockcoupling.config.yaml_file import as_text, meant
 from blockcoupling.errors import UserError
@@ -113,10 +112,14 @@ class OneOf:
     Attributes:
         sections: Source → the section.
         marks: Telling key → source.
+        key: What names the kind, where it is not `source`.
+        default: The kind where nothing tells.
     """
 
     sections: Mapping[str, type[Section]]
     marks: Mapping[str, str]
+    key: str = "source"
+    default: str | None = None
 
     def kind(self, data: Mapping[Any, Any]) -> type[Section]:
         """The kind of a section.
@@ -125,11 +128,11 @@ class OneOf:
             ValueError: it does not tell.
         """
         marked = (self.marks[key] for key in self.marks if key in data)
-        source = data.get("source") or next(marked, None)
+        source = data.get(self.key) or next(marked, None) or self.default
         if source is None:
-            raise ValueError(f"source is missing: one of {', '.join(self.sections)}")
+            raise ValueError(f"{self.key} is missing: one of {', '.join(self.sections)}")
         if source not in self.sections:
-            raise ValueError(f"unknown source {source!r}{did_you_mean(source, self.sections)}")
+            raise ValueError(f"unknown {self.key} {source!r}{did_you_mean(source, self.sections)}")
         return self.sections[source]
 
     def validator(self) -> Any:
@@ -139,10 +142,30 @@ class OneOf:
             if isinstance(data, tuple(self.sections.values())):
                 return data
             if not isinstance(data, Mapping):
-                raise ValueError(f"should be a mapping with a source: {', '.join(self.sections)}")
-            return self.kind(data).model_validate(data)
+                raise ValueError(
+                    f"should be a mapping with a {self.key}: {', '.join(self.sections)}"
+                )
+            kind = self.kind(data)
+            named = {self.key} - set(kind.model_fields)
+            return kind.model_validate({k: v for k, v in data.items() if k not in named})
 
-        return PlainValidator(parse)
+        return _ReadBy(parse)
+
+
+@dataclass(frozen=True)
+class _ReadBy:
+    """Marks a field that a function reads; it is written as the section that it holds.
+
+    Pydantic's own PlainValidator holds what was written against the annotation, and warns.
+    """
+
+    read: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        written = core_schema.plain_serializer_function_ser_schema(
+            lambda section, info: section.model_dump(mode=info.mode), info_arg=True
+        )
+        return core_schema.no_info_plain_validator_function(self.read, serialization=written)
 
 
 def parse(kind: Any, data: Any, origin: str) -> Any:

@@ -11,10 +11,11 @@ from blockcoupling.config.choices import DEFAULT_K
 from blockcoupling.config.damage import Damage
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
 from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
-from blockcoupling.config.models import INIT, Model, TrainedModel
+from blockcoupling.config.models import INIT, Model, TrainedModel, Training
 from blockcoupling.config.presets import PRESETS
 from blockcoupling.config.section import Name, Section, UserPath, did_you_mean
 from blockcoupling.config.steps import Correlate, Figures, Reduce, Score, Together, Tokenwise
+from blockcoupling.config.vision import VisionTraining
 
 DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)
 HEADLINE_K = 10
@@ -207,7 +208,8 @@ class Study(Section):
         """Everything `blockcoupling.scores.scores.evaluate` needs beside the model's record."""
         section = self.models[model]
         last = section.names()[-1]
-        seen = {"text": section.train.text} if isinstance(section, TrainedModel) else None
+        trained = section.train if isinstance(section, TrainedModel) else None
+        seen = {"text": trained.text} if isinstance(trained, Training) else None
         return {
             "heldout": self.score.heldout,
             **({"gap": seen} if seen and self.score.gap else {}),
@@ -254,6 +256,11 @@ class Study(Section):
                 f"{did_you_mean(self.score.name, scores) if scores else ''}"
             )
         for name, model in self.models.items():
+            if isinstance(model, TrainedModel) and isinstance(model.train, VisionTraining):
+                found.append(
+                    f"models.{name}.train.architecture: a study trains language models; an image "
+                    "model is trained by `blockcoupling train`"
+                )
             for score, recorded_score in model.scores.items():
                 known = model.names()
                 if recorded_score.checkpoint and recorded_score.checkpoint not in known:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from blockcoupling.catalog.owner import taken
 from blockcoupling.config.datasets import Dataset, HubDataset
 from blockcoupling.config.measurement import Extract
-from blockcoupling.config.models import LocalModel, Model, TrainedModel
+from blockcoupling.config.models import LocalModel, Model, TrainedModel, Training
 from blockcoupling.config.populations import with_populations
 from blockcoupling.config.section import mistakes, sentence
 from blockcoupling.config.steps import HarnessTask
@@ -143,7 +143,7 @@ def _too_long(where: str, prompts: list[Prompt], models: list[tuple[str, Any]]) 
     sizes = {prompt.id: len(prompt.text.encode()) for prompt in prompts}
     found = []
     for name, model in models:
-        if isinstance(model, TrainedModel):
+        if isinstance(model, TrainedModel) and isinstance(model.train, Training):
             long = [f"{i} ({n})" for i, n in sizes.items() if n > model.train.context]
             if long:
                 more = f" and {len(long) - 3} more" if len(long) > 3 else ""

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 from blockcoupling.config.damage import changes
-from blockcoupling.config.models import INIT, LocalModel, TrainedModel
+from blockcoupling.config.models import INIT, LocalModel, TrainedModel, Training
 from blockcoupling.config.study import Study
 from blockcoupling.measurement.damage_course import MOST_NUMBERS, passes
 from blockcoupling.measurement.memory import (
@@ -84,8 +84,10 @@ def parameters(study: Study, model: str) -> int:
         return section.parameters
     if isinstance(section, TrainedModel):
         shape = section.train
-        # A GPT block has 12 d² weights; in and out there is a byte-level embedding each.
-        return shape.hidden_size * (12 * shape.hidden_size * shape.blocks + 2 * 257)
+        # A block has 12 d² weights; in and out there is a byte-level embedding each, or one of
+        # patches and one of positions.
+        ends = 2 * 257 if isinstance(shape, Training) else 3 * shape.patch**2 + shape.tokens
+        return shape.hidden_size * (12 * shape.hidden_size * shape.blocks + ends)
     if isinstance(section, LocalModel):
         directory = list(section.trained_checkpoints().values())[-1]
         return count_parameters(directory) or UNKNOWN_SIZE
@@ -97,9 +99,12 @@ def train_needs(study: Study, model: str) -> Needs:
     section = study.models[model]
     assert isinstance(section, TrainedModel)
     size, shape = parameters(study, model), section.train
-    tokens = shape.steps * shape.batch * shape.context
-    activations = 40 * shape.batch * shape.context * shape.hidden_size * shape.blocks
-    return _needs(16 * size + activations, 6 * size * tokens / FLOPS_PER_CORE)
+    each = shape.context if isinstance(shape, Training) else shape.tokens
+    samples = (
+        shape.steps * shape.batch if isinstance(shape, Training) else shape.epochs * shape.seen
+    )
+    activations = 40 * shape.batch * each * shape.hidden_size * shape.blocks
+    return _needs(16 * size + activations, 6 * size * samples * each / FLOPS_PER_CORE)
 
 
 def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:

@@ -1,4 +1,4 @@
-"""Small language models, trained from scratch on text that every Python installation carries."""
+"""Small models, trained from scratch: of text that every Python installation carries, of images."""
 
 from blockcoupling.train.checkpoints import keep_states, train
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blockcoupling.atomic import replacing
-from blockcoupling.config.models import TrainedModel, Training
+from blockcoupling.config.models import TrainedModel, Training, unit
 from blockcoupling.config.section import parse
+from blockcoupling.config.vision import VisionTraining
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.train.states import MODEL, States
 
 if TYPE_CHECKING:
-    from blockcoupling.train.neox import Run
+    from blockcoupling.train.run import Run
 
 SECONDS_BETWEEN_STATES = 60.0
 TRAINED = "trained.json"
@@ -30,17 +32,19 @@ def train(
     threads: int | None = None,
     states: Path | str | None = None,
 ) -> dict[int, Path]:
-    """Train a model on the corpus and save its checkpoints as Hugging Face directories.
+    """Train a model and save its checkpoints as Hugging Face directories.
 
-    AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
-    along a cosine. The same seed on the same machine, with the same number of threads, gives the
-    same weights to the last bit, whether or not the training was interrupted.
+    A language model on the corpus, an image model on labelled images. The same seed on the same
+    machine, with the same number of threads, gives the same weights to the last bit, whether or not
+    the training was interrupted.
 
     Args:
-        spec: `Study.train_spec(model)`: `name`, the keys of `Training`, and `checkpoints`, the
-            steps to keep; checkpoint n is the model after n updates, 0 the untrained one.
-        out_dir: Checkpoints go to `out_dir/step{n}`, each appearing whole or not at all: the
-            weights in safetensors, the tokenizer, and `training.json` with how it was made.
+        spec: `Study.train_spec(model)`: `name`, the keys of `Training` or, with `architecture:
+            vit`, of `VisionTraining`, and `checkpoints`, the steps or epochs to keep; checkpoint n
+            is the model after n of them, 0 the untrained one.
+        out_dir: Checkpoints go to `out_dir/step{n}` or `epoch{n}`, each appearing whole or not at
+            all: the weights in safetensors, the tokenizer or image processor, and `training.json`
+            with how it was made.
         threads: Threads that torch uses; None leaves torch's own choice (OMP_NUM_THREADS).
         states: Directory of the training's states, as `keep_states` has it, to go on from. None:
             the training begins at the start, and only its checkpoints are kept.
@@ -53,16 +57,18 @@ def train(
         MeasurementError: the loss is not finite any more.
     """
     name, section = _parsed(spec)
-    places = {step: Path(out_dir) / f"step{step}" for step in section.checkpoints}
+    kind = _kind(section.train, name)
+    marks = section.checkpoints
+    places = {mark: Path(out_dir) / f"{unit(section.train)}{mark}" for mark in marks}
     if states is None:
-        for run in _trained(section.train, name, section.checkpoints, threads):
-            with replacing(places[run.step]) as fresh:
+        for mark, run in zip(marks, _trained(kind, marks, threads), strict=True):
+            with replacing(places[mark]) as fresh:
                 run.save_model(fresh)
         return places
-    kept = _kept(name, section, states, threads)
-    for step, place in places.items():
+    kept = _kept(kind, marks, states, threads)
+    for mark, place in places.items():
         with replacing(place) as fresh:
-            shutil.copytree(kept.place(step) / MODEL, fresh)
+            shutil.copytree(kept.place(mark * kind.updates) / MODEL, fresh)
     return places
 
 
@@ -82,7 +88,7 @@ def keep_states(spec: Mapping[str, Any], states: Path | str, threads: int | None
         UserError, MeasurementError: as `train`.
     """
     name, section = _parsed(spec)
-    kept = _kept(name, section, states, threads)
+    kept = _kept(_kind(section.train, name), section.checkpoints, states, threads)
     with replacing(kept.directory / TRAINED) as fresh:
         told = {"name": name, "training": section.train.model_dump(mode="json")}
         fresh.write_text(json.dumps(told, indent=1) + "\n")
@@ -95,44 +101,64 @@ def _parsed(spec: Mapping[str, Any]) -> tuple[str, TrainedModel]:
     return name, parse(TrainedModel, {"train": about, "checkpoints": checkpoints}, where)
 
 
-def _kept(name: str, section: TrainedModel, states: Path | str, threads: int | None) -> States:
+class _Kind(NamedTuple):
+    """A training that has not begun.
+
+    Attributes:
+        begin: makes it.
+        identity: everything that decides the weights at each step.
+        updates: from one step, or epoch, to the next.
+    """
+
+    begin: Callable[[], Run]
+    identity: dict[str, Any]
+    updates: int = 1
+
+
+def _kind(shape: Training | VisionTraining, name: str) -> _Kind:
+    identity = {"training": shape.model_dump(mode="json"), "torch": version("torch")}
+    if isinstance(shape, Training):
+        return _Kind(partial(_neox, shape, name), identity | {"corpus": corpus().source})
+    from blockcoupling.train.image_data import image_data
+    from blockcoupling.train.vit import VitRun, updates_per_epoch
+
+    data = image_data(shape)
+    return _Kind(
+        partial(VitRun, shape, name, data),
+        identity | {"images": data.digest},
+        updates_per_epoch(shape, len(data.labels)),
+    )
+
+
+def _neox(shape: Training, name: str) -> Run:
+    from blockcoupling.train.neox import NeoxRun  # with torch: only where there is work to do
+
+    return NeoxRun(shape, name)
+
+
+def _kept(kind: _Kind, marks: Iterable[int], states: Path | str, threads: int | None) -> States:
     """The states at all checkpoints, those made that are not there."""
-    kept = States(states, _identity(section.train))
-    missing = [step for step in section.checkpoints if kept.at(step) is None]
+    kept = States(states, kind.identity)
+    missing = [mark for mark in marks if kept.at(mark * kind.updates) is None]
     if missing:
-        for run in _trained(section.train, name, missing, threads, kept):
+        for run in _trained(kind, missing, threads, kept):
             kept.keep(kept.place(run.step), run.step, run.loss, run.save)
             kept.done(run.step)
     return kept
 
 
-def _identity(shape: Training) -> dict[str, Any]:
-    """Everything that decides the weights at each step."""
-    return {
-        "training": shape.model_dump(mode="json"),
-        "corpus": corpus().source,
-        "torch": version("torch"),
-    }
-
-
 def _trained(
-    shape: Training,
-    name: str,
-    steps: Iterable[int],
-    threads: int | None,
-    kept: States | None = None,
+    kind: _Kind, marks: Iterable[int], threads: int | None, kept: States | None = None
 ) -> Iterator[Run]:
-    """The training at each of the steps, in their order."""
+    """The training at each of the steps or epochs, in their order."""
     import torch
-
-    from blockcoupling.train.neox import Run
 
     plain_libraries()
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        run = Run(shape, name)
-        for step in steps:
+        run = kind.begin()
+        for step in (mark * kind.updates for mark in marks):
             found = None if kept is None else kept.nearest(step)
             if found is not None and found.step > run.step:
                 run.load(found)

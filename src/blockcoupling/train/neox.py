@@ -2,24 +2,21 @@
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import blockcoupling
 from blockcoupling.config.models import Training
-from blockcoupling.errors import MeasurementError
-from blockcoupling.progress import Progress
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.train.penalty import Penalties
+from blockcoupling.train.run import Run, another
 from blockcoupling.train.schedule import warmed_cosine
-from blockcoupling.train.states import MODEL, OPTIMIZER, State, digest
+from blockcoupling.train.states import digest
 from blockcoupling.train.stochastic_depth import drop_neox_branches
 from blockcoupling.train.tied import tie, written_out
 from blockcoupling.train.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
@@ -31,7 +28,6 @@ BETAS = (0.9, 0.95)
 GRADIENT_NORM = 1.0
 
 _DRAW = "draw"  # the state of the generator that places the windows of text
-_NOISE = "noise"  # and of the one that says what is dropped
 _PENALTY = "penalty"  # and of the one that says where the penalty falls
 
 
@@ -66,121 +62,67 @@ def training_bytes(share: float = 1.0) -> np.ndarray:
     return np.concatenate(pieces).astype(np.int64)
 
 
-class Run:
-    """A training as far as it has come.
+class NeoxRun(Run):
+    """A training of a language model as far as it has come.
 
     AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
-    along a cosine.
+    along a cosine. The loss is in nats a byte, without a penalty.
 
     Args:
         shape: what is trained, and how.
         name: of the model, for messages.
-
-    Attributes:
-        model: as it is after `step` updates.
-        loss: of the last batch, in nats a byte, without a penalty; None before the first.
     """
 
+    gradient_norm = GRADIENT_NORM
+
     def __init__(self, shape: Training, name: str) -> None:
-        self.shape, self.name = shape, name
-        self.step = 0
-        self.loss: float | None = None
-        self.model = new_model(shape).train()
-        layers = self.model.gpt_neox.layers
+        self.shape = shape
+        model = new_model(shape).train()
+        layers = model.gpt_neox.layers
         if shape.tied:
             tie(layers)
         if shape.stochastic_depth:
             drop_neox_branches(layers, shape.stochastic_depth)
         self._tokens = torch.from_numpy(training_bytes(shape.text))
         self._draw = torch.Generator().manual_seed(shape.seed)
-        self._noise = torch.Generator().manual_seed(_another(shape.seed, 1)).get_state()
-        self._falls = torch.Generator().manual_seed(_another(shape.seed, 2))
+        falls = torch.Generator().manual_seed(another(shape.seed, 2))
         self._penalties: Penalties | None = None
         if shape.penalty.weight:
             blocks = Blocks("gpt_neox.layers", tuple(layers), shape.hidden_size)
-            self._penalties = Penalties(shape.penalty, self._falls, blocks)
-        self._optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            self._penalties = Penalties(shape.penalty, falls, blocks)
+            self.advice = "a smaller learning_rate or penalty may help"
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
             lr=shape.learning_rate,
             betas=BETAS,
             weight_decay=shape.weight_decay,
             fused=True,
         )
+        draws = {_DRAW: self._draw, _PENALTY: falls}
+        super().__init__(name, model, optimizer, shape.steps, shape.seed, draws)
 
-    def update(self) -> None:
-        """One more batch.
+    def learning_rate(self, step: int) -> float:
+        """At an update, numbered from 1."""
+        return self.shape.learning_rate * learning_rate_factor(step, self.shape.steps)
 
-        Raises:
-            MeasurementError: the loss is not finite any more.
-        """
-        step = self.step + 1
-        factor = learning_rate_factor(step, self.shape.steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.shape.learning_rate * factor
+    def batch_loss(self, step: int) -> tuple[torch.Tensor, float]:
+        """The loss of a batch of windows, and a penalty where one is due."""
         window = torch.arange(self.shape.context + 1)
         last = len(self._tokens) - len(window)
         starts = torch.randint(last + 1, (self.shape.batch, 1), generator=self._draw)
         batch = self._tokens[starts + window]
-        with self._random():
+        with self.random():
             logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
         value = loss.item()
         if self._penalties is not None and self._penalties.due(step):
             loss = loss + self._penalties(self.model, batch[:, :-1])
-        if not math.isfinite(loss.item()):
-            advice = "learning_rate" if self._penalties is None else "learning_rate or penalty"
-            raise MeasurementError(
-                f"training {self.name}: the loss is {loss.item()} at step {step}; a smaller "
-                f"{advice} may help"
-            )
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
-        self._optimizer.step()
-        self.step, self.loss = step, value
+        return loss, value
 
-    @contextmanager
-    def _random(self) -> Iterator[None]:
-        """Let the model draw random numbers of its own, which go on from step to step."""
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self._noise)
-            yield
-            self._noise = torch.get_rng_state()
-
-    def until(self, step: int) -> Iterator[None]:
-        """Make the updates up to a step, pausing after each."""
-        work = Progress(self.shape.steps, f"training {self.name}", "step", done=self.step)
-        with work as progress:
-            while self.step < step:
-                self.update()
-                progress.advance(f"loss {self.loss:.3f}")
-                yield
-
-    def save(self, directory: Path) -> None:
-        """Write all that `load` needs into a directory; see `States`."""
-        self.save_model(directory / MODEL)
-        tensors = {_DRAW: self._draw.get_state(), _NOISE: self._noise}
-        tensors[_PENALTY] = self._falls.get_state()
-        for parameter, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"{parameter}.{name}": value for name, value in moments.items()}
-        save_file(tensors, directory / OPTIMIZER)
-
-    def load(self, state: State) -> None:
-        """Go on from a state of the same training."""
-        # Copies, into memory that torch has laid out itself: what the bits of products depend on.
-        saved = GPTNeoXForCausalLM.from_pretrained(state.path / MODEL, use_safetensors=True)
-        self.model.load_state_dict(saved.state_dict())
-        tensors = {name: t.clone() for name, t in load_file(state.path / OPTIMIZER).items()}
-        self._draw.set_state(tensors.pop(_DRAW))
-        self._noise = tensors.pop(_NOISE)
-        self._falls.set_state(tensors.pop(_PENALTY))
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            parameter, _, name = key.partition(".")
-            moments.setdefault(int(parameter), {})[name] = value
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.step, self.loss = state.step, state.loss
+    def load_model(self, directory: Path) -> Mapping[str, torch.Tensor]:
+        """The weights of a directory, by name."""
+        saved = GPTNeoXForCausalLM.from_pretrained(directory, use_safetensors=True)
+        return saved.state_dict()
 
     def save_model(self, directory: Path) -> None:
         """Write the model as an ordinary Hugging Face directory, with how it was made."""
@@ -201,11 +143,6 @@ class Run:
             "weights_sha256": digest(directory / "model.safetensors"),
         }
         (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-
-
-def _another(seed: int, number: int) -> int:
-    """One of several seeds that have nothing to do with the one that places the windows."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
 
 
 def learning_rate_factor(step: int, total: int) -> float:

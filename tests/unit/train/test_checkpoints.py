@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from blockcoupling.train import checkpoints, keep_states, train
-from blockcoupling.train.neox import Run
+from blockcoupling.train.run import Run
 
 SPEC = {
     "name": "tiny",

@@ -7,16 +7,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import blockcoupling as bc
 from blockcoupling.config.models import Training
-from blockcoupling.train.neox import Run
+from blockcoupling.train.neox import NeoxRun
 
 SHAPE = Training(hidden_size=32, blocks=3, heads=4, context=16, batch=2, steps=3, tied=True)
 
 
 def test_blocks_stay_one_and_are_written_out(tmp_path: Path) -> None:
-    run = Run(SHAPE, "tied")
+    run = NeoxRun(SHAPE, "tied")
     for _ in run.until(3):
         pass
-    plain = Run(SHAPE.model_copy(update={"tied": False}), "plain")
+    plain = NeoxRun(SHAPE.model_copy(update={"tied": False}), "plain")
     block = sum(p.numel() for p in plain.model.gpt_neox.layers[0].parameters())
     count = sum(p.numel() for p in plain.model.parameters())
     assert sum(p.numel() for p in run.model.parameters()) == count - 2 * block

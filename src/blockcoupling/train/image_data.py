@@ -1,0 +1,116 @@
+"""Images as a training takes them: all of one size, in one array, by seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blockcoupling.config.vision import VisionTraining
+from blockcoupling.errors import UserError
+from blockcoupling.sources.images import load_images
+from blockcoupling.sources.pictures import Images, Picture, content_digest, stacked
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64, UInt8
+
+
+class ImageData(NamedTuple):
+    """Images to train on, and held-out ones to watch.
+
+    Attributes:
+        images: 0 … 255.
+        labels: of which class each is.
+        watched: held-out images.
+        watched_labels: of which class each of those is.
+        classes: their names.
+        source: a line that says which images these are.
+        digest: SHA-256 of all pixels and labels, training and held out, as they came.
+    """
+
+    images: UInt8[Tensor, "image 3 height width"]
+    labels: Int64[Tensor, " image"]
+    watched: UInt8[Tensor, "watched 3 height width"]
+    watched_labels: Int64[Tensor, " watched"]
+    classes: tuple[str, ...]
+    source: str
+    digest: str
+
+
+def image_data(shape: VisionTraining) -> ImageData:
+    """The images of a training, read and checked.
+
+    Raises:
+        UserError: they cannot be read, are not all square and of one size though none is asked for,
+            do not divide into patches, are too few, or have other classes held out.
+    """
+    train, test = (load_images(shape.images, split) for split in ("train", "test"))
+    if train.classes != test.classes:
+        raise UserError(f"{train.source} has other classes than {test.source}")
+    count = shape.image_count or len(train)
+    if count > len(train):
+        raise UserError(
+            f"{train.source} has {len(train)} images, {count} are asked for; lower `image_count`"
+        )
+    if shape.batch > count:
+        raise UserError(f"batch = {shape.batch} is more than the {count} images there are")
+    images, labels = _part(train, count, shape)
+    watched, watched_labels = _part(test, min(shape.watched, len(test)), shape)
+    digest = f"{content_digest(train)} {content_digest(test)}"
+    return ImageData(images, labels, watched, watched_labels, train.classes, train.source, digest)
+
+
+def _part(
+    images: Images, count: int, shape: VisionTraining
+) -> tuple[UInt8[Tensor, "image 3 height width"], Int64[Tensor, " image"]]:
+    """So many images, of the training's size; drawn by a seed of their own."""
+    chosen = np.arange(len(images))
+    if count < len(images):
+        chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:count])
+    some = Images(
+        [scaled(images.pictures[n], shape.image_size) for n in chosen.tolist()],
+        images.labels[chosen],
+        images.classes,
+        images.source,
+    )
+    if not count:
+        size = shape.image_size or 1
+        return torch.zeros(0, 3, size, size, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
+    pixels = torch.from_numpy(stacked(some)).permute(0, 3, 1, 2).contiguous()
+    height, width = pixels.shape[-2:]
+    if height != width:
+        raise UserError(f"{images.source}: images of {height} × {width}; set image_size")
+    if height % shape.patch:
+        raise UserError(
+            f"{images.source}: images of {height} pixels do not divide into patches of "
+            f"{shape.patch}; choose another patch or image_size"
+        )
+    return pixels, torch.from_numpy(some.labels)
+
+
+def scaled(picture: Picture, size: int | None) -> Picture:
+    """A picture of this height and width, as transformers' image processor makes it."""
+    if size is None or picture.shape[:2] == (size, size):
+        return picture
+    made = Image.fromarray(np.asarray(picture)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(made)
+
+
+def channel_statistics(
+    images: UInt8[Tensor, "image 3 height width"],
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, 0 … 1, to four places."""
+    values = images.double() / 255
+    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp_min(1e-4)
+    return [round(float(v), 4) for v in mean], [round(float(v), 4) for v in std]
+
+
+def normalised(
+    images: UInt8[Tensor, "image 3 height width"], mean: list[float], std: list[float]
+) -> Float[Tensor, "image 3 height width"]:
+    """What the model's image processor makes of images of its size."""
+    centre, spread = (images.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (mean, std))
+    return (images / 255 - centre) / spread
