@@ -16,7 +16,15 @@ from blockcoupling.catalog.artifact import Artifact
 from blockcoupling.catalog.entries import meant
 from blockcoupling.catalog.formats import FORMATS
 from blockcoupling.catalog.plain import Facet, relative
-from blockcoupling.catalog.trust import HERE, Place, Refused, demand_no_links, place_of, url_of
+from blockcoupling.catalog.trust import (
+    HERE,
+    Place,
+    Refused,
+    demand_known_codecs,
+    demand_no_links,
+    place_of,
+    url_of,
+)
 from blockcoupling.errors import UserError
 
 if TYPE_CHECKING:
@@ -210,8 +218,10 @@ class Catalog(IntakeCatalog):
                 raise Refused(self._refused[name])
             where = place_of(self._urls[name], self._place, allow_outside=self._allow_outside)
             suffix = Path(where).suffix
-            if FORMATS[suffix].directory and self._place.local and not self._allow_outside:
-                demand_no_links(Path(where))
+            if FORMATS[suffix].directory and self._place.local:
+                if not self._allow_outside:
+                    demand_no_links(Path(where))
+                demand_known_codecs(Path(where))
         except Refused as reason:
             raise UserError(f"{name} is not read: {reason}") from None
         described = self.entries[name]

@@ -8,6 +8,7 @@ names what it asked for.
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
@@ -199,6 +200,49 @@ def demand_no_links(where: Path) -> None:
             path = Path(folder, each)
             if path.is_symlink():
                 raise Refused(f"{path} is a link; {_IF_TRUSTED}")
+
+
+CODECS = frozenset(
+    ("bytes", "endian", "zstd", "blosc", "gzip", "crc32c", "transpose", "vlen-utf8", "vlen-bytes")
+)
+"""How chunks may be coded: what comes with Zarr, and turns bytes into numbers or text."""
+_SHARDS = "sharding_indexed"
+
+
+def demand_known_codecs(where: Path) -> None:
+    """Refuse a store whose chunks ask for a codec besides those of Zarr itself.
+
+    Zarr looks names of codecs up among all packages that are installed, and one that unpickles, of
+    whatever package, would run what stands in a chunk.
+
+    Raises:
+        Refused: naming the codec.
+
+    """
+    # Of the arrays that are opened: those in the root, where links lead too.
+    for file in sorted([*where.glob("zarr.json"), *where.glob("*/zarr.json")]):
+        try:
+            about = json.loads(file.read_bytes())
+        except ValueError:
+            continue  # no metadata: whoever opens the store says so
+        asked = about.get("codecs", []) if isinstance(about, Mapping) else []
+        if unknown := sorted({name for name in _codecs(asked) if name not in CODECS}):
+            array = file.parent.relative_to(where)
+            raise Refused(
+                f"the array {array} of {where} asks for the codec {', '.join(unknown)}, which is "
+                "not among those that are used"
+            )
+
+
+def _codecs(asked: Any) -> Iterator[str]:
+    """Names of codecs in an array's metadata, those within shards included."""
+    for each in asked if isinstance(asked, list) else [asked]:
+        name = each.get("name") if isinstance(each, Mapping) else each
+        if name == _SHARDS and isinstance(each.get("configuration"), Mapping):
+            for key in ("codecs", "index_codecs"):
+                yield from _codecs(each["configuration"].get(key, []))
+        else:
+            yield str(name)
 
 
 def demand_metadata(name: str, entry: Any) -> str | None:

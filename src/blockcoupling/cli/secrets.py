@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-HIDDEN = "(hidden)"
+from blockcoupling.config.tokens import HIDDEN, without_tokens
+
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _ADDRESSES = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SHORTEST = 6
@@ -33,10 +34,10 @@ def known_secrets() -> list[str]:
 
 
 def without_secrets(text: str, secrets: list[str] | None = None) -> str:
-    """A text with every secret in it hidden: those given, or those that are known."""
+    """A text with every secret in it hidden: those given, or those that are known, and tokens."""
     for secret in known_secrets() if secrets is None else secrets:
         text = text.replace(secret, HIDDEN)
-    return text
+    return without_tokens(text)
 
 
 class Discreet:
@@ -65,7 +66,7 @@ class Discreet:
 
 
 def hide_secrets() -> None:
-    """From now on, secrets that are known do not reach the screen or a log."""
-    if secrets := known_secrets():
-        sys.stdout = Discreet(sys.stdout, secrets)
-        sys.stderr = Discreet(sys.stderr, secrets)
+    """From now on, secrets that are known, and tokens, do not reach the screen or a log."""
+    secrets = known_secrets()
+    sys.stdout = Discreet(sys.stdout, secrets)
+    sys.stderr = Discreet(sys.stderr, secrets)

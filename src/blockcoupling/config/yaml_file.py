@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import yaml
 
+from blockcoupling.config.tokens import without_tokens
 from blockcoupling.errors import UserError
 
 
@@ -125,7 +126,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
+        raise UserError(f"{path} is not YAML: {without_tokens(str(error))}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no {what}: it should be a mapping with models: ...")
     return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -66,7 +67,8 @@ def snippet(catalog: Catalog, point: pd.Series, catalog_path: str) -> str:
     name = next(iter(own))
     # Results may lie on another disk than the catalog.
     beside = Place.around(catalog_path).holds(str(catalog.path(name)))
-    opened = f'"{catalog_path}"' if beside else f'"{catalog_path}", allow_outside=True'
+    # Quoted: names may be somebody else's, and this is code to be pasted.
+    opened = json.dumps(catalog_path) + ("" if beside else ", allow_outside=True")
     return f"""import blockcoupling as bc
 
 catalog = bc.open_catalog({opened})
@@ -77,8 +79,8 @@ print(catalog.facets())    # what to search by
 points = catalog.one(kind="predictors").read()
 
 # One row per prompt, variant and K, of all checkpoints of a model.
-coupling = catalog.search(kind="coupling", model="{point["model"]}").frame()
+coupling = catalog.search(kind="coupling", model={json.dumps(str(point["model"]))}).frame()
 
 # Block by block (xarray, lazy).
-matrices = catalog["{name}"].read()
+matrices = catalog[{json.dumps(name)}].read()
 """

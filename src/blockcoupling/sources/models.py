@@ -339,7 +339,8 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     kind = {} if trust else asdict(kind_of(_title(record), stored))
     with _explained(record), torch.device("meta"):
         loaded_as, config = _class_and_config({**record, **kind}, path, trust)
-        model = _of(loaded_as, config, trust)
+        # Else transformers would fetch, and run, the kernels that a configuration may name.
+        model = _of(loaded_as, config, trust, attn_implementation="eager")
     if kind.get("causal", True) and _holds_no_head(path, model):
         model = model.base_model
     text = config.get_text_config()

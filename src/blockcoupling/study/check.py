@@ -17,6 +17,7 @@ from blockcoupling.config.populations import with_populations
 from blockcoupling.config.section import mistakes, sentence
 from blockcoupling.config.steps import HarnessTask
 from blockcoupling.config.study import Study
+from blockcoupling.config.tokens import tokens_refused
 from blockcoupling.config.yaml_file import as_written, read_yaml
 from blockcoupling.errors import UserError
 from blockcoupling.sources.local import checkpoint_facts, checkpoint_problems, tokenizer_problem
@@ -49,6 +50,8 @@ def load_config(
             data = as_written(data, read_yaml(Path(file), "configuration"))
     else:
         origin, data = str(source), read_yaml(Path(source), "configuration")
+    if refused := tokens_refused(data):  # first of all: what is wrong elsewhere quotes values
+        raise UserError(mistakes(origin, refused))
     study = None
     data, problems = with_suite(data)
     data, more = with_populations(data)

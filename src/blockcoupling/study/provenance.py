@@ -104,6 +104,10 @@ def _is_making(made: Any) -> bool:
     """Whether it has the form of `making`: a catalog may come from anybody."""
     if not isinstance(made, Mapping):
         return False
+    try:
+        json.dumps(made)
+    except (ValueError, TypeError, RecursionError):
+        return False  # it holds itself, as YAML can, or dates
     words = made.get("command", [])
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return False

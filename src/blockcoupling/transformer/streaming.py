@@ -231,9 +231,13 @@ def stream_model(
             f"{directory} has no weights in safetensors files: streaming reads blocks from those. "
             "Save the model with save_pretrained, or measure it without streaming."
         )
-    config = AutoConfig.from_pretrained(directory)
+    # Said, because transformers would else ask whoever sits there whether to run code of theirs.
+    own = {"trust_remote_code": False}
+    config = AutoConfig.from_pretrained(directory, **own)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="eager", **own
+        )
     model.eval().requires_grad_(False)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)

@@ -6,12 +6,18 @@ import pickle
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 import yaml
+import zarr
 
 import blockcoupling as bc
 from blockcoupling.catalog import Catalog, join, open_catalog, write_entry
 from blockcoupling.errors import UserError
+from blockcoupling.store.checksums import seal
+from blockcoupling.study.provenance import provenance
 
 TABLE_ENTRY, RECORD_ENTRY = "coupling/m/step64/held-out", "model/m/step64"
 
@@ -33,7 +39,14 @@ def refused(catalog: Catalog, name: str) -> str:
     return str(error.value)
 
 
-COMMAND = "touch {mark}"
+class Command:
+    """What a pickle runs when it is loaded."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
 
 
 def in_place_of_a_function(content, command):
@@ -299,13 +312,88 @@ def test_a_store_of_the_older_format_is_not_opened(catalog, tree):
     assert "miscoupling.zarr" in refused(catalog, "miscoupling/m/step64/held-out")
 
 
-def test_a_pickle_by_another_name_is_not_loaded(catalog, tree, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "mark"), "w"))
+class Unpickler(zarr.abc.codec.ArrayBytesCodec):
+    """A codec of another package, which runs what stands in a chunk."""
 
+    is_fixed_size = False
+
+    @classmethod
+    def from_dict(cls, _):
+        return cls()
+
+    def to_dict(self):
+        return {"name": "theirs.pickle", "configuration": {}}
+
+    def compute_encoded_size(self, size, _):
+        return size
+
+    async def _decode_single(self, chunk, _):
+        return pickle.loads(chunk.to_bytes())
+
+
+@pytest.mark.parametrize("allow_outside", [False, True])
+@pytest.mark.parametrize("within", ["chunks", "shards", "the index of shards"])
+def test_a_codec_of_another_package_is_refused_by_name(
+    catalog, tree, tmp_path, within, allow_outside
+):
+    mark = tmp_path / "mark"
+    zarr.registry.register_codec("theirs.pickle", Unpickler)
+    array = tree / "results" / "svd.zarr" / "S"
+    about = json.loads((array / "zarr.json").read_text())
+    (sharding,) = about["codecs"]
+    theirs = [{"name": "theirs.pickle", "configuration": {}}]
+    if within == "chunks":
+        about["codecs"] = theirs
+        about["chunk_grid"]["configuration"]["chunk_shape"] = about["shape"]
+    else:
+        key = "codecs" if within == "shards" else "index_codecs"
+        sharding["configuration"][key] = theirs
+    (array / "zarr.json").write_text(json.dumps(about))
+    for chunk in (path for path in (array / "c").rglob("*") if path.is_file()):
+        chunk.write_bytes(pickle.dumps(Command(mark)))
+    store = tree / "results" / "svd.zarr"
+    seal(store)
+    content = content_of(catalog)
+    for entry in content["entries"].values():
+        entry["metadata"].pop("digest", None)
+    if within == "chunks":  # the door is there: without the guard it would run
+        with pytest.raises(Exception):  # noqa: B017 (what comes after it does not matter)
+            xr.open_zarr(store, consolidated=False)["S"].compute()
+        assert mark.exists()
+        mark.unlink()
+    said = refused(opened(content, tree, allow_outside=allow_outside), "svd/m/step64/held-out")
+    assert "array S" in said
+    assert "asks for the codec theirs.pickle" in said
+    assert not mark.exists()
+
+
+def test_a_pickled_type_in_parquet_is_not_loaded(catalog, tree, tmp_path):
+    """Arrow had types that were pickled Python, and pandas keeps its own metadata in a file."""
+    mark = tmp_path / "mark"
+    types = {
+        b"ARROW:extension:name": b"arrow.py_extension_type",
+        b"ARROW:extension:metadata": pickle.dumps(Command(mark)),
+    }
+    field = pa.field("coupling", pa.int64(), metadata=types)
+    about = {b"pandas": b'{"columns": [], "index_columns": [], "attributes": {}}'}
+    table = pa.table([[1]], schema=pa.schema([field], metadata=about))
+    pq.write_table(table, tree / "results" / "coupling.parquet")
+    content = content_of(catalog)
+    content["entries"][TABLE_ENTRY]["metadata"].pop("digest")
+    assert opened(content, tree)[TABLE_ENTRY].read()["coupling"].tolist() == [1]
+    assert not mark.exists()
+
+
+def test_metadata_that_hold_themselves_are_told_as_damaged(catalog, tree):
+    content = content_of(catalog)
+    content["entries"][TABLE_ENTRY]["metadata"]["made"] = yaml.safe_load("&a {model: *a}")
+    with pytest.raises(UserError, match="how it was made is damaged"):
+        provenance(opened(content, tree), TABLE_ENTRY)
+
+
+def test_a_pickle_by_another_name_is_not_loaded(catalog, tree, tmp_path):
     for file in ("coupling.parquet", "model.json", "prompts.jsonl"):
-        (tree / "results" / file).write_bytes(pickle.dumps(Evil()))
+        (tree / "results" / file).write_bytes(pickle.dumps(Command(tmp_path / "mark")))
     content = content_of(catalog)
     for entry in content["entries"].values():
         entry["metadata"].pop("digest", None)

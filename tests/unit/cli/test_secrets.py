@@ -1,51 +1,25 @@
 """A token that is planted does not come out: not in what is printed, nor in what is written."""
 
-import http.server
 import io
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+from gossiping_hub import TOKEN, Gossip, gossiping_hub
 
 from blockcoupling.cli.secrets import HIDDEN, Discreet, known_secrets
 
-TOKEN = "hf_PlantedTokenThatNobodyMaySee"
 PASSWORD = "open%2Fsesame"
-
-
-class Gossip(http.server.BaseHTTPRequestHandler):
-    """A hub that answers with what it was told in confidence."""
-
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        told = self.headers.get("Authorization", "nobody")
-        self.asked.append(told)
-        body = json.dumps({"error": f"not for {told}"}).encode()
-        self.send_response(403)
-        self.send_header("X-Error-Message", f"not for {told}")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(b"" if self.command == "HEAD" else body)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gossip)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with gossiping_hub() as address:
+        yield address
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -53,7 +27,6 @@ def hub() -> Iterator[str]:
 def test_a_planted_token_stays_where_it_is(
     kept: str, debug: bool, hub: str, tmp_path: Path
 ) -> None:
-    Gossip.asked.clear()
     secret = {"HF_TOKEN": TOKEN}
     if kept == "in a file":
         (tmp_path / "home").mkdir()
