@@ -15,8 +15,10 @@ import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.config.damage import DamageSettings, changes
+from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.statistics.damage import beside_rivals, relate
+from blockcoupling.statistics.intervention import compare
 from blockcoupling.statistics.multiplicity import adjust
 from blockcoupling.statistics.rivals import Rival
 from blockcoupling.statistics.write import write_statistics
@@ -88,12 +90,48 @@ def write_study(
     return study.join("measurements")
 
 
-def analyse(root: Path, measured: Catalog) -> Catalog:
+def analyse(root: Path, measured: Catalog, *, arms: bool = True) -> Catalog:
     """Write the statistics of a study at `root` and return a catalog that has them too."""
     files = write_statistics(measured, root / "statistics" / "correlation.parquet", resamples=200)
-    for kind, path in {**files, **_damage(measured, root / "statistics")}.items():
+    files |= _damage(measured, root / "statistics")
+    files |= _experiment(root / "statistics") if arms else {}
+    for kind, path in files.items():
         write_entry(root / "entries" / f"{kind}.yml", kind, path)
     return join((root / "entries").glob("*.yml"), root / "catalog" / "statistics.yml")
+
+
+def _experiment(folder: Path) -> dict[str, Path]:
+    """Arms whose coupling was set, and what came of it: a little for the worse either way."""
+    random = np.random.default_rng(12)
+    rows = []
+    for arm, weight, coupling in (
+        ("plain", np.nan, -0.9),
+        ("couple -0.03", -0.03, -1.3),
+        ("couple 0.1", 0.1, -0.5),
+        ("sham", np.nan, -0.92),
+    ):
+        for seed, step in itertools.product(range(4), (256, 512)):
+            loss = 2.2 + 0.2 * (step == 256) + 0.1 * abs(coupling + 0.9) + random.normal(0, 0.01)
+            rows.append(
+                {
+                    **{"model": f"{arm}-{seed}", "checkpoint": f"step{step}", "step": step},
+                    **{"final": step == 512, "population": arm.split()[0], "arm": arm},
+                    **{"pair": f"seed {seed}", "stratum": "", "weight": weight},
+                    "coupling": coupling + random.normal(0, 0.02),
+                    "training.loss": loss - 0.05,
+                    "heldout.loss": loss,
+                    "damage.skip": coupling / 4 + random.normal(0, 0.05) if step == 512 else np.nan,
+                }
+            )
+    section = Intervention(control="plain", doses=["couple"], shams=["sham"])
+    section.smallest_effect = {"heldout.loss": 0.02}
+    table = pd.DataFrame(rows)
+    told = pd.DataFrame(compare(table, section, "training.loss"))
+    told = adjust(told, by=["analysis", "at", "against"], columns=["p"])
+    files = {name: folder / f"{name}.parquet" for name in ("arms", "intervention")}
+    table.assign(control="plain").to_parquet(files["arms"], index=False)
+    told.to_parquet(files["intervention"], index=False)
+    return files
 
 
 def _damage(measured: Catalog, folder: Path) -> dict[str, Path]:

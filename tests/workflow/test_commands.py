@@ -17,7 +17,9 @@ EVERYTHING = {
             "train": {"hidden_size": 16, "blocks": 2, "heads": 2, "batch": 2, "steps": 2},
             "checkpoints": [0, 2],
             "init": True,
-        }
+        },
+        "plain": {"train": {"steps": 2}, "grid": {"seed": [0]}},
+        "doses": {"train": {"steps": 2}, "grid": {"penalty.weight": [-0.1, 0.1], "seed": [0]}},
     },
     "extract": {
         **{"k": 4, "method": "krylov", "tolerance": 1e-3, "tokens": [-1, -2], "final_norm": True},
@@ -34,6 +36,7 @@ EVERYTHING = {
         **{"prompts": 2, "checkpoints": "all", "batch": 2, "dtype": "float64", "k": [4]},
         **{"permutations": 99, "device": "cpu"},
     },
+    "intervention": {"control": "plain", "doses": ["doses"], "smallest_effect": {"gap.loss": 0.1}},
     "correlate": {"k": 4, "bootstrap": 20, "variant": "swapped", "seed": 5},
     "figures": {"formats": ["png", "pdf", "svg"]},
 }
@@ -61,6 +64,7 @@ def test_verbs_take_what_rules_give_them(study: str, workplace: Workplace) -> No
         called.add(words[0])
     assert called >= {"prompts", "model", "extract", "reduce", "score", "correlate", "figure"}
     asked = {"tokenwise": "tokenwise", "damage": "damage", "damage-statistics": "damage"}
+    asked |= {"intervention": "intervention"}
     for verb, section in asked.items():
         assert (verb in called) == (section in STUDIES[study])
 

@@ -18,7 +18,8 @@ from blockcoupling.config.flags import flags_of
 from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
-from blockcoupling.config.artifacts import DAMAGE_STATISTICS, STATISTICS, TABLES
+from blockcoupling.config.artifacts import DAMAGE_STATISTICS, INTERVENTION_STATISTICS
+from blockcoupling.config.artifacts import STATISTICS, TABLES
 from blockcoupling.config.models import LocalModel, TrainedModel
 
 try:
@@ -180,6 +181,17 @@ def damage_statistics_options():
     )
 
 
+def intervention_options():
+    if study.intervention is None:
+        return ""
+    return flags(
+        spec=as_json(study.intervention.model_dump(mode="json")),
+        k=study.correlate.k,
+        variant=study.correlate.variant,
+        metric=study.score.metric,
+    )
+
+
 def correlate_options():
     options = study.correlate
     return flags(
@@ -236,7 +248,8 @@ def measured_entries():
 
 def statistics_entries():
     of_damage = DAMAGE_STATISTICS if study.damage else ()
-    return expand("<entries>/{kind}.yml", kind=[*STATISTICS, *of_damage])
+    of_arms = INTERVENTION_STATISTICS if study.intervention else ()
+    return expand("<entries>/{kind}.yml", kind=[*STATISTICS, *of_damage, *of_arms])
 
 
 def figure_entries():

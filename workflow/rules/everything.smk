@@ -29,6 +29,7 @@ def everything():
         "tokenwise": of_tokens,
         "damage": of_damage,
         "damage_statistics": [{}] if of_damage else [],
+        "intervention": [{}] if study.intervention else [],
         "figure": [{"figure": figure} for figure in FIGURES],
         **dict.fromkeys(["correlate", "costs", "report"], [{}]),
         **dict.fromkeys(

@@ -50,6 +50,10 @@ KINDS: Mapping[str, Kind] = {
     "damage_pairs": Kind(
         "damage by blocks, its rivals beside it", "blockcoupling damage-statistics"
     ),
+    "intervention": Kind(
+        "arms held against the control, and slopes on coupling", "blockcoupling intervention"
+    ),
+    "arms": Kind("the members of every arm, and what came of each", "blockcoupling intervention"),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
     "figure": Kind("a picture", "blockcoupling figure"),

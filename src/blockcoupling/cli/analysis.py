@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from blockcoupling.cli.app import app
-from blockcoupling.cli.options import STEPS, CatalogFile, Checkpoints, Entries, Out, enter, how_made
+from blockcoupling.cli.options import (
+    STEPS,
+    CatalogFile,
+    Checkpoints,
+    Entries,
+    Out,
+    enter,
+    how_made,
+    read_as,
+    read_spec,
+)
 from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
 
 
@@ -78,6 +88,41 @@ def damage_statistics(
         ks=also or [],
         permutations=permutations,
         seed=seed,
+    )
+    enter(entries, written, made_from={"catalog": catalog})
+
+
+@app.command(rich_help_panel=STEPS)
+def intervention(
+    catalog: CatalogFile,
+    out: Annotated[Path, typer.Option(help="The table of comparisons; that of members beside it.")],
+    spec: Annotated[
+        str,
+        typer.Option(metavar="JSON|@FILE", help="What is what: a study's section `intervention`."),
+    ],
+    k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
+    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
+    metric: Annotated[
+        str, typer.Option(help="Of the score `training`: the loss that is held equal.")
+    ] = "nats_per_byte",
+    entries: Entries = None,
+) -> None:
+    """Hold populations whose coupling was set against the control, pair by pair.
+
+    Example:  `blockcoupling intervention --catalog catalog.yml --spec '{"control": "plain",
+    "doses": ["couple"]}' --out statistics/intervention.parquet`
+    """
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.config.intervention import Intervention
+    from blockcoupling.statistics.intervention import write_intervention
+
+    written = write_intervention(
+        open_catalog(catalog),
+        out,
+        read_as(Intervention, read_spec(spec)),
+        k=k,
+        variant=variant,
+        metric=metric,
     )
     enter(entries, written, made_from={"catalog": catalog})
 

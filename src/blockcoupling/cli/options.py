@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,9 +14,14 @@ from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 
 if TYPE_CHECKING:
+    from blockcoupling.config.section import Section
+
     Variant = str
 else:  # typer takes a list of choices as an Enum only
     Variant = StrEnum("Variant", {name: name for name in VARIANTS})
+
+
+SomeSection = TypeVar("SomeSection", bound="Section")
 
 
 class Checkpoints(StrEnum):
@@ -64,6 +69,22 @@ def read_spec(text: str) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise UserError('--spec must be a JSON object, such as {"name": "tiny"}')
     return spec
+
+
+def read_as(kind: type[SomeSection], spec: dict[str, Any]) -> SomeSection:
+    """A section of a study, of which an object has the keys.
+
+    Raises:
+        UserError: It has others, or a value that is none of theirs.
+    """
+    from pydantic import ValidationError
+
+    from blockcoupling.config.section import sentence
+
+    try:
+        return kind.model_validate(spec)
+    except ValidationError as error:
+        raise UserError("\n".join(f"--spec: {sentence(line)}" for line in error.errors())) from None
 
 
 def read_facets(pairs: list[str] | None) -> dict[str, str]:

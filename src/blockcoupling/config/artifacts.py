@@ -23,3 +23,6 @@ STATISTICS = (
 
 DAMAGE_STATISTICS = ("damage_statistics", "damage_pairs")
 """Of what was measured where blocks were changed."""
+
+INTERVENTION_STATISTICS = ("intervention", "arms")
+"""Of populations that are the arms of an experiment."""

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from blockcoupling.config.choices import DEFAULT_K
 from blockcoupling.config.damage import Damage
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
+from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
 from blockcoupling.config.models import INIT, Model, TrainedModel, Training
 from blockcoupling.config.presets import PRESETS
@@ -46,6 +47,7 @@ class Study(Section):
     reduce: Reduce = Reduce()
     tokenwise: Tokenwise | None = None
     damage: Damage | None = None
+    intervention: Intervention | None = None
     score: Score = Score()
     correlate: Correlate = Correlate()
     figures: Figures = Figures()
@@ -61,6 +63,8 @@ class Study(Section):
             self.correlate.k = max(below, default=self.reduce.k[0])
         self._follow_preset()
         self._settle_measurement()
+        if self.intervention is not None and not self.intervention.doses:
+            self.intervention.doses = self._coupled_populations(self.intervention.control)
         if self.correlate.seed is None:
             self.correlate.seed = self.seed
         for dataset in self.datasets.values():
@@ -91,6 +95,23 @@ class Study(Section):
             settled = {**self.extract.only(Loading), "stream": self.extract.stream}
             given = {**settled, "k": self.reduce.k}
             self.damage = self.damage.model_copy(update=_where_unset(self.damage, given))
+
+    def populations(self) -> list[str]:
+        """Names of the populations, in the order of the configuration."""
+        trained = (each for each in self.models.values() if isinstance(each, TrainedModel))
+        return list(dict.fromkeys(each.population for each in trained if each.population))
+
+    def _coupled_populations(self, control: str) -> list[str]:
+        """Those whose training has a penalty on coupling."""
+        coupled = [
+            each.population
+            for each in self.models.values()
+            if isinstance(each, TrainedModel)
+            and isinstance(each.train, Training)
+            and each.train.penalty.kind == "coupling"
+            and each.train.penalty.weight
+        ]
+        return [name for name in self.populations() if name in coupled and name != control]
 
     def _default_metric(self) -> str:
         if self.score.name in self.score.harness:
@@ -240,6 +261,7 @@ class Study(Section):
                 for name in (section.datasets if section else [])
                 if name not in self.datasets
             ]
+        found += self._misnamed_arms()
         for k in self.damage.k if self.damage else []:
             if k not in self.reduce.k:
                 found.append(f"damage.k: {k} is not in reduce.k = {self.reduce.k}")
@@ -269,6 +291,26 @@ class Study(Section):
                         f"{did_you_mean(recorded_score.checkpoint, known)}"
                     )
         return found
+
+    def _misnamed_arms(self) -> list[str]:
+        """Arms of the experiment that are no populations of this study."""
+        if self.intervention is None:
+            return []
+        known, section = self.populations(), self.intervention
+        named = [("control", section.control)]
+        named += [("doses", name) for name in section.doses]
+        named += [("shams", name) for name in section.shams]
+        wrong = [
+            f"intervention.{key}: no population{did_you_mean(name, known)}"
+            for key, name in named
+            if name not in known
+        ]
+        if not wrong and not section.doses:
+            wrong.append(
+                "intervention.doses: no population of this study has a penalty on coupling: name "
+                "those whose coupling was set"
+            )
+        return wrong
 
 
 def _where_unset(section: Section, values: dict[str, Any]) -> dict[str, Any]:

@@ -212,6 +212,23 @@ FIGURES: Mapping[str, Description] = {
         "are numbered.",
         "by_block",
     ),
+    "intervention_doses": Description(
+        "intervention",
+        "What came of setting coupling",
+        "Each faint point is a trained model: what came of it, less what came of the control's "
+        "model of the same pair (same first weights, same texts), against the coupling that it "
+        "reached. Solid: means of the arms. Shaded: differences too small to matter, as the study "
+        "fixed beforehand. Damage is log₁₀ of the KL in nats a token.",
+        "doses",
+    ),
+    "intervention_arms": Description(
+        "intervention",
+        "Arms of the experiment against the control",
+        "Mean difference of every arm from the control's pairs, with 95 % intervals over pairs: "
+        "where both have seen as many tokens, and where both have the same loss on text that they "
+        "were trained on. Shaded: too small to matter.",
+        "arms",
+    ),
 }
 
 FORMATS: Mapping[str, dict[str, Any]] = {

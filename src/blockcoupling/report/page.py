@@ -15,6 +15,7 @@ from blockcoupling.atomic import replacing
 from blockcoupling.report.alike import pooled_and_within
 from blockcoupling.report.correlated import compared, comparisons, findings, predicted
 from blockcoupling.report.damage import damaged
+from blockcoupling.report.experiment import experiment
 from blockcoupling.report.material import models, prompts, score_sources
 from blockcoupling.report.measured import measurements
 from blockcoupling.report.pictures import pictures
@@ -109,6 +110,7 @@ def render(
             *comparisons(shown),
         ],
         damage=damaged(catalog),
+        experiment=experiment(catalog),
         variance=variance(catalog.one(kind="variance").read()),
         costs=costs(catalog),
         models=models(catalog),

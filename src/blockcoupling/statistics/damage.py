@@ -68,7 +68,7 @@ def write_damage_statistics(
     whole = sorted({*ks, k})
     rows: list[dict[str, Any]] = []
     beside: list[pd.DataFrame] = []
-    checkpoints = list(_groups(table, "model", "checkpoint"))
+    checkpoints = list(groups(table, "model", "checkpoint"))
     with Progress(len(checkpoints), "permuting", "checkpoint") as progress:
         for model, checkpoint, own in checkpoints:
             measured = catalog.search(model=model, checkpoint=checkpoint)
@@ -131,7 +131,7 @@ def relate(
         rho, p, entries, permutations, exact.
     """
     size = len(found[Rival("distance")])
-    for treatment, blocks, own in _groups(means, "treatment", "blocks"):
+    for treatment, blocks, own in groups(means, "treatment", "blocks"):
         shaped = {rival: _shaped(x, treatment, blocks, size) for rival, x in found.items()}
         if blocks == ONE:
             shaped[Rival("depth")] = np.arange(1.0, size + 1)
@@ -162,7 +162,7 @@ def relate(
                         }
 
 
-def _groups(table: pd.DataFrame, one: str, two: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def groups(table: pd.DataFrame, one: str, two: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Rows that have two columns in common, in the order in which they come."""
     for (first, second), own in table.groupby([one, two], sort=False):
         yield str(first), str(second), own
@@ -181,7 +181,7 @@ def beside_rivals(
     """The damage of every change with the rivals' values beside it."""
     parts = []
     size = len(found[Rival("distance")])
-    for treatment, blocks, own in _groups(means, "treatment", "blocks"):
+    for treatment, blocks, own in groups(means, "treatment", "blocks"):
         part = own.copy()
         i, j = own["block"].to_numpy() - 1, own["block_other"].to_numpy() - 1
         for rival, values in found.items():

@@ -98,7 +98,9 @@ def test_every_figure_is_legible_and_labelled(drawn, name):
         for axes in shown:
             place = getattr(axes.get_subplotspec(), along).start
             labelled[place] = labelled.get(place, False) or bool(getattr(axes, attribute)())
-        named_by_ticks = name in ("predictors", "within") and attribute == "get_ylabel"
+        named_by_ticks = (
+            name in ("predictors", "within", "intervention_arms") and attribute == "get_ylabel"
+        )
         if not named_by_ticks:
             assert all(labelled.values())
 

@@ -99,7 +99,7 @@ def test_every_tag_is_closed_and_every_link_has_its_target(page):
 def test_every_row_has_a_cell_for_every_column(page):
     width = 0
     for row in page.rows:
-        if row[0] in ("model", "predictor", "points", "measure", "dataset", "score"):
+        if row[0] in ("model", "predictor", "points", "measure", "dataset", "score", "comparison"):
             width = len(row)
         assert len(row) == width
 

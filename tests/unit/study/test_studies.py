@@ -8,7 +8,7 @@ from blockcoupling.config.models import HubModel, TrainedModel
 from blockcoupling.study.check import load_config
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("damage", "paper", "smollm2", "sweep")
+NAMES = ("damage", "intervention", "paper", "smollm2", "sweep")
 STUDIES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in NAMES)]
 
 
