@@ -146,6 +146,33 @@ def extract_options(wildcards):
     return shlex.join(flags_of(options))
 
 
+def reduce_engine(wildcards, attempt, threads):
+    """Options that say where a reduction is calculated."""
+    cluster, watched = study.reduce.cluster, study.reduce.dashboard
+    if wildcards.model in SHARING:  # a small job among others of one process
+        return flags(cluster="threads", workers=1)
+    if cluster != "slurm":
+        return flags(cluster=cluster, workers=threads, dashboard=watched)
+    needed = needs.reduce_needs(study, wildcards.model, wildcards.dataset)
+    place = "reduce/{model}/{checkpoint}/{dataset}.workers".format(**wildcards)
+    asked = {
+        "memory_mb": needed.mem_mb * attempt,
+        "minutes": needed.minutes * attempt,
+        "logs": str(study.results / "logs" / place),
+    }
+    # As for any other job, from the profile or the command line.
+    given = workflow.get_rule("reduce").resources
+    for name in ("partition", "account"):
+        if f"slurm_{name}" in given:
+            asked[name] = str(given[f"slurm_{name}"].raw).strip("'\"")
+    return flags(
+        cluster=cluster,
+        workers=study.reduce.workers,
+        dashboard=watched,
+        job=json.dumps(asked),
+    )
+
+
 def tokenwise_options():
     if study.tokenwise is None:
         return ""

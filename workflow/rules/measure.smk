@@ -31,6 +31,14 @@ rule extract:
         " > {log:q} 2>&1"
 
 
+# Workers in jobs of their own: what hands work to them runs where Snakemake does. In a job it would
+# hold a place in the queue and wait for them, and many such jobs would leave none for workers.
+if study.reduce.cluster == "slurm":
+
+    localrules:
+        reduce,
+
+
 rule reduce:
     input:
         "<results>/svd/{model}/{checkpoint}/{dataset}/svd.zarr/zarr.json",
@@ -50,8 +58,11 @@ rule reduce:
         "<benchmarks>/reduce/{model}/{checkpoint}/{dataset}.tsv"
     conda:
         ENVIRONMENT
+    threads: cores(needs.reduce_needs, "model", "dataset")
     resources:
         **need(needs.reduce_needs, "model", "dataset"),
+        # Where it runs, which changes no number and so is not among the parameters.
+        engine=reduce_engine,
     params:
         store=subpath(input[0], parent=True),
         tables=subpath(output.matrices, ancestor=2),
@@ -61,6 +72,6 @@ rule reduce:
         "Tabulate {wildcards.model}, {wildcards.checkpoint}, on {wildcards.dataset}"
     shell:
         "blockcoupling reduce --svd {params.store:q} --out {params.tables:q} {params.options}"
-        " --workers {threads} --entries {params.entries:q} --facet model={wildcards.model}"
+        " {resources.engine} --entries {params.entries:q} --facet model={wildcards.model}"
         " --facet checkpoint={wildcards.checkpoint} --facet dataset={wildcards.dataset}"
         " > {log:q} 2>&1"

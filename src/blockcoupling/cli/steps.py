@@ -22,6 +22,8 @@ from blockcoupling.cli.options import (
 )
 from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens, Extract, Loading, kept_for
+from blockcoupling.config.section import parse
+from blockcoupling.config.steps import ClusterKind, WorkerJob
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 
@@ -231,7 +233,23 @@ def reduce(
     out: Annotated[Path, typer.Option(help="Directory for the tables.")],
     k: Annotated[list[int], typer.Option(help="How many singular vectors to compare; repeat.")],
     variant: Annotated[list[Variant], typer.Option(help="Which mis-coupling; repeat.")],
-    workers: Annotated[int | None, typer.Option(help="Threads; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads, processes or jobs; default: one a core here.")
+    ] = None,
+    cluster: Annotated[
+        ClusterKind,
+        typer.Option(help="Where: threads, processes of this machine, Slurm jobs."),
+    ] = "threads",
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve Dask's dashboard; says where.")
+    ] = False,
+    job: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON",
+            help="What each Slurm job asks for: memory_mb, minutes, partition, account, logs.",
+        ),
+    ] = "{}",
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
@@ -243,10 +261,13 @@ def reduce(
     Example:  `blockcoupling reduce --svd svd.zarr --out tables --k 5 --k 10 --variant frobenius
     --facet model=tiny --facet checkpoint=main --facet dataset=handwritten`
     """
+    from blockcoupling.reduce.engine import Engine
     from blockcoupling.reduce.tables import reduce_store
 
     facets = read_facets(facet)
-    written = reduce_store(svd, out, k, list(map(str, variant)), facets or None, workers=workers)
+    asks = parse(WorkerJob, read_json(job, "--job"), "--job")
+    engine = Engine(cluster, workers, dashboard, asks)
+    written = reduce_store(svd, out, k, list(map(str, variant)), facets or None, engine=engine)
     enter(entries, {path.stem: path for path in written}, facets, {"svd": svd})
 
 

@@ -28,6 +28,7 @@ from blockcoupling.reduce.coupling import (
     miscouplings,
     pairs_of_blocks,
 )
+from blockcoupling.reduce.engine import Engine, running
 from blockcoupling.reduce.overlap import above_chance as overlap_above_chance
 from blockcoupling.reduce.overlap import overlap_by_chance, overlaps, with_meaning
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
@@ -52,7 +53,7 @@ def reduce_store(
     variants: Sequence[str] | None = None,
     identity: Mapping[str, str] | None = None,
     *,
-    workers: int | None = None,
+    engine: Engine | None = None,
 ) -> list[Path]:
     """Write coupling, overlap, locality, … tables and the mean matrices of m and the overlaps.
 
@@ -63,44 +64,41 @@ def reduce_store(
         variants: of mis-coupling; by default all that the store allows.
         identity: `model`, `checkpoint` and `dataset`, the first columns of every table; what is
             not given comes from the store's attributes.
-        workers: threads; by default as many as there are cores. Memory is a few times one
-            prompt's A for each.
+        engine: what calculates; by default as many threads as there are cores. Memory is a few
+            times one prompt's A for each. Whatever it is, the numbers are the same.
 
     Returns:
         The paths written.
 
     Raises:
-        UserError: no store there, no identity, or a k or variant that cannot be had from it.
+        UserError: no store there, no identity, or a k or variant that cannot be had from it; no
+            such engine here.
         MeasurementError: a mis-coupling that is not finite, or a store that is damaged.
     """
-    import dask
-    from threadpoolctl import threadpool_limits
-
-    ds = open_store(svd)
+    ds = open_store(Path(svd).absolute())  # workers may be elsewhere
     identity = _identity(ds, identity)
     k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
     out_dir, prompts = Path(out_dir), ds.sizes["prompt"]
     matrices, undefined, idle = defaultdict[str, _Moments](_Moments), [], Counter[int]()
-    # Dask runs prompts in parallel: threads of BLAS on top of that would only compete.
     with (
         ExitStack() as files,
-        threadpool_limits(1, "blas"),
-        dask.config.set(num_workers=workers),
-        Progress(prompts, "reducing") as progress,
         reading(svd),
+        running(engine or Engine(), _BATCH) as compute,
+        Progress(prompts, "reducing") as progress,
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
         append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
-        for start in range(0, prompts, _BATCH):
-            some = ds.isel(prompt=slice(start, start + _BATCH))
-            tables, means = _reduce(some, k, variants)
+        batches = (ds.isel(prompt=slice(n, n + _BATCH)) for n in range(0, prompts, _BATCH))
+        for columns, means in compute(_lazy(some, k, variants) for some in batches):
+            tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}
+            _demand_finite(tables["coupling"])
             for name, table in tables.items():
                 append[name](_frame(table, identity))
             for name, mean in means.items():
                 matrices[name].add(mean)
             undefined += _undefined(tables["trajectory"])
             idle.update(_idle(tables["singular_values"]["s"]))
-            for _ in range(some.sizes["prompt"]):
+            for _ in range(tables["coupling"].sizes["prompt"]):
                 progress.advance()
     if undefined:
         logger.warning(
@@ -151,23 +149,18 @@ def _variants(ds: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
     return list(asked)
 
 
-def _reduce(
+def _lazy(
     ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]
-) -> tuple[dict[str, xr.Dataset], dict[str, xr.DataArray]]:
-    """Return the tables of some prompts, and matrices of each (means over its pairs), computed."""
-    import dask
-
+) -> tuple[dict[str, dict[str, xr.DataArray]], dict[str, xr.DataArray]]:
+    """Return, lazily, the tables of some prompts, and matrices of each (means over its pairs)."""
     m, shared = miscouplings(ds, k, variants), overlaps(ds, k)
     between = {"miscoupling": m} | {n: with_meaning(o, n) for n, o in shared.items()}
     # DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
     # loses parts (https://github.com/pydata/xarray/issues/11329).
-    columns, matrices = dask.compute(
+    return (
         _columns(ds, m.rename(K="k")) | {"overlap": _overlap_columns(ds, k, shared)},
         {name: values.mean("pair") for name, values in between.items()},
     )
-    tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}
-    _demand_finite(tables["coupling"])
-    return tables, matrices
 
 
 def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray]]:

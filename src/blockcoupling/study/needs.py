@@ -48,6 +48,8 @@ PRODUCTS_PER_TRIPLE = 27
 """Products of J with a vector that an iteration takes for a singular triple."""
 DENSE_SHARE = 0.5
 """Of d products, what a whole Jacobian takes at most (see `accumulate`)."""
+PROCESS = 400 * 2**20
+"""Bytes that a process of Dask takes, with the one that watches over it."""
 SAFETY = 3
 """How many times the expected duration a job may take."""
 IMPORTS_MB = 1200
@@ -240,12 +242,24 @@ def score_needs(study: Study, model: str) -> Needs:
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
-    """Reducing: a few times one prompt's A and its like, several hundred prompts a minute."""
+    """Reducing: a few times one prompt's A and its like, several hundred prompts a minute.
+
+    Of workers that are jobs of Slurm, what each of them takes: the memory of the job that hands
+    their work out is the same.
+    """
     dimension, blocks = _shape(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
     prompts, kept = _prompts(study, dataset), products_kept(study.extract)
+    workers, each = study.reduce.workers, 5 * (1 + kept) * one_prompt
     # The five variants at every K read A about fifty times, at a gigabyte a second.
-    return _needs(5 * (1 + kept) * one_prompt, 20 + prompts * (0.1 + 50 * one_prompt / 1e9))
+    seconds = 20 + prompts * (0.1 + 50 * one_prompt / 1e9) / workers
+    match study.reduce.cluster:
+        case "slurm":
+            return _needs(each, seconds)
+        case "local":
+            return _needs(workers * (each + PROCESS), seconds, threads=workers)
+        case "threads":
+            return _needs(workers * each, seconds, threads=workers)
 
 
 def _needs(memory: float, seconds: float, **others: int) -> Needs:
