@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from blockcoupling.statistics.factors import known_factors
 from blockcoupling.statistics.multiplicity import Correction, adjust
 from blockcoupling.statistics.predictors import FACTS, MEASURES, held_fixed
 from blockcoupling.statistics.regression import relate
@@ -68,6 +69,7 @@ def correlate(
             size_classes=size_classes,
         ):
             part = own[subset.chosen]
+            given = known_factors(part)
             for predictor in [*MEASURES, *FACTS, *others]:
                 if part[predictor].isna().all():
                     continue
@@ -75,7 +77,7 @@ def correlate(
                     part[predictor],
                     part["value"],
                     part["model"],
-                    covariates=part[held_fixed(predictor)],
+                    covariates=part[held_fixed(predictor)].assign(**given),
                     resamples=resamples,
                     seed=seed,
                 )

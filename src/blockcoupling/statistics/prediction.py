@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.statistics.bootstrap import redraw
+from blockcoupling.statistics.factors import known_factors
 from blockcoupling.statistics.predictors import COVARIATES
 from blockcoupling.statistics.regression import FEWEST, is_constant
 from blockcoupling.statistics.scores import scored
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 LEFT_OUT: Mapping[str, str] = {"model": "origin", "family": "family", "depth": "depth"}
 """What is left out in turn, and the column of the points that tells it apart."""
 
-SETS: Mapping[str, tuple[str, ...]] = {
-    "hyperparameters": COVARIATES,
-    "coupling": ("coupling",),
-    "hyperparameters + coupling": (*COVARIATES, "coupling"),
+SETS: Mapping[str, tuple[bool, bool]] = {
+    "hyperparameters": (True, False),
+    "coupling": (False, True),
+    "hyperparameters + coupling": (True, True),
 }
-"""What the score is predicted from."""
+"""What the score is predicted from: hyperparameters (:data:`COVARIATES`, and what members of a
+population were given) or not, coupling or not."""
 
 COLUMNS = (
     *("score", "metric", "subset", "left_out", "predictors", "given", "n", "models", "groups"),
@@ -85,7 +87,8 @@ def leave_out(
     needs (a hyperparameter that is known of no point, or the same for all, is in no set).
 
     Args:
-        points: columns origin, family, depth, value, and those of :data:`SETS`.
+        points: columns origin, family, depth, value, coupling and :data:`COVARIATES`; further
+            `factor.KEY` of members of a population.
         left_out: one of :data:`LEFT_OUT`.
         resamples: of the bootstrap over groups.
         seed: of the bootstrap.
@@ -99,7 +102,9 @@ def leave_out(
         note says why.
 
     """
-    varying = [c for c in COVARIATES if points[c].nunique() > 1]
+    given_here = known_factors(points)
+    points = points.assign(**given_here)
+    varying = [c for c in COVARIATES if points[c].nunique() > 1] + [*given_here]
     column = LEFT_OUT[left_out]
     needed = list(dict.fromkeys([column, "value", "coupling", *varying]))
     whole = points[needed].notna().all(axis=1)
@@ -114,8 +119,8 @@ def leave_out(
     }
     missing = ("q2", "q2_low", "q2_high", "mae", "added_q2", "added_low", "added_high")
     rows, draws = [], {}
-    for name, columns in SETS.items():
-        given = [c for c in columns if c == "coupling" or c in varying]
+    for name, (hyperparameters, coupled) in SETS.items():
+        given = [*(varying if hyperparameters else []), *(["coupling"] if coupled else [])]
         row: dict[str, Any] = {"predictors": name, "given": ", ".join(given), **counted}
         row |= dict.fromkeys(missing, np.nan)
         why = _why_not(points, given, groups, left_out)

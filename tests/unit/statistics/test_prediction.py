@@ -7,6 +7,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from blockcoupling.statistics.prediction import LEFT_OUT, SETS, leave_out, predict
+from blockcoupling.statistics.predictors import COVARIATES
 
 
 def suite(
@@ -40,8 +41,9 @@ def test_numbers_are_those_of_scikit_learn_used_directly(left_out):
     assert list(found) == list(SETS)
     groups = points[LEFT_OUT[left_out]].to_numpy()
     y = points["value"].to_numpy()
-    for name, columns in SETS.items():
-        x = points[list(columns)].to_numpy()
+    for name, (hyperparameters, coupled) in SETS.items():
+        columns = [*(COVARIATES if hyperparameters else ()), *(["coupling"] if coupled else [])]
+        x = points[columns].to_numpy()
         predicted = np.empty(len(y))
         for group in np.unique(groups):
             kept = groups != group

@@ -1,0 +1,65 @@
+"""What members of a population were given: known, held fixed, and not taken for coupling."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from blockcoupling.statistics.correlate import correlate
+from blockcoupling.statistics.factors import known_factors
+from blockcoupling.statistics.prediction import leave_out
+from blockcoupling.statistics.predictors import FACTS, MEASURES
+
+
+def sweep(models: int = 40, causes: float = 0.0) -> pd.DataFrame:
+    """The learning rate decides coupling and score; coupling has a part of its own."""
+    random = np.random.default_rng(4)
+    rate = 10 ** random.uniform(-4, -2, models)
+    own = random.normal(0, 0.3, models)
+    table = pd.DataFrame({name: random.normal(size=models) for name in [*MEASURES, *FACTS]})
+    score = np.log10(rate) + causes * own + random.normal(0, 0.1, models)
+    return table.assign(
+        **{"factor.learning_rate": rate, "factor.dropout": np.resize([0, 0.1], models)},
+        **{"factor.seed": np.arange(models), "factor.blocks": np.resize([2, 3], models)},
+        **{"model": [f"m{n}" for n in range(models)], "checkpoint": "step9", "final": True},
+        **{"untrained": False, "step": 9, "parameters": 1e6, "family": "f", "base": None},
+        origin=[f"m{n}" for n in range(models)],
+        weights=[f"w{n}" for n in range(models)],
+        depth=np.resize([2.0, 3, 4, 5], models),
+        log_tokens=5.0,
+        coupling=np.log10(rate) + own,
+        value=score,
+    )
+
+
+def test_factors_are_numbers_and_those_given_by_factors_logarithms() -> None:
+    points = sweep()
+    found = known_factors(points)
+    assert list(found) == ["log_learning_rate", "dropout"]
+    expected = np.log10(points["factor.learning_rate"])
+    np.testing.assert_allclose(found["log_learning_rate"], expected)
+
+
+def test_what_some_points_were_not_given_or_all_the_same_is_left_out() -> None:
+    points = sweep()
+    points.loc[0, "factor.dropout"] = np.nan
+    points["factor.learning_rate"] = 0.1
+    points["factor.kind"] = "word"
+    assert known_factors(points) == {}
+
+
+@pytest.mark.parametrize("causes", [0.0, 1.0])
+def test_what_a_factor_does_is_not_taken_for_coupling(causes: float) -> None:
+    points = sweep(causes=causes)
+    scores = points[["model", "checkpoint", "value"]].assign(
+        score="heldout", metric="loss", higher_is_better=False
+    )
+    table = correlate(points.drop(columns="value"), scores, resamples=20)
+    row = table[(table["predictor"] == "coupling") & (table["subset"] == "final")].iloc[0]
+    assert row["pearson"] > 0.8
+    assert "log_learning_rate" in row["partial_given"]
+    # Without a part of its own, r of 35 degrees of freedom is within 2.6 / sqrt(35) in 99 %.
+    assert (row["partial"] > 0.8) if causes else (abs(row["partial"]) < 0.44)
+    rows = {each["predictors"]: each for each in leave_out(points, "model", resamples=20)}
+    assert "log_learning_rate" in rows["hyperparameters"]["given"]
+    added = rows["hyperparameters + coupling"]["added_q2"]
+    assert (added > 0.05) if causes else (abs(added) < 0.01)
