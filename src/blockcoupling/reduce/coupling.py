@@ -136,8 +136,7 @@ def miscoupling_kernel(
     largest = a.shape[-1]
     row, column = np.indices((largest, largest)).reshape(2, -1, 1)
     inside = (np.maximum(row, column) < np.asarray(k)) & (row != column)
-    squares = np.square(a, dtype=np.float64).reshape(*a.shape[:-2], -1)
-    off_diagonal = squares @ inside.astype(np.float64)
+    off_diagonal = _sums_of_squares(a, inside.astype(np.float64))
 
     diagonal = np.diagonal(a, axis1=-2, axis2=-1).astype(np.float64)
     chosen = np.asarray(k) - 1
@@ -147,6 +146,23 @@ def miscoupling_kernel(
         scale = np.where(idle, np.nan, variant.scale(s)[..., chosen])
         result.append(np.sqrt(off_diagonal + on_diagonal) / scale)
     return np.moveaxis(np.stack(result, axis=-1), (-1, -2), (-4, -3))
+
+
+def _sums_of_squares(
+    a: Shaped[np.ndarray, "*any i j k k"], chosen: Float[np.ndarray, "k*k K"]
+) -> Float[np.ndarray, "*any i j K"]:
+    """Return the sums of the squares of the chosen entries, in float64.
+
+    The pairs of one block at a time: their squares stay in the processor's cache, where all of them
+    are several times its size, written to memory and read again.
+    """
+    rows = a.reshape(-1, a.shape[-3], len(chosen))
+    sums = np.empty((*rows.shape[:-1], chosen.shape[-1]))
+    squares = np.empty(rows.shape[1:])
+    for row, total in zip(rows, sums, strict=True):
+        np.square(row, out=squares, dtype=np.float64)
+        np.matmul(squares, chosen, out=total)
+    return sums.reshape(*a.shape[:-2], -1)
 
 
 def check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
