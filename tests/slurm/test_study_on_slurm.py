@@ -63,7 +63,9 @@ def test_a_study_on_slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFac
     rules = Counter(rule for _, rule in submitted)
     assert rules["extract"] == rules["reduce"] == 6
     assert rules["train"] == 2
-    assert {"model", "prompts", "score", "correlate", "figure", "report"} <= set(rules)
+    assert {"model", "score", "correlate", "figure", "report"} <= set(rules)
+    # What may have to be downloaded runs where Snakemake does.
+    assert not {"weights", "prompts"} & set(rules)
     completed = cluster.completed_jobs()
     assert {int(number) for number, _ in submitted} == set(completed)
     assert {record["JobState"] for record in completed.values()} == {"COMPLETED"}
@@ -81,6 +83,23 @@ def test_a_study_on_slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFac
         pd.testing.assert_frame_equal(tables(remote, kind), tables(local, kind), check_exact=True)
     scores = [tables(place, "score")["value"] for place in (remote, local)]
     pd.testing.assert_series_equal(*scores, check_exact=True)
+
+
+def test_a_job_over_its_memory_is_tried_with_more_and_the_screen_says_why(
+    cluster: Cluster, tmp_path: Path
+):
+    asked = "train:mem_mb=300 * attempt"
+    trained = "results/seconds/training/small/trained.json"
+    words = ["snakemake", "--profile", "slurm", trained, "--set-resources", asked]
+    said = type_in(fresh_copy(tmp_path), *words)
+    assert "Why: out of memory" in said
+    numbers = [int(number) for number in re.findall(r"SLURM jobid (\d+) ", said)]
+    jobs = [cluster.completed_jobs()[number] for number in numbers]
+    assert jobs[-1]["JobState"] == "COMPLETED"
+    assert {record["JobState"] for record in jobs[:-1]} <= {"FAILED", "OUT_OF_MEMORY", "CANCELLED"}
+    amounts = [int(re.search(r"mem=(\d+)M", record["Tres"])[1]) for record in jobs]
+    assert amounts == [300, 600, 900][: len(amounts)]
+    assert len(amounts) > 1
 
 
 def test_a_foreign_slurm_is_left_alone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):

@@ -1,14 +1,17 @@
 """What the rules have in common: the study, where its files lie, and what its jobs ask for."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from blockcoupling.study import needs
 from blockcoupling.study.check import load_config
+from blockcoupling.study.slurm_faults import SaysWhy, fixed_requests
 from blockcoupling.study.together import chunk_needs, datasets_needs
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
@@ -37,6 +40,17 @@ pathvars:
 
 # The verbs of the environment that runs Snakemake, active or not.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+# Steps that download run where Snakemake does (`localrules`). A job on a node finds all of it in the
+# cache, and asks no hub, which it might wait for in vain: unless the variable says otherwise.
+if workflow.remote_exec and "SLURM_JOB_ID" in os.environ:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Once, not in each job.
+if workflow.is_main_process:
+    logger.addFilter(SaysWhy())
+    for sentence in fixed_requests(workflow.resource_settings.overwrite_resources):
+        logger.warning(sentence)
 
 # Used with `--software-deployment-method conda` only.
 ENVIRONMENT = "../../environment.yml"

@@ -1,0 +1,94 @@
+"""What is said of jobs that Slurm has ended, from the words that Slurm writes itself."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from blockcoupling.study.slurm_faults import SaysWhy, explained, fixed_requests
+
+FAILED = (
+    "SLURM-job '41' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable "
+    "(status command is not 'sacct')."
+)
+# As Slurm 22.05 writes them: jobacct_gather's limit, a cgroup's, a runtime's, a node's.
+GATHERED = "slurmstepd: error: Step 41.0 exceeded memory limit (612352 > 307200), being killed\n"
+CGROUP = "slurmstepd: error: Detected 1 oom_kill event in StepId=41.batch. Some of the step tasks\n"
+LATE = (
+    "slurmstepd: error: *** JOB 41 ON n1 CANCELLED AT 2026-11-28T01:02:03 DUE TO TIME LIMIT ***\n"
+)
+NODE = "slurmstepd: error: *** JOB 41 ON n1 CANCELLED AT 2026-11-28T01:02:03 DUE TO NODE FAILURE\n"
+
+
+def commands(place: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Have these commands, and none of Slurm beside them."""
+    for name, script in scripts.items():
+        (place / name).write_text(f"#!/bin/sh\n{script}\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}{os.pathsep}/bin")
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        (GATHERED, "out of memory"),
+        (CGROUP, "out of memory"),
+        (LATE, "out of time"),
+        (NODE, "its node failed"),
+    ],
+)
+def test_the_reason_stands_in_slurms_log(tmp_path: Path, written: str, word: str) -> None:
+    log = tmp_path / "41.log"
+    log.write_text(f"host: n1\n{written}")
+    said = explained(FAILED, ["not/there.log", str(log)])
+    assert said.startswith(f"{FAILED} Why: {word}")
+
+
+def test_accounting_is_asked_where_the_log_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands(tmp_path, monkeypatch, sacct='echo "$*" > asked; printf "OUT_OF_MEMORY\\nFAILED\\n"')
+    monkeypatch.chdir(tmp_path)
+    assert "Why: out of memory" in explained(FAILED, [])
+    assert "--jobs=41" in (tmp_path / "asked").read_text()
+    commands(tmp_path, monkeypatch, sacct="echo FAILED")
+    assert explained(FAILED, []) == FAILED
+
+
+def test_without_accounting_and_without_a_word_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = "echo Slurm accounting storage is disabled >&2; exit 1"
+    for scripts in ({}, {"sacct": off}):
+        commands(tmp_path, monkeypatch, **scripts)
+        assert "Accounting (sacct) is off here" in explained(FAILED, [])
+
+
+def test_what_is_not_of_slurm_stays_as_it_is() -> None:
+    assert explained("exit code 1", ["x.log"]) == "exit code 1"
+
+
+def test_snakemakes_own_record_of_a_failure_is_completed(tmp_path: Path) -> None:
+    (tmp_path / "41.log").write_text(CGROUP)
+    logger = logging.getLogger("test_slurm_faults")
+    heard: list[logging.LogRecord] = []
+    logger.addHandler(handler := logging.Handler())
+    handler.emit = heard.append  # type: ignore[method-assign]
+    logger.addFilter(SaysWhy())
+    about = {"rule_msg": FAILED, "log": ["a.log", str(tmp_path / "41.log")]}
+    logger.error("Error in rule extract", extra=about)
+    logger.error("Error in group g", extra={"msg_of_group": None})
+    assert "Why: out of memory" in heard[0].__dict__["rule_msg"]
+    assert heard[1].getMessage() == "Error in group g"
+
+
+def test_a_number_that_does_not_grow_is_told_with_what_to_type() -> None:
+    given = {
+        "extract": {"mem_mb": 300, "slurm_partition": "gpu"},
+        "score": {"mem_mb": "300 * attempt", "runtime": lambda wildcards, attempt: 5 * attempt},
+    }
+    (sentence,) = fixed_requests(given)
+    assert "extract:mem_mb=300 is the same at every attempt" in sentence
+    assert "--set-resources 'extract:mem_mb=300 * attempt'" in sentence
+    assert fixed_requests({}) == []
