@@ -75,7 +75,8 @@ def write_study(
 ) -> Catalog:
     """Write the study and return its catalog of measurements.
 
-    Without overlaps it is as one that an older version of the package has measured.
+    Without overlaps it is as one that an older version of the package has measured: without what is
+    of whole prompts, too.
     """
     study = Study(root, seed, overlaps)
     for dataset in DATASETS:
@@ -220,6 +221,7 @@ def _measurements(
         "overlap": [],
         "locality": [],
         "trajectory": [],
+        "whole_prompt": [],
         "spectra": [],
         "singular_values": [],
     }
@@ -272,6 +274,15 @@ def _measurements(
                     "equidistance": 0.2 + 0.3 * progress + random.normal(0, 0.02),
                 }
             )
+        tables["whole_prompt"].append(
+            {
+                "prompt": at["prompt"],
+                "block_influence": 0.3 - 0.15 * progress + random.normal(0, 0.01),
+                "cka": 0.95 - 0.2 * progress + random.normal(0, 0.01),
+                "rankme": 12 + 4 * progress + random.normal(0, 0.3),
+                "own_loss": 5.5 - 3 * progress + random.normal(0, 0.1),
+            }
+        )
         for block in range(1, blocks + 1):
             count = max(KS)
             slope = 0.5 + 0.4 * progress
@@ -292,7 +303,7 @@ def _measurements(
                 {**at, "block": block, "k": k, "s": s[k - 1]} for k in range(1, count + 1)
             ]
     if not study.overlaps:
-        del tables["overlap"]
+        del tables["overlap"], tables["whole_prompt"]
     for kind, rows in tables.items():
         study.table(rows, kind, folder / f"{kind}.parquet", **facets)
 

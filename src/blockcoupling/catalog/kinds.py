@@ -25,6 +25,7 @@ KINDS: Mapping[str, Kind] = {
     "overlap": Kind("overlaps of singular vectors per prompt and K", "blockcoupling reduce"),
     "locality": Kind("mis-coupling by distance between blocks", "blockcoupling reduce"),
     "trajectory": Kind("line-shape score, expodistance, equidistance", "blockcoupling reduce"),
+    "whole_prompt": Kind("block influence, CKA, RankMe, loss by prompt", "blockcoupling reduce"),
     "spectra": Kind("norms and effective ranks per block", "blockcoupling reduce"),
     "singular_values": Kind("singular values per block and index", "blockcoupling reduce"),
     "inverse_depth_fit": Kind("1/s against depth: fit and R²", "blockcoupling reduce"),

@@ -5,6 +5,7 @@ TABLES = (
     "overlap",
     "locality",
     "trajectory",
+    "whole_prompt",
     "spectra",
     "singular_values",
     "inverse_depth_fit",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def dataset_of(
     recorded: RecordedPrompt,
+    loss: float,
     found: Decomposition,
     rows: list[int],
     vectors: bool,
@@ -28,6 +29,7 @@ def dataset_of(
 
     Args:
         recorded: what passing it left behind.
+        loss: the model's own on it, NaN where there is none.
         found: what the Jacobians of its batch gave.
         rows: which of the batch's Jacobians are this prompt's.
         vectors: keep U and V.
@@ -52,6 +54,9 @@ def dataset_of(
             recorded.pca[None],
         ),
         "pca_explained": (("prompt", "component"), recorded.explained[None]),
+        "cka": (("prompt", "block"), recorded.cka[None]),
+        "rankme": (("prompt",), np.array([recorded.rankme])),
+        "own_loss": (("prompt",), np.array([loss])),
     }
     if found.A_swapped is not None:
         variables["A_swapped"] = (variables["A"][0], of(found.A_swapped))

@@ -27,6 +27,7 @@ from blockcoupling.sources.preprocessing import prepared
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
+from blockcoupling.store.schema import OF_PROMPTS
 from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.images import Picture
 from blockcoupling.transformer.streaming import StreamedModel
@@ -116,7 +117,7 @@ def extract(
         model=f"{record.get('name')} at {record.get('checkpoint')}",
         parts=parts,
         expected=expected,
-        needed=added,
+        needed=[*added, *OF_PROMPTS],
         measure=measure,
         write=lambda parts, _, ds, mark: write_prompt(parts, ds, mark),
         join=lambda parts, out, expected: merge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,15 +31,18 @@ from blockcoupling.measurement.memory import (
     products_kept,
     prompts_at_once,
 )
-from blockcoupling.measurement.points import Point, Prompt, Recorder
+from blockcoupling.measurement.points import Point, Prompt, RecordedPrompt, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
 from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.causality import looks_ahead
 from blockcoupling.transformer.final_norm import find_final_norm
 from blockcoupling.transformer.images import Picture
+from blockcoupling.transformer.own_loss import NoPredictions, own_losses
 from blockcoupling.transformer.running import Given, differentiable, refuse_absent_weights
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel, in_lockstep
 from blockcoupling.transformer.tokens import TokenizedPrompt, token_pairs
+
+logger = logging.getLogger(__name__)
 
 # How many patches go through a block together on their way to a mean.
 PATCHES_AT_ONCE = 16
@@ -200,6 +204,7 @@ class Instrument:
                 recorded = [run() for run in runs]
             else:
                 recorded = in_lockstep(self.weights, blocks.modules, runs)
+            losses = self._own_losses(recorded)
             points = [point for one in recorded for point in one.points]
             # Decoded tokens go through a block together, the others after them, one by one.
             points.sort(key=lambda point: not point.decoded)
@@ -243,13 +248,31 @@ class Instrument:
         return [
             dataset_of(
                 one,
+                loss,
                 found,
                 [points.index(point) for point in one.points],
                 self.settings.vectors,
                 attributes_of(self.model, self.settings, self._identity(one.prompt)),
             )
-            for one in recorded
+            for one, loss in zip(recorded, losses, strict=True)
         ]
+
+    def _own_losses(self, recorded: Sequence[RecordedPrompt]) -> list[float]:
+        """The model's own loss on each prompt; NaN where it does not predict the next token."""
+        none = [float("nan")] * len(recorded)
+        prompts = [one.prompt.given for one in recorded]
+        if not self.causal or any(given.is_floating_point() for given in prompts):
+            return none
+        try:
+            with ExitStack() as around:
+                if self.weights is not None:
+                    around.enter_context(self.weights.head_in_slices(self.model))
+                blocks = self.blocks(recorded[0].prompt)
+                return own_losses(self.model, blocks, prompts, [one.returned for one in recorded])
+        except UserError as error:
+            level = logging.INFO if isinstance(error, NoPredictions) else logging.WARNING
+            logger.log(level, "there is no loss on the prompts: %s", error)
+            return none
 
     def _other(self, point: Point) -> Callable[[int], Operator]:
         """Makes a block's operator at a point that more than one token's own call leads to."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,14 +17,19 @@ from torch import nn
 
 from blockcoupling.config.choices import Context
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.measurement.states import gram, principal_components
+from blockcoupling.measurement.states import (
+    gram,
+    neighbours_cka,
+    principal_components,
+    rankme,
+)
 from blockcoupling.measurement.verification import Verifier, other_state, refuse_unrepeatable
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.final_norm import after_norm
 from blockcoupling.transformer.images import Picture
 from blockcoupling.transformer.others import Attended, alone, attended_by
-from blockcoupling.transformer.recording import CannotDecode, record_full, record_in_two
+from blockcoupling.transformer.recording import CannotDecode, record_in_two, record_whole
 from blockcoupling.transformer.tokens import MEAN, TokenizedPrompt, Tokens, token_pairs
 
 if TYPE_CHECKING:
@@ -73,13 +78,23 @@ class Point:
 
 @dataclass(frozen=True)
 class RecordedPrompt:
-    """What passing one prompt through the model left behind."""
+    """What passing one prompt through the model left behind.
+
+    Attributes:
+        prompt: the prompt.
+        points: where Jacobians are taken.
+        gram, pca, explained, cka, rankme: of its states (`measurement.states`).
+        returned: what the model returned for the whole prompt.
+    """
 
     prompt: Prompt
     points: list[Point]
     gram: Float[np.ndarray, "token state state_other"]
     pca: Float[np.ndarray, "token state component"]
     explained: Float[np.ndarray, " component"]
+    cka: Float[np.ndarray, " block"]
+    rankme: float
+    returned: Any
 
 
 @dataclass
@@ -132,7 +147,7 @@ class Recorder:
         """
         given = prompt.given.to(self.device).clone()  # may come from inference mode
         last = prompt.length - 1
-        whole = record_full(self.model, self.blocks, given)
+        whole, returned = record_whole(self.model, self.blocks, given, every_logit=self.causal)
         states = states_of(prompt.id, [], whole)
         points, trajectories = [], states
         if not self.causal:
@@ -152,7 +167,13 @@ class Recorder:
             for point in (q for p in points for q in (p, *p.patches)):
                 point.calls = [*point.calls[:-1], after_norm(point.calls[-1], self.final_norm)]
         return RecordedPrompt(
-            prompt, points, gram(trajectories), *principal_components(trajectories)
+            prompt,
+            points,
+            gram(trajectories),
+            *principal_components(trajectories),
+            neighbours_cka(trajectories),
+            rankme(trajectories[:, -1]),
+            returned,
         )
 
     def _among_others(self, prompt: Prompt, whole: Sequence[BlockCall]) -> list[Point]:

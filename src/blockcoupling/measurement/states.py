@@ -1,9 +1,13 @@
-"""What is kept of a prompt's hidden states: inner products of the steps, and a picture in 2-D."""
+"""What is kept of a prompt's hidden states: inner products, a picture in 2-D, CKA, RankMe."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import entr
+
+# ‖X − mean‖² / ‖X‖² of tokens that are told apart by rounding alone: float64 squared, with room.
+_ALL_THE_SAME = 1e-28
 
 
 def gram(
@@ -34,3 +38,44 @@ def principal_components(
             axes[i] = vh[i] * np.sign(vh[i][np.abs(vh[i]).argmax()])
             ratios[i] = s[i] ** 2 / total
     return ((states - centre) @ axes.T).astype(np.float32), ratios.astype(np.float32)
+
+
+def neighbours_cka(
+    states: Float[np.ndarray, "token state embed"],
+) -> Float[np.ndarray, " block"]:
+    """Linear CKA of every block's input and output, over the tokens: 1 where they are alike.
+
+    ‖Yᵀ X‖_F² / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F) of the centred token matrices X = x^(l−1) and Y = x^l (Kornblith
+    et al. 2019, arXiv 1905.00414, eq. 3): it does not change with rotations and lengths.
+
+    Returns:
+        float64, dimensionless, 0 … 1. NaN where all tokens have the same state, as one token does.
+    """
+    tokens, _, embed = states.shape
+    centred = states - states.mean(axis=0)
+    spread, size = (np.square(x).sum(axis=(0, 2)) for x in (centred, states))
+    few = tokens <= embed  # ‖Yᵀ X‖² = ⟨X Xᵀ, Y Yᵀ⟩: the smaller matrices are made
+    before: tuple[np.ndarray, np.ndarray, np.floating] | None = None
+    found = []
+    for x in centred.swapaxes(0, 1):
+        products = x @ x.T if few else x.T @ x
+        norm = np.linalg.norm(products)
+        if before is not None:
+            earlier, its_products, its_norm = before
+            shared = np.vdot(products, its_products) if few else np.square(earlier.T @ x).sum()
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found.append(shared / (norm * its_norm))
+        before = x, products, norm
+    same = spread <= _ALL_THE_SAME * size
+    return np.where(same[:-1] | same[1:], np.nan, np.clip(found, 0, 1))
+
+
+def rankme(last: Float[np.ndarray, "token embed"]) -> float:
+    """Effective rank exp(−Σ p ln p), p = σ / Σσ, of the singular values σ of a token matrix.
+
+    RankMe (Garrido et al. 2023, arXiv 2210.02885) without its guard of 1e-7 against ln 0. It lies
+    between 1 and the smaller of the number of tokens and the width; NaN where all states are 0.
+    """
+    values = np.linalg.svd(last, compute_uv=False)
+    total = values.sum()
+    return float(np.exp(entr(values / total).sum())) if total > 0 else float("nan")

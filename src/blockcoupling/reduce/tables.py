@@ -20,6 +20,7 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
+from blockcoupling.reduce import whole_prompt
 from blockcoupling.reduce.chance import above_chance, chances
 from blockcoupling.reduce.coupling import (
     idle_blocks,
@@ -157,8 +158,9 @@ def _lazy(
     between = {"miscoupling": m} | {n: with_meaning(o, n) for n, o in shared.items()}
     # DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
     # loses parts (https://github.com/pydata/xarray/issues/11329).
+    others = {"overlap": _overlap_columns(ds, k, shared), "whole_prompt": whole_prompt.columns(ds)}
     return (
-        _columns(ds, m.rename(K="k")) | {"overlap": _overlap_columns(ds, k, shared)},
+        _columns(ds, m.rename(K="k")) | others,
         {name: values.mean("pair") for name, values in between.items()},
     )
 
@@ -291,11 +293,13 @@ class _Moments:
 def _frame(table: xr.Dataset, identity: Mapping[str, str]) -> pd.DataFrame:
     """Return one row for each entry of `table` that is not padding."""
     axes = [axis for axis in _AXES if axis in table.dims]
-    by_token = "token" in axes
-    keys = axes[1:] if by_token else ["token_in", "token_out", *axes[2:]]
+    keys = ["token_in", "token_out", *axes[2:]] if "pair" in axes else axes[1:]
     frame = table.to_dataframe(dim_order=axes).reset_index()
-    real = frame["token"] < frame["tokens"] if by_token else frame["token_in"] != NO_PAIR
-    frame = frame.loc[real, ["prompt", *keys, *table.data_vars]]
+    if "token" in axes:
+        frame = frame[frame["token"] < frame["tokens"]]
+    elif "pair" in axes:
+        frame = frame[frame["token_in"] != NO_PAIR]
+    frame = frame[["prompt", *keys, *table.data_vars]]
     for position, name in enumerate(IDENTITY):
         frame.insert(position, name, identity[name])
     return frame

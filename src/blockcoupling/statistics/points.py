@@ -27,7 +27,8 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
     """Return every measure of every prompt, at the prompt's last token.
 
     Args:
-        catalog: has entries of the kinds coupling, trajectory and spectra; overlap where measured.
+        catalog: has entries of the kinds coupling, trajectory and spectra; overlap and whole_prompt
+            where measured.
         k: how many singular vectors the coupling is of.
         variant: which mis-coupling.
 
@@ -65,6 +66,11 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
         own = at_last_token(table[_PAIR].join(_named(table, kind)), regular[[*PROMPT, "last"]])
         means = own.groupby(PROMPT, as_index=False)[[each.name for each in of_kind(kind)]].mean()
         values = values.merge(means, on=PROMPT, how="left")
+    whole = catalog.search(kind="whole_prompt")
+    if len(whole):
+        table = whole.frame()
+        own = table[PROMPT].join(_named(table, "whole_prompt"))
+        values = values.merge(own, on=PROMPT, how="left")
     values = values.reindex(columns=[*PROMPT, *MEASURES])
     demanded = [name for name in MEASURES if name not in OPTIONAL]
     bad = values[~np.isfinite(values[demanded].to_numpy(float)).all(axis=1)]

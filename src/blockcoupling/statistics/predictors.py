@@ -13,20 +13,21 @@ from blockcoupling.config.overlaps import OVERLAPS
 class Predictor(NamedTuple):
     """One number per checkpoint.
 
-    A measurement is read from tables of one `kind`, at each prompt's last token, and averaged over
-    blocks, prompts and datasets. A fact stands in the model's record and has no kind.
+    A measurement is read from tables of one `kind`, at each prompt's last token (those of whole
+    prompts: over all tokens), and averaged over blocks, prompts and datasets. A fact stands in the
+    model's record and has no kind.
     """
 
     name: str
     label: str
     """For axes and tables."""
     kind: str | None = None
-    """Of the catalog entries that hold it: coupling, trajectory, spectra, overlap."""
+    """Of the catalog entries that hold it: coupling, trajectory, spectra, overlap, whole_prompt."""
     column: str | None = None
     """Of those tables, where it is not the name."""
     sign: int = 1
     optional: bool = False
-    """Whether a study may lack it, having been told not to measure it."""
+    """Whether a study may lack it: not asked for, without meaning for its models, or since then."""
     covariate: str | None = None
     """A column of the points that holds this fact fixed, in a partial correlation."""
 
@@ -46,6 +47,10 @@ PREDICTORS: tuple[Predictor, ...] = (
     Predictor("equidistance", "equidistance", "trajectory"),
     Predictor("jacobian_norm", "Jacobian norm ‖J‖", "spectra"),
     Predictor("s1", "largest singular value", "spectra"),
+    Predictor("block_influence", "block influence, 1 − cos", "whole_prompt", optional=True),
+    Predictor("cka", "CKA of neighbouring blocks", "whole_prompt", optional=True),
+    Predictor("rankme", "RankMe of the last states", "whole_prompt", optional=True),
+    Predictor("own_loss", "own loss on the prompts", "whole_prompt", optional=True),
     Predictor("log_parameters", "log₁₀ parameters", covariate="log_parameters"),
     Predictor("depth", "depth L", covariate="depth"),
     Predictor("dimension", "dimension d", covariate="dimension"),

@@ -29,6 +29,8 @@ class Variable:
     dtypes: tuple[str, ...]
     meaning: str
     optional: bool = False
+    undefined: bool = False
+    """Whether it is NaN where it does not apply, as well as in padding."""
 
 
 _BLOCK = ("prompt", "pair", "block")
@@ -86,7 +88,31 @@ VARIABLES = {
     "pca_explained": Variable(
         ("prompt", "component"), ("float32",), "explained-variance ratio", optional=True
     ),
+    "cka": Variable(
+        ("prompt", "block"),
+        ("float64",),
+        "linear CKA of a block's input and output over the prompt's tokens",
+        optional=True,
+        undefined=True,
+    ),
+    "rankme": Variable(
+        ("prompt",),
+        ("float64",),
+        "RankMe, the effective rank of the tokens' last states",
+        optional=True,
+        undefined=True,
+    ),
+    "own_loss": Variable(
+        ("prompt",),
+        ("float64",),
+        "the model's mean loss on the prompt's own tokens, nats a token",
+        optional=True,
+        undefined=True,
+    ),
 }
+
+# Of each prompt as a whole; stores of older versions lack them.
+OF_PROMPTS = ("cka", "rankme", "own_loss")
 
 # Kept where a study asks for them, beside the others and without changing them.
 ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
@@ -191,8 +217,11 @@ def check_values(ds: xr.Dataset) -> None:
     Raises:
         MeasurementError: naming variable, prompt and, where there is one, the block.
     """
-    for name in [name for name in VARIABLES if name in ds]:
-        _demand(ds[name].notnull() & (abs(ds[name]) < np.inf), f"{name} is not finite", ds)
+    for name, variable in VARIABLES.items():
+        if name in ds:
+            there = ds[name].notnull() & (abs(ds[name]) < np.inf)
+            allowed = ds[name].isnull() & variable.undefined
+            _demand(there | allowed, f"{name} is not finite", ds)
     # A Jacobian may be 0, of a block that does nothing; then there is nothing else in it, either.
     zero = (ds["S"] == 0).all("k") & (ds["jacobian_norm"] == 0) & (ds["svd_residual"] == 0)
     _demand((ds["S"].isel(k=0) > 0) | zero, "the Jacobian is exactly zero (S)", ds)

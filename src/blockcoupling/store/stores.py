@@ -199,10 +199,11 @@ def _copy(name: str, parts: list[Path], out: Path) -> None:
     for start in range(0, len(parts), step):
         some = parts[start : start + step]
         shard = np.full((len(some), *target.shape[1:]), np.nan, target.dtype)
-        for padded, part in zip(shard, some, strict=True):
+        for place, part in enumerate(some):
             with reading(part):
-                values = zarr.open_array(part / name, mode="r")[0]
-            padded[tuple(slice(size) for size in values.shape)] = values
+                values = np.asarray(zarr.open_array(part / name, mode="r")[0])
+            own: tuple[int | slice, ...] = (place, *map(slice, values.shape))
+            shard[own] = values
         with every_chunk():
             target[start : start + len(some)] = shard
 

@@ -107,9 +107,20 @@ def record_full(model: nn.Module, blocks: Blocks, given: Given) -> list[BlockCal
     Raises:
         UserError: if the blocks cannot be called again, or see other tokens than the prompt's.
     """
+    return record_whole(model, blocks, given)[0]
+
+
+def record_whole(
+    model: nn.Module, blocks: Blocks, given: Given, *, every_logit: bool = False
+) -> tuple[list[BlockCall], Any]:
+    """The calls of `record_full`, and what the model returned (`running.run`).
+
+    Raises:
+        UserError: as there.
+    """
     name = type(model).__name__
     try:
-        calls = record_calls(model, blocks, given, use_cache=False)
+        calls, output = _record(model, blocks, given, every_logit=every_logit, use_cache=False)
     except CannotDecode as error:
         raise UserError(f"{error.reason}, even without a cache. It cannot be measured.") from error
     image = given.is_floating_point()
@@ -127,7 +138,7 @@ def record_full(model: nn.Module, blocks: Blocks, given: Given) -> list[BlockCal
                 f"a prompt of {tokens} tokens: it adds tokens of its own (as prompt tuning does), "
                 "or arranges them otherwise than (1, token, d). Pass a model that does not."
             )
-    return calls
+    return calls, output
 
 
 def record_decode(

@@ -18,19 +18,20 @@ Given = Int[Tensor, "1 token"] | Float[Tensor, "1 channel height width"]
 """What a model is run on: token ids, or the pixel values of an image."""
 
 
-def run(model: nn.Module, given: Given, **kwargs: Any) -> Any:
+def run(model: nn.Module, given: Given, *, every_logit: bool = False, **kwargs: Any) -> Any:
     """Pass a prompt or an image through a model, by the door that it was handed over with.
 
     Args:
         model: the model; its own forward is called.
         given: token ids (1, token), or pixel values (1, channel, height, width).
+        every_logit: where the model is run with its head, have the logits of all tokens.
         kwargs: further arguments, passed on where the forward takes them.
     """
     inner = without_head(model)
     parameters = inspect.signature(inner.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if inner is model and "logits_to_keep" in parameters:
-        kwargs = {"logits_to_keep": 1} | kwargs  # the vocabulary is wide
+        kwargs = {"logits_to_keep": 0 if every_logit else 1} | kwargs  # the vocabulary is wide
     named = {k: value for k, value in kwargs.items() if open_ended or k in parameters}
     name = "pixel_values" if given.is_floating_point() else "input_ids"
     if name in parameters or open_ended:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.running import without_head
+from blockcoupling.transformer.slices import linear_in_slices
 from blockcoupling.transformer.weight_files import stored_tensors, under_another_name
 
 Result = TypeVar("Result")
@@ -143,20 +144,45 @@ class BlockWeights:
         Raises:
             UserError: the files hold no such weights.
         """
+        for module, leaf, value in self._head(model):
+            whole = value.to(self._device, self._dtype, copy=True)
+            module._parameters[leaf] = nn.Parameter(whole, requires_grad=False)
+
+    @contextmanager
+    def head_in_slices(self, model: nn.Module) -> Iterator[None]:
+        """Have the head for a while, a few words of its vocabulary in memory at a time.
+
+        Raises:
+            UserError: the files hold no such weights.
+        """
+        with ExitStack() as after:
+            for module, leaf, value in list(self._head(model)):
+                after.callback(module._parameters.__setitem__, leaf, module._parameters[leaf])
+                if isinstance(module, nn.Linear) and leaf == "weight":
+                    vars(module)["forward"] = linear_in_slices(module, self._device, self._dtype)
+                    after.callback(delattr, module, "forward")
+                    kept = value
+                else:
+                    kept = value.to(self._device, self._dtype)
+                module._parameters[leaf] = nn.Parameter(kept, requires_grad=False)
+            yield
+
+    def _head(self, model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+        """Modules outside the blocks that lack a parameter, its name, and what the files hold."""
         prefix = getattr(model, "base_model_prefix", "") + "."
         embedding = getattr(model, "get_input_embeddings", lambda: None)()
         for name, parameter in list(model.named_parameters(remove_duplicate=False)):
             inside = any(name.startswith(f"{member}.") for member in self._names.values())
             if inside or not parameter.is_meta:
                 continue
+            owner, _, leaf = name.rpartition(".")
+            module = model.get_submodule(owner)
             if _tied(model) and embedding is not None and embedding.weight.shape == parameter.shape:
-                owner, _, leaf = name.rpartition(".")
-                value = embedding.weight.detach().to(self._device, self._dtype, copy=True)
-                module = model.get_submodule(owner)
-                module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+                yield module, leaf, embedding.weight.detach()
                 continue
             try:
-                self._stored[name] = self._find(name, prefix, parameter)
+                if name not in self._stored:
+                    self._stored[name] = self._find(name, prefix, parameter)
             except UserError:
                 # A head may be stored under another name: what alone is left over, and fits.
                 left = set(self._files) - set(self._stored.values())
@@ -164,7 +190,7 @@ class BlockWeights:
                 if len(fitting) != 1:
                     raise
                 (self._stored[name],) = fitting
-            self._fill(model, name)
+            yield module, leaf, self._read(name)
 
     def _shape(self, stored: str) -> tuple[int, ...]:
         from safetensors import safe_open

@@ -30,6 +30,7 @@ from blockcoupling.figures.data import Ends, largest
 from blockcoupling.figures.matrices import Matrix
 from blockcoupling.figures.style import counted, looks, styled
 from blockcoupling.figures.trajectories import Trajectories
+from blockcoupling.statistics.predictors import OPTIONAL
 from blockcoupling.statistics.within import within_groups
 
 
@@ -276,7 +277,7 @@ def test_predictors_without_interval_are_hollow(drawn):
         line for line in axes.get_lines() if line.get_mfc() == "white" and len(line.get_xdata())
     ]
     # Those of the three final checkpoints; training tokens are equal there and have no R².
-    assert sum(np.isfinite(line.get_xdata()).sum() for line in hollow) == 10 + len(OVERLAPS)
+    assert sum(np.isfinite(line.get_xdata()).sum() for line in hollow) == 10 + len(OPTIONAL)
 
 
 # ------------------------------------------------------------------------------ odd studies

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from blockcoupling.measurement.states import gram, principal_components
+from blockcoupling.measurement.states import (
+    gram,
+    neighbours_cka,
+    principal_components,
+    rankme,
+)
 
 
 def trajectories(tokens: int, states: int = 5, embed: int = 7, seed: int = 0) -> np.ndarray:
@@ -82,3 +87,50 @@ def test_tokens_that_end_in_one_place_have_no_components() -> None:
     projected, explained = principal_components(states)
     assert not projected.any()
     assert not explained.any()
+
+
+@pytest.mark.parametrize("tokens", [2, 5, 7, 30])  # fewer and more than the width of 7
+def test_cka_is_its_definition_by_hsic(tokens: int) -> None:
+    """HSIC of linear kernels with the centring matrix H, as Kornblith et al. (2019) write it."""
+    states = trajectories(tokens) + 3  # not centred
+    centring = np.eye(tokens) - 1 / tokens
+
+    def hsic(x: np.ndarray, y: np.ndarray) -> float:
+        return np.trace(x @ x.T @ centring @ y @ y.T @ centring) / (tokens - 1) ** 2
+
+    found = neighbours_cka(states)
+    assert found.shape == (4,)
+    for block in range(4):
+        x, y = states[:, block], states[:, block + 1]
+        wanted = hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y))
+        # Sums of at most some 900 products, each rounded at 1e-16.
+        assert found[block] == pytest.approx(wanted, rel=1e-12)
+
+
+@given(st.integers(2, 20), st.integers(0, 99))
+def test_law_cka_does_not_see_rotations_lengths_and_shifts(tokens: int, seed: int) -> None:
+    states = trajectories(tokens, states=2, seed=seed)
+    turn, _ = np.linalg.qr(np.random.default_rng(seed + 1).normal(size=(7, 7)))
+    turned = np.stack([states[:, 0], 5 * states[:, 0] @ turn + 2], axis=1)
+    assert neighbours_cka(turned)[0] == pytest.approx(1, abs=1e-12)
+    assert 0 < neighbours_cka(states)[0] <= 1
+
+
+def test_cka_of_tokens_that_are_all_the_same_is_undefined() -> None:
+    assert np.isnan(neighbours_cka(trajectories(1))).all()
+    states = trajectories(6)
+    states[:, 0] = 0.1 * np.arange(7)  # six times one token, without positions
+    assert np.isnan(neighbours_cka(states)[0])
+    assert np.isfinite(neighbours_cka(states)[1:]).all()
+
+
+def test_rankme_of_known_spectra() -> None:
+    random = np.random.default_rng(0)
+    left, _ = np.linalg.qr(random.normal(size=(20, 7)))
+    right, _ = np.linalg.qr(random.normal(size=(7, 7)))
+    values = np.array([4, 2, 1, 1, 0, 0, 0.0])  # of sum 8: p = 1/2, 1/4, 1/8, 1/8
+    # Entropy 1/2 ln 2 + 1/4 ln 4 + 2/8 ln 8 = 7/4 ln 2; rounding gives zeros of 1e-16.
+    assert rankme((left * values) @ right) == pytest.approx(2**1.75, rel=1e-12)
+    assert rankme(left @ right) == pytest.approx(7, rel=1e-12)
+    assert rankme(trajectories(1)[:, -1]) == pytest.approx(1, rel=1e-12)
+    assert np.isnan(rankme(np.zeros((3, 7))))

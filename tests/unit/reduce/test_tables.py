@@ -41,6 +41,7 @@ COLUMNS = {
         "expodistance",
         "equidistance",
     ],
+    "whole_prompt": [*START, "block_influence", "cka", "rankme", "own_loss"],
     "spectra": [
         *PAIR,
         "block",
@@ -95,6 +96,7 @@ def test_columns_and_rows(reduced):
         "overlap": pairs * 2,
         "locality": pairs * 5 * 2 * (blocks - 1),
         "trajectory": pairs,
+        "whole_prompt": 3,
         "spectra": pairs * blocks,
         "singular_values": pairs * blocks * 4,
         "inverse_depth_fit": pairs * 4,
@@ -172,6 +174,34 @@ def test_overlaps_are_those_of_the_functions(ds, reduced):
         np.testing.assert_allclose(
             chosen[f"{kind}_std"], by_prompt.std(0, ddof=1), rtol=1e-9, atol=1e-15
         )
+
+
+def test_numbers_of_whole_prompts(tmp_path, ds):
+    random = np.random.default_rng(5)
+    alike = random.uniform(size=(3, 4))
+    alike[2] = np.nan  # a prompt of one token
+    own = {"rankme": random.uniform(1, 3, 3), "own_loss": np.array([2.5, 3.5, np.nan])}
+    ds = ds.assign(
+        {"cka": (("prompt", "block"), alike), **{n: (("prompt",), v) for n, v in own.items()}}
+    )
+    reduce_store(write(tmp_path / "svd.zarr", ds), tmp_path, [2], ["frobenius"], IDENTITY)
+    found = read(tmp_path)[0]["whole_prompt"]
+    # The first block's input is no block's output.
+    np.testing.assert_allclose(found["cka"], alike[:, 1:].mean(axis=1), rtol=1e-14)
+    for name, values in own.items():
+        np.testing.assert_array_equal(found[name], values)
+    for row, length in zip(found.itertuples(), (2, 4, 3), strict=True):
+        steps = np.linalg.cholesky(ds["gram"].sel(prompt=row.prompt).values[:length])
+        states = steps.cumsum(axis=1)  # vectors whose inner products are those of the states
+        unit = states / np.linalg.norm(states, axis=-1, keepdims=True)
+        cosines = np.einsum("tse,tse->ts", unit[:, :-1], unit[:, 1:])
+        assert row.block_influence == pytest.approx(1 - cosines.mean(), rel=1e-10)
+
+
+def test_a_store_of_an_older_version_has_no_numbers_of_whole_prompts(reduced):
+    found = reduced[0]["whole_prompt"]
+    assert found[["cka", "rankme", "own_loss"]].isna().all(axis=None)
+    assert found["block_influence"].notna().all()  # from inner products that it has
 
 
 def test_a_store_without_overlaps_leaves_them_empty(tmp_path):

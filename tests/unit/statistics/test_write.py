@@ -9,7 +9,7 @@ from synthetic_study import write_study
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.statistics.points import prompt_values
-from blockcoupling.statistics.predictors import MEASURES
+from blockcoupling.statistics.predictors import MEASURES, OPTIONAL
 from blockcoupling.statistics.variance import components
 from blockcoupling.statistics.write import write_statistics
 
@@ -37,15 +37,15 @@ def test_statistics_of_a_study_with_checkpoints(study, tmp_path):
 
 
 def test_a_study_without_overlaps_has_the_other_numbers(study, tmp_path):
-    """As one measured by an older version: nothing but the overlaps is missing."""
+    """As one measured by an older version: nothing but what came later is missing."""
     without = write_study(tmp_path / "without", overlaps=False)
     files = write_statistics(without, tmp_path / "without.parquet", resamples=20)
     whole = write_statistics(study, tmp_path / "with" / "correlation.parquet", resamples=20)
     for kind, name in (("correlation", "predictor"), ("variance", "measure")):
         found, wanted = (pd.read_parquet(each[kind]) for each in (files, whole))
-        assert set(wanted[name]) - set(found[name]) == set(OVERLAPS)
+        assert set(wanted[name]) - set(found[name]) == OPTIONAL
     points = pd.read_parquet(files["predictors"])
-    assert points[[*OVERLAPS]].isna().all(axis=None)
+    assert points[[*OPTIONAL]].isna().all(axis=None)
     columns = ["coupling", "coupling_se", "s1", "heldout.loss"]
     pd.testing.assert_frame_equal(points[columns], pd.read_parquet(whole["predictors"])[columns])
 

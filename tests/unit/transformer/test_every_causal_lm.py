@@ -71,7 +71,12 @@ def outcome(kind: str, model: PreTrainedModel, caplog: pytest.LogCaptureFixture)
     np.testing.assert_allclose(ds["S"][0, 0], s, rtol=0, atol=1e-3 * s.max())
     assert float(bc.coupling(ds, K)[0, 0]) == pytest.approx(wanted, abs=1e-3)
     if not ds.attrs["causal"]:
+        assert ds["own_loss"].isnull().all()
         return AMONG_ALL
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+    loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:]).item()
+    assert ds["own_loss"].item() == pytest.approx(loss, rel=1e-5)  # both float32
     whole = "measured by the whole prompt's pass" in caplog.text
     return BY_THE_WHOLE_PASS if whole else BY_DECODING
 

@@ -1,0 +1,40 @@
+"""A linear layer with more outputs than there is memory for weights: some of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+WEIGHTS = 2**24
+"""How many weights to have at once in the precision of the products."""
+
+
+def linear_in_slices(
+    layer: nn.Linear, device: torch.device, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """A forward for a layer whose weight stays as it lies in its file.
+
+    Args:
+        layer: the layer.
+        device: where products are made.
+        dtype: what they are made in.
+    """
+
+    def forward(x: Float[Tensor, "*any inputs"]) -> Float[Tensor, "*any outputs"]:
+        outputs, inputs = layer.weight.shape
+        step = max(1, WEIGHTS // inputs)
+        parts = [
+            linear(x, layer.weight[start : start + step].to(device, dtype))
+            for start in range(0, outputs, step)
+        ]
+        y = torch.cat(parts, dim=-1)
+        return y if layer.bias is None else y + layer.bias
+
+    return forward
