@@ -76,7 +76,7 @@ def write_study(
     """Write the study and return its catalog of measurements.
 
     Without overlaps it is as one that an older version of the package has measured: without what is
-    of whole prompts, too.
+    of whole prompts and of weights, too.
     """
     study = Study(root, seed, overlaps)
     for dataset in DATASETS:
@@ -204,6 +204,17 @@ def _checkpoint(
         model=model,
         checkpoint=checkpoint,
     )
+    if study.overlaps:
+        study.table(
+            [
+                {"weight": f"h.{b}.mlp", "block": b + 1, "exponent": 4 - 1.5 * progress + 0.1 * b}
+                for b in range(int(str(facts["blocks"])))
+            ],
+            "weight_spectra",
+            study.root / "weight_spectra" / model / f"{checkpoint}.parquet",
+            model=model,
+            checkpoint=checkpoint,
+        )
     for dataset in DATASETS:
         facets = {"model": model, "checkpoint": checkpoint, "dataset": dataset}
         _measurements(study, facets, facts, progress, prompts)

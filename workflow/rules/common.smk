@@ -268,7 +268,8 @@ def of_measurements(pattern):
 
 def measured_entries():
     entries = expand("<entries>/prompts/{dataset}/prompts.yml", dataset=study.datasets)
-    for kind in ["model", "score"]:
+    of_weights = ["weight_spectra"] if study.weight_spectra else []
+    for kind in ["model", "score", *of_weights]:
         entries += of_checkpoints(f"<entries>/{{model}}/{{checkpoint}}/{kind}.yml")
     for kind in ["svd", *TABLES, "miscoupling"]:
         entries += of_measurements(

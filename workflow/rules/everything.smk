@@ -24,6 +24,7 @@ def everything():
         "weights": models,
         "model": models,
         "score": models,
+        "weight_spectra": models if study.weight_spectra else [],
         "extract": measurements,
         "reduce": measurements,
         "tokenwise": of_tokens,

@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "block_damage": Kind("what every change of blocks costs, text by text", "blockcoupling damage"),
     "damage": Kind("the same as a table", "blockcoupling damage"),
     "score": Kind("what a checkpoint scores", "blockcoupling score"),
+    "weight_spectra": Kind("power laws of the weights' spectra", "blockcoupling weight-spectra"),
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
     "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),
     "correlation_by_k": Kind(

@@ -294,3 +294,20 @@ def score(
         f"questions {name}": Path(task["path"]) for name, task in tasks if task.get("path")
     }
     enter(entries, {"score": out}, read_facets(facet), {"model": model, **questions})
+
+
+@app.command(rich_help_panel=STEPS)
+def weight_spectra(
+    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    out: Out,
+    entries: Entries = None,
+    facet: Facets = None,
+) -> None:
+    """Fit power laws to the spectra of a checkpoint's weight matrices, block by block.
+
+    Example:  `blockcoupling weight-spectra --model tiny.json --out weight_spectra.parquet`
+    """
+    from blockcoupling.measurement.weight_spectra import write_weight_spectra
+
+    write_weight_spectra(model, out)
+    enter(entries, {"weight_spectra": out}, read_facets(facet), {"model": model})

@@ -49,6 +49,8 @@ class Study(Section):
     damage: Damage | None = None
     intervention: Intervention | None = None
     score: Score = Score()
+    weight_spectra: bool = False
+    """Fit power laws to the spectra of every checkpoint's weight matrices."""
     correlate: Correlate = Correlate()
     figures: Figures = Figures()
     together: Together = Together()

@@ -98,6 +98,15 @@ def record_of(argument: str) -> dict[str, Any]:
     return model_record(spec_from_argument(argument))
 
 
+def stored_in(record: Mapping[str, Any]) -> Path:
+    """The directory of a model's files, downloaded if need be: whole, and what its record says.
+
+    Raises:
+        UserError: they are not.
+    """
+    return _directory(record)
+
+
 def takes_images(record: Mapping[str, Any]) -> bool:
     """Whether the model of a record takes images."""
     return record.get("modality") == "image"

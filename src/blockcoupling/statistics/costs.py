@@ -30,6 +30,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "damage": ("model", "checkpoint", "dataset"),
     "reduce": ("model", "checkpoint", "dataset"),
     "score": ("model", "checkpoint"),
+    "weight_spectra": ("model", "checkpoint"),
 }
 """Rules whose jobs belong to a model or a dataset, and the parts of their paths, in their order."""
 

@@ -27,8 +27,8 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
     """Return every measure of every prompt, at the prompt's last token.
 
     Args:
-        catalog: has entries of the kinds coupling, trajectory and spectra; overlap and whole_prompt
-            where measured.
+        catalog: has entries of the kinds coupling, trajectory and spectra; overlap, whole_prompt
+            and weight_spectra where measured.
         k: how many singular vectors the coupling is of.
         variant: which mis-coupling.
 
@@ -71,6 +71,13 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
         table = whole.frame()
         own = table[PROMPT].join(_named(table, "whole_prompt"))
         values = values.merge(own, on=PROMPT, how="left")
+    weights = catalog.search(kind="weight_spectra")
+    if len(weights):
+        table = weights.frame()
+        own = table[CHECKPOINT].join(_named(table, "weight_spectra"))
+        values = values.merge(
+            own.groupby(CHECKPOINT, as_index=False).mean(), on=CHECKPOINT, how="left"
+        )
     values = values.reindex(columns=[*PROMPT, *MEASURES])
     demanded = [name for name in MEASURES if name not in OPTIONAL]
     bad = values[~np.isfinite(values[demanded].to_numpy(float)).all(axis=1)]

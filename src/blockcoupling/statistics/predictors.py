@@ -14,15 +14,16 @@ class Predictor(NamedTuple):
     """One number per checkpoint.
 
     A measurement is read from tables of one `kind`, at each prompt's last token (those of whole
-    prompts: over all tokens), and averaged over blocks, prompts and datasets. A fact stands in the
-    model's record and has no kind.
+    prompts: over all tokens), and averaged over blocks, prompts and datasets; of weights, over
+    their matrices. A fact stands in the model's record and has no kind.
     """
 
     name: str
     label: str
     """For axes and tables."""
     kind: str | None = None
-    """Of the catalog entries that hold it: coupling, trajectory, spectra, overlap, whole_prompt."""
+    """Of the catalog entries that hold it: coupling, trajectory, spectra, overlap, whole_prompt,
+    weight_spectra."""
     column: str | None = None
     """Of those tables, where it is not the name."""
     sign: int = 1
@@ -51,6 +52,13 @@ PREDICTORS: tuple[Predictor, ...] = (
     Predictor("cka", "CKA of neighbouring blocks", "whole_prompt", optional=True),
     Predictor("rankme", "RankMe of the last states", "whole_prompt", optional=True),
     Predictor("own_loss", "own loss on the prompts", "whole_prompt", optional=True),
+    Predictor(
+        "weight_exponent",
+        "power-law exponent α of weights",
+        "weight_spectra",
+        column="exponent",
+        optional=True,
+    ),
     Predictor("log_parameters", "log₁₀ parameters", covariate="log_parameters"),
     Predictor("depth", "depth L", covariate="depth"),
     Predictor("dimension", "dimension d", covariate="dimension"),

@@ -241,6 +241,18 @@ def score_needs(study: Study, model: str) -> Needs:
     )
 
 
+def weight_spectra_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
+    """Spectra of weights: products and eigenvalues of one matrix after another, in float64."""
+    size, (dimension, _) = parameters(study, model), _shape(study, model)
+    checkpoint = checkpoint or study.checkpoints(model)[-1]
+    in_files = study.streams(model, checkpoint, asked=True)
+    held = 0 if in_files else (LOADED + STORED) * size
+    # A matrix of an MLP, 4 d × d, in its own precision and in float64, and d × d with its like.
+    matrices = 2 * (4 * 8 + 4 * 4 + 3 * 8) * dimension**2
+    seconds = 10 * size * dimension / FLOPS_PER_CORE + STORED * size / READ
+    return _needs(held + matrices, seconds)
+
+
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     """Reducing: a few times one prompt's A and its like, several hundred prompts a minute.
 

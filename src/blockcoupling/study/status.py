@@ -107,6 +107,7 @@ class Status:
 
 _ORDER = (
     *("train", "checkpoint", "weights", "model", "extract", "reduce", "tokenwise", "score"),
+    "weight_spectra",
     *("prompts", "catalog_measurements", "correlate", "costs", "catalog_statistics", "figure"),
     *("catalog_figures", "report", "catalog"),
 )
@@ -259,6 +260,8 @@ def _expected(study: Study, job: Planned) -> float:
             told = needs.tokenwise_needs(study, of["model"])
         case "score":
             told = needs.score_needs(study, of["model"])
+        case "weight_spectra":
+            told = needs.weight_spectra_needs(study, of["model"], of["checkpoint"])
         case "extract_together":
             told = datasets_needs(study, of["model"], of["checkpoint"])
         case rule if (chunk := rule.removeprefix("together_")) in study.chunks():

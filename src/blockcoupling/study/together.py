@@ -8,7 +8,7 @@ from blockcoupling.config.study import Study
 from blockcoupling.study import needs
 from blockcoupling.study.needs import SAFETY, Needs
 
-STEPS = ("train", "model", "extract", "reduce", "tokenwise", "damage", "score")
+STEPS = ("train", "model", "extract", "reduce", "tokenwise", "damage", "score", "weight_spectra")
 
 
 def of_step(study: Study, step: str, model: str) -> Iterator[Needs]:
@@ -33,6 +33,8 @@ def of_step(study: Study, step: str, model: str) -> Iterator[Needs]:
                 yield needs.record_needs(study, model, checkpoint)
             case "score":
                 yield needs.score_needs(study, model)
+            case "weight_spectra" if study.weight_spectra:
+                yield needs.weight_spectra_needs(study, model, checkpoint)
             case "extract":
                 for dataset in study.datasets:
                     yield needs.extract_needs(study, model, dataset, checkpoint)
@@ -59,7 +61,8 @@ def together(jobs: Iterable[Needs]) -> Needs:
 def chunk_needs(study: Study, chunk: str) -> Needs:
     """All small jobs of models that share a process."""
     models = study.chunks()[chunk]
-    return together(job for m in models for step in STEPS for job in of_step(study, step, m))
+    steps = [step for step in STEPS if step != "weight_spectra"]  # jobs of their own
+    return together(job for m in models for step in steps for job in of_step(study, step, m))
 
 
 def datasets_needs(study: Study, model: str, checkpoint: str) -> Needs:
