@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENV := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slurm walk lint format bench clean
+.PHONY: help env demo test test-slurm walk faults lint format bench clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ test-slurm: $(ENV)  ## start a two-node Slurm on this machine and run a study on
 
 walk: $(ENV)    ## 200 random walks of edits, kills and removals, each against a fresh run
 	python tests/workflow/walk.py --walks 200
+
+faults: $(ENV)  ## provoke the faults of machines and clusters, an hour; writes docs/faults.md
+	python -m faults
 
 lint: $(ENV)    ## style, types, the wings' contract, and the workflow's own linters
 	ruff check

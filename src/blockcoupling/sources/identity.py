@@ -9,8 +9,8 @@ are, wherever their files lie; what does not decide numbers (facts, names, paths
 
 Files are hashed once: their digests are remembered (in ~/.cache/blockcoupling, or the directory
 BLOCKCOUPLING_CACHE) together with size, times and inode, so that asking again costs a `stat` each.
-A link counts as what it leads to. Files in the hub's cache are named after their digest, and are
-not read at all.
+A link counts as what it leads to. Large files in the hub's cache are named after their digest,
+which nobody else holds them against: one that is damaged, on the way here or since, is refused.
 """
 
 import hashlib
@@ -138,26 +138,34 @@ def file_digest(path: Path | str) -> str:
     """SHA-256 of a file's bytes, remembered for as long as the file is not written to.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or is in the hub's cache and not what the hub has.
     """
     path = Path(path)
     try:
         target = path.resolve(strict=True)
-        if target.parent.name == "blobs" and _LFS_BLOB.fullmatch(target.name):
-            return target.name
         stamp = _stamp(target)
         memory = _memory(target)
         if (known := _remembered(memory, stamp)) is not None:
-            return known
+            return _as_named(target, known)
         begun = time.time_ns()
         with target.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         settled = max(stamp["mtime_ns"], stamp["ctime_ns"]) < begun - _UNSETTLED_NS
         if settled and _stamp(target) == stamp:
             _remember(memory, {**stamp, "path": str(target), "sha256": digest})
-        return digest
+        return _as_named(target, digest)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _as_named(target: Path, digest: str) -> str:
+    """The digest, which is the name of a large file in the hub's cache."""
+    if target.parent.name == "blobs" and _LFS_BLOB.fullmatch(target.name) and target.name != digest:
+        raise UserError(
+            f"{target} is damaged: its SHA-256 is not the one that the hub has it under; remove "
+            "it, so that it is downloaded again"
+        )
+    return digest
 
 
 def _weights(place: Path) -> list[Path]:

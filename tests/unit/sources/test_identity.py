@@ -211,20 +211,23 @@ def test_a_link_is_what_it_leads_to(copy: Path, tmp_path: Path, monkeypatch) -> 
     assert content_identity({"path": copy}) == content_identity({"path": other})
 
 
-def test_files_of_the_hub_are_not_read(tiny: Path, tmp_path: Path, reading: list[str]) -> None:
+def test_files_of_the_hub_are_held_against_their_names(tiny: Path, tmp_path: Path) -> None:
     """Its cache names large files by their SHA-256, small ones by Git's digest."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "commit"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
     digest = file_digest(tiny / "model.safetensors")
-    reading.clear()
     for file in tiny.iterdir():
         name = digest if file.name == "model.safetensors" else f"{len(file.name):040x}"
         shutil.copy(file, blobs / name)
         (snapshot / file.name).symlink_to(blobs / name)
     identity = content_identity({"source": "hub"}, snapshot)
-    assert digest not in reading
     assert identity["weights"] == content_identity({"path": tiny})["weights"]
+    content = bytearray((blobs / digest).read_bytes())
+    content[-1] ^= 1
+    (blobs / digest).write_bytes(content)
+    with pytest.raises(UserError, match=f"{digest} is damaged: .* downloaded again"):
+        content_identity({"source": "hub"}, snapshot)
 
 
 def test_a_home_that_cannot_be_written_to_costs_time_only(
