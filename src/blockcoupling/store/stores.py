@@ -194,7 +194,8 @@ def _copy(name: str, parts: list[Path], out: Path) -> None:
     """Copy one variable of all parts into the merged store, a shard at a time, padded with NaN."""
     import zarr
 
-    target = zarr.open_array(out / name, mode="r+")
+    with every_chunk():  # what an array writes is settled when it is opened
+        target = zarr.open_array(out / name, mode="r+")
     step = target.shards[0]
     for start in range(0, len(parts), step):
         some = parts[start : start + step]
@@ -204,8 +205,7 @@ def _copy(name: str, parts: list[Path], out: Path) -> None:
                 values = np.asarray(zarr.open_array(part / name, mode="r")[0])
             own: tuple[int | slice, ...] = (place, *map(slice, values.shape))
             shard[own] = values
-        with every_chunk():
-            target[start : start + len(some)] = shard
+        target[start : start + len(some)] = shard
 
 
 def _layout(data: xr.DataArray) -> dict[str, tuple[int, ...]]:

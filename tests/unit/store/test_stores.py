@@ -42,6 +42,15 @@ def test_round_trip(tmp_path):
         assert read[name].dtype.kind in "T" or read[name].dtype == variable.dtype, name
 
 
+def test_what_no_prompt_has_is_there_as_nan(tmp_path):
+    """An image has no next token, and no loss on it; its store is whole all the same."""
+    for name in "abc":
+        part = prompt(name).assign(own_loss=("prompt", [np.nan]))
+        store.write_prompt(tmp_path, part, name)
+    store.merge(tmp_path, tmp_path / "svd.zarr", dict(zip("abc", "abc", strict=True)))
+    assert store.open_store(tmp_path / "svd.zarr")["own_loss"].isnull().all()
+
+
 def test_half_precision_vectors_stay_so(tmp_path):
     half = prompt("a", vectors=True)
     half = half.assign(U=half["U"].astype("float16"), V=half["V"].astype("float16"))
