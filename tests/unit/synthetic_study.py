@@ -91,6 +91,39 @@ def write_study(
     return study.join("measurements")
 
 
+IMAGE_MODELS = {
+    f"vit-{rate}-{decay}-{seed}": {
+        "blocks": 4,
+        "dimension": 48,
+        "parameters": 120_000,
+        "family": "vit",
+        "modality": "image",
+        "tokens": None,
+        "facts": {
+            "factors": {"stochastic_depth": rate, "weight_decay": decay, "seed": seed},
+        },
+    }
+    for rate in (0.0, 0.2, 0.4)
+    for decay in (0.05, 0.3)
+    for seed in (0, 1)
+}
+
+
+def write_mixed_study(root: Path) -> Catalog:
+    """Write a study of language models and image models; return its catalog of measurements."""
+    write_study(root, steps=(0, 600), prompts=3)
+    study = Study(root, seed=1)
+    study.entries = sorted((root / "entries").glob("*.yml"))
+    path = root / "prompts" / "digits.jsonl"
+    lines = [{"id": f"{n}", "image": "", "class": str(n), "source": "digits"} for n in range(3)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    study.enter("prompts", path, dataset="digits")
+    for index, (model, facts) in enumerate(IMAGE_MODELS.items()):
+        for step in (0, 600):
+            _checkpoint(study, model, facts, step=step, index=index, prompts=3)
+    return study.join("measurements")
+
+
 def analyse(root: Path, measured: Catalog, *, arms: bool = True) -> Catalog:
     """Write the statistics of a study at `root` and return a catalog that has them too."""
     files = write_statistics(measured, root / "statistics" / "correlation.parquet", resamples=200)
@@ -183,7 +216,8 @@ def _damage(measured: Catalog, folder: Path) -> dict[str, Path]:
 def _checkpoint(
     study: Study, model: str, facts: Mapping, *, step: int, index: int, prompts: int
 ) -> None:
-    checkpoint, progress = f"step{step}", trained(step)
+    of_images = facts.get("modality") == "image"
+    checkpoint, progress = f"{'epoch' if of_images else 'step'}{step}", trained(step)
     path = study.root / "models" / model / f"{checkpoint}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {"name": model, "checkpoint": checkpoint, "family": "neox", "source": "train"}
@@ -196,6 +230,8 @@ def _checkpoint(
         {"score": "heldout", "metric": "loss", "value": loss, "higher_is_better": False},
         {"score": "heldout", "metric": "accuracy", "value": 0.72 - 0.125 * loss},
     ]
+    if of_images:
+        scores = [{"score": "test", "metric": "accuracy", "value": 0.95 - 0.02 * loss}]
     same = {"standard_error": 0.01, "n": 400, "source": "evaluated", "higher_is_better": True}
     study.table(
         [{**same, **row} for row in scores],
@@ -215,7 +251,7 @@ def _checkpoint(
             model=model,
             checkpoint=checkpoint,
         )
-    for dataset in DATASETS:
+    for dataset in ("digits",) if of_images else DATASETS:
         facets = {"model": model, "checkpoint": checkpoint, "dataset": dataset}
         _measurements(study, facets, facts, progress, prompts)
 
@@ -240,7 +276,9 @@ def _measurements(
     overlaps = np.zeros((prompts, len(KS), blocks, blocks))
     for prompt in range(prompts):
         last = 20 + prompt
-        at = {"prompt": f"{prompt:03d}", "token_in": last, "token_out": last}
+        # Images are measured at their class token, which is the first.
+        told = 0 if facts.get("modality") == "image" else last
+        at = {"prompt": f"{prompt:03d}", "token_in": told, "token_out": told}
         shift = random.normal(0, 0.01)
         for v, variant in enumerate(VARIANTS):
             for n, k in enumerate(KS):
@@ -274,7 +312,7 @@ def _measurements(
             }
             above = {f"{key}_excess": (v - chance) / (1 - chance) for key, v in means.items()}
             tables["overlap"].append({**at, "k": k, **means, **above, "chance": chance})
-        for token in (last - 1, last):
+        for token in (0, last - 1, last):
             tables["trajectory"].append(
                 {
                     "prompt": at["prompt"],

@@ -8,7 +8,7 @@ import pytest
 from running import Workplace
 
 from blockcoupling.catalog import open_catalog
-from blockcoupling.figures import FIGURES
+from blockcoupling.figures import figures_of
 from blockcoupling.store.stores import open_store
 from blockcoupling.study.check import load_config
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 
 JOINS = {
     **dict.fromkeys(["catalog_measurements", "correlate", "costs", "catalog_statistics"], 1),
-    "figure": len(FIGURES),
+    "figure": len(figures_of("text")),
     **dict.fromkeys(["catalog_figures", "report", "catalog", "all"], 1),
 }
 
@@ -27,7 +27,7 @@ def test_everything_is_made(finished: Workplace):
     checkpoints, datasets = 3, 2
     assert kinds["model"] == kinds["score"] == checkpoints
     assert kinds["svd"] == kinds["coupling"] == kinds["trajectory"] == checkpoints * datasets
-    assert kinds["figure"] == len(FIGURES)
+    assert kinds["figure"] == len(figures_of("text"))
     assert kinds["report"] == kinds["correlation"] == 1
     for name in catalog:
         assert catalog.path(name).exists()
@@ -84,7 +84,7 @@ def test_snakemake_makes_its_own_report_too(finished: Workplace):
     assert run.status == 0, run.said
     assert "ERROR" not in run.said  # of a caption that is no reStructuredText
     page = (finished.directory / "snakemake.html").read_text()
-    assert all(name in page for name in FIGURES)
+    assert all(name in page for name in figures_of("text"))
 
 
 def test_again_there_is_nothing_to_do(copy: Workplace):

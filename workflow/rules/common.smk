@@ -14,7 +14,7 @@ from blockcoupling.study.check import load_config
 from blockcoupling.study.slurm_faults import SaysWhy, fixed_requests
 from blockcoupling.study.together import chunk_needs, datasets_needs
 from blockcoupling.errors import UserError
-from blockcoupling.figures import FIGURES
+from blockcoupling.figures import FIGURES, figures_of
 from blockcoupling.sources.identity import content_identity, digest_of, file_digest
 from blockcoupling.sources.records import without_facts
 from blockcoupling.config.flags import flags_of
@@ -23,7 +23,7 @@ from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.datasets import JsonlDataset
 from blockcoupling.config.artifacts import DAMAGE_STATISTICS, INTERVENTION_STATISTICS
 from blockcoupling.config.artifacts import STATISTICS, TABLES
-from blockcoupling.config.models import LocalModel, TrainedModel
+from blockcoupling.config.models import LocalModel, TrainedModel, unit
 
 try:
     study = load_config(config, written_in=CONFIGURED_IN)
@@ -103,6 +103,23 @@ def trained_here(wildcards):
         return []
     spec = study.model_spec(wildcards.model, wildcards.checkpoint)
     return f"{spec['path']}/training.json"
+
+
+def image_files(images):
+    """The files that images are read from, where they lie on this machine."""
+    path = getattr(images, "path", None)
+    if path is None:
+        return []
+    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    return [str(each) for each in found if each.is_file()]
+
+
+def images_trained_on(wildcards):
+    return image_files(getattr(study.models[wildcards.model].train, "images", None))
+
+
+def images_measured_at(wildcards):
+    return image_files(getattr(study.datasets[wildcards.dataset], "images", None))
 
 
 # Files that are not made here are known by their content: their times do not tell when one is
@@ -229,20 +246,28 @@ def intervention_options():
         spec=as_json(study.intervention.model_dump(mode="json")),
         k=study.correlate.k,
         variant=study.correlate.variant,
-        metric=study.score.metric,
+        metric=study.headline("text")[1],
     )
 
 
-def correlate_options():
+MODALITIES = study.modalities()
+MIXED = len(MODALITIES) > 1
+DATASETS = list(dict.fromkeys(dataset for _, _, dataset in study.jobs()))
+
+
+def correlate_options(modality):
+    """What correlations of models of a modality are about; named where there are others too."""
     options = study.correlate
+    score, metric = study.headline(modality)
     return flags(
         k=options.k,
         variant=options.variant,
         checkpoints=options.checkpoints,
-        score=study.score.name,
-        metric=study.score.metric,
+        score=score,
+        metric=metric,
         bootstrap=options.bootstrap,
         seed=options.seed,
+        modality=modality if MIXED else None,
     )
 
 
@@ -267,7 +292,7 @@ def of_measurements(pattern):
 
 
 def measured_entries():
-    entries = expand("<entries>/prompts/{dataset}/prompts.yml", dataset=study.datasets)
+    entries = expand("<entries>/prompts/{dataset}/prompts.yml", dataset=DATASETS)
     of_weights = ["weight_spectra"] if study.weight_spectra else []
     for kind in ["model", "score", *of_weights]:
         entries += of_checkpoints(f"<entries>/{{model}}/{{checkpoint}}/{kind}.yml")
@@ -289,14 +314,20 @@ def measured_entries():
 
 
 def statistics_entries():
-    of_damage = DAMAGE_STATISTICS if study.damage else ()
+    of_damage = DAMAGE_STATISTICS if list(study.damage_jobs()) else ()
     of_arms = INTERVENTION_STATISTICS if study.intervention else ()
-    return expand("<entries>/{kind}.yml", kind=[*STATISTICS, *of_damage, *of_arms])
+    of_images = STATISTICS if MIXED else ()
+    return [
+        *expand("<entries>/{kind}.yml", kind=[*STATISTICS, *of_damage, *of_arms]),
+        *expand("<entries>/of_images/{kind}.yml", kind=of_images),
+    ]
 
 
 def figure_entries():
-    return expand(
-        "<entries>/figures/{figure}.{format}.yml",
-        figure=FIGURES,
-        format=study.figures.formats,
-    )
+    formats = study.figures.formats
+    entry = "<entries>/figures/{figure}.{format}.yml"
+    of_images = "<entries>/figures/of_images/{figure}.{format}.yml"
+    return [
+        *expand(entry, figure=figures_of(MODALITIES[0]), format=formats),
+        *expand(of_images, figure=figures_of("image") if MIXED else [], format=formats),
+    ]

@@ -2,8 +2,15 @@
 # file that is there: only what is asked for is remade when it is missing.
 
 
-def everything():
-    """Every file that this study makes."""
+# Up to the catalog of what was measured.
+MEASURED = (
+    *("prompts", "checkpoint", "weights", "model", "score", "extract", "reduce"),
+    *("tokenwise", "damage", "catalog_measurements"),
+)
+
+
+def everything(*only):
+    """Every file that this study makes, or that those rules alone make."""
     models = [
         {"model": model, "checkpoint": checkpoint}
         for model in study.models
@@ -14,13 +21,16 @@ def everything():
     of_tokens = [dict(zip(names, job)) for job in study.token_jobs()]
     of_damage = [dict(zip(names, job)) for job in study.damage_jobs()]
     whose = {
-        "prompts": [{"dataset": dataset} for dataset in study.datasets],
-        "checkpoint": [
-            {"model": model, "step": step}
-            for model, section in study.models.items()
-            if isinstance(section, TrainedModel)
-            for step in section.checkpoints
-        ],
+        "prompts": [{"dataset": dataset} for dataset in DATASETS],
+        **{
+            keeper: [
+                {"model": model, unit(section.train): number}
+                for model, section in study.models.items()
+                if isinstance(section, TrainedModel) and keeps(section) == keeper
+                for number in section.checkpoints
+            ]
+            for keeper in ("checkpoint", "image_checkpoint")
+        },
         "weights": models,
         "model": models,
         "score": models,
@@ -31,7 +41,11 @@ def everything():
         "damage": of_damage,
         "damage_statistics": [{}] if of_damage else [],
         "intervention": [{}] if study.intervention else [],
-        "figure": [{"figure": figure} for figure in FIGURES],
+        "figure": [{"figure": figure} for figure in figures_of(MODALITIES[0])],
+        "figure_of_images": (
+            [{"figure": figure} for figure in figures_of("image")] if MIXED else []
+        ),
+        "correlate_images": [{}] if MIXED else [],
         **dict.fromkeys(["correlate", "costs", "report"], [{}]),
         **dict.fromkeys(
             [
@@ -44,5 +58,8 @@ def everything():
         ),
     }
     return [
-        file for name, of in whose.items() for file in made_by(getattr(rules, name), of)
+        file
+        for name, of in whose.items()
+        if not only or name in only
+        for file in made_by(getattr(rules, name), of)
     ]

@@ -1,4 +1,6 @@
 rule train:
+    input:
+        images_trained_on,
     output:
         "<results>/training/{model}/trained.json",
     log:
@@ -60,6 +62,29 @@ rule checkpoint:
     shell:
         "blockcoupling train --spec {params.spec:q} --states {params.states:q}"
         " --out {params.out:q} > {log:q} 2>&1"
+
+
+use rule checkpoint as image_checkpoint with:
+    output:
+        multiext(
+            "<results>/checkpoints/{model}/epoch{epoch}/",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json",
+            "training.json",
+        ),
+    log:
+        "<logs>/checkpoint/{model}/epoch{epoch}.log",
+    benchmark:
+        "<benchmarks>/checkpoint/{model}/epoch{epoch}.tsv"
+    params:
+        spec=lambda wildcards: as_json(
+            training(wildcards.model) | {"checkpoints": [int(wildcards.epoch)]}
+        ),
+        states=subpath(input[0], parent=True),
+        out=subpath(output[0], ancestor=2),
+    message:
+        "Keep epoch {wildcards.epoch} of {wildcards.model}"
 
 
 # What numbers depend on. The facts of a model are apart: a corrected one measures nothing anew.

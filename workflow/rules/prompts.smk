@@ -1,4 +1,6 @@
 rule prompts:
+    input:
+        images_measured_at,
     output:
         prompts="<results>/prompts/{dataset}.jsonl",
         entry="<entries>/prompts/{dataset}/prompts.yml",

@@ -20,13 +20,18 @@ def made_by(step, of):
     ]
 
 
+def keeps(section):
+    """The rule that keeps the checkpoints of a model trained here."""
+    return "checkpoint" if section.takes == "text" else "image_checkpoint"
+
+
 def steps_of(model):
     """The jobs of a model, in an order in which each finds what it needs: rule, wildcards."""
     section = study.models[model]
     if isinstance(section, TrainedModel):
         yield "train", {"model": model}
-        for step in section.checkpoints:
-            yield "checkpoint", {"model": model, "step": str(step)}
+        for number in section.checkpoints:
+            yield keeps(section), {"model": model, unit(section.train): str(number)}
     further = {
         "tokenwise": list(study.token_jobs()),
         "damage": list(study.damage_jobs()),
@@ -35,7 +40,7 @@ def steps_of(model):
         of = {"model": model, "checkpoint": checkpoint}
         yield "weights", of
         yield "model", of
-        for dataset in study.datasets:
+        for dataset in study.datasets_of(model):
             yield "extract", {**of, "dataset": dataset}
             yield "reduce", {**of, "dataset": dataset}
             for rule, jobs in further.items():

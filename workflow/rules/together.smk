@@ -26,7 +26,10 @@ for chunk, sharing in CHUNKS.items():
             f"together_{chunk}"
         input:
             f"<results>/together/{chunk}.json",
-            expand("<results>/prompts/{dataset}.jsonl", dataset=study.datasets),
+            expand(
+                "<results>/prompts/{dataset}.jsonl",
+                dataset=study.datasets_of(sharing[0]),
+            ),
         output:
             [
                 file

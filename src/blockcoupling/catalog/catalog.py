@@ -121,6 +121,12 @@ class Catalog(IntakeCatalog):
                 for name, each in found.items()
                 if _has(each.metadata, key) and str(each.metadata[key]) in wanted
             }
+        return self.only(found)
+
+    def only(self, names: Iterable[str]) -> Catalog:
+        """Return a catalog of some of the entries, by name."""
+        wanted = set(names)
+        found = {name: each for name, each in self.entries.items() if name in wanted}
         chosen = type(self)(
             entries=found,
             aliases={name: name for name in found},

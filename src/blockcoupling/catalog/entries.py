@@ -22,7 +22,7 @@ from blockcoupling.catalog.making import beside
 from blockcoupling.catalog.plain import as_yaml, parse, plain, read_text, relative
 from blockcoupling.errors import UserError
 
-_IN_NAME = ("model", "checkpoint", "dataset", "score", "figure", "format")
+_IN_NAME = ("model", "checkpoint", "dataset", "score", "modality", "figure", "format")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MADE = "made"
 """The key of an entry's metadata that tells how its artifact was made."""

@@ -17,7 +17,13 @@ from blockcoupling.cli.options import (
     read_as,
     read_spec,
 )
+from blockcoupling.config.choices import Modality
 from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
+
+Of = Annotated[
+    Modality | None,
+    typer.Option(help="Only of models that take this. Default: of all that there are."),
+]
 
 
 @app.command(rich_help_panel=STEPS)
@@ -36,6 +42,7 @@ def correlate(
     metric: Annotated[str | None, typer.Option(help="The metric of it, likewise.")] = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    modality: Of = None,
     entries: Entries = None,
 ) -> None:
     """Hold the measurements of a catalog against the scores in it.
@@ -55,8 +62,10 @@ def correlate(
         metric=metric,
         resamples=bootstrap,
         seed=seed,
+        modality=modality,
     )
-    enter(entries, written, made_from={"catalog": catalog})
+    facets = {} if modality is None else {"modality": str(modality)}
+    enter(entries, written, facets, made_from={"catalog": catalog})
 
 
 @app.command(rich_help_panel=STEPS)
@@ -154,6 +163,7 @@ def figure(
     format: Annotated[
         list[str] | None, typer.Option(help="`png`, `pdf`, `svg`; repeat. Default: png, pdf.")
     ] = None,
+    modality: Of = None,
     entries: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.FORMAT.yml.")
     ] = None,
@@ -166,12 +176,13 @@ def figure(
     from blockcoupling.figures import draw, save
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    written = save(draw(name, open_catalog(catalog)), out, format or ("png", "pdf"))
+    drawn = draw(name, open_catalog(catalog), modality)
+    written = save(drawn, out, format or ("png", "pdf"))
     if entries is not None:
         made = how_made({"catalog": catalog})
         for path in written:
             ending = path.suffix[1:]
-            facets = {"figure": name, "format": ending}
+            facets = {"figure": name, "format": ending, "modality": modality}
             write_entry(entries / f"{name}.{ending}.yml", "figure", path, facets, made)
 
 

@@ -1,9 +1,11 @@
-"""The sections of prompts: built in, in a local file, on the hub."""
+"""The sections of prompts: built in, in a local file, on the hub, or images."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
+from blockcoupling.config.choices import Modality
+from blockcoupling.config.images import ImagePrompts
 from blockcoupling.config.questions import TEMPLATES
 from blockcoupling.config.section import OneOf, Section, UserPath, did_you_mean
 
@@ -20,6 +22,8 @@ Template = Annotated[str, AfterValidator(_known_template)]
 class DatasetSection(Section):
     """What every set of prompts can say."""
 
+    holds: ClassVar[Modality] = "text"
+    """What a model that is measured at it takes."""
     prompts: PositiveInt | None = None
     """How many to sample; unset, all of them."""
     seed: NonNegativeInt | None = None
@@ -55,8 +59,15 @@ class HubDataset(DatasetSection):
     template: Template
 
 
+class ImageDataset(ImagePrompts):
+    """Labelled images, for image models."""
+
+    holds: ClassVar[Modality] = "image"
+    source: Literal["images"] = "images"
+
+
 DATASETS = OneOf(
-    {"builtin": BuiltinDataset, "jsonl": JsonlDataset, "hub": HubDataset},
-    {"path": "jsonl", "id": "hub", "name": "builtin"},
+    {"builtin": BuiltinDataset, "jsonl": JsonlDataset, "hub": HubDataset, "images": ImageDataset},
+    {"images": "images", "path": "jsonl", "id": "hub", "name": "builtin"},
 )
-Dataset = Annotated[BuiltinDataset | JsonlDataset | HubDataset, DATASETS.validator()]
+Dataset = Annotated[BuiltinDataset | JsonlDataset | HubDataset | ImageDataset, DATASETS.validator()]

@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from blockcoupling.config.choices import Modality
+from blockcoupling.config.places import Tokens
 from blockcoupling.config.section import Name, OneOf, Section, UserPath
 from blockcoupling.config.vision import VisionTraining
 
@@ -23,8 +25,8 @@ INIT = "init"
 
 
 def step_of(checkpoint: str) -> int | None:
-    """Training step told by a checkpoint's name (`step1000`), or None."""
-    match = re.fullmatch(r"step(\d+)", checkpoint)
+    """Training step, or epoch, told by a checkpoint's name (`step1000`, `epoch30`), or None."""
+    match = re.fullmatch(r"(?:step|epoch)(\d+)", checkpoint)
     return int(match[1]) if match else None
 
 
@@ -61,6 +63,13 @@ class ModelSection(Section):
     init: bool = False
     """Also measure the pseudo-checkpoint `init`: same configuration, weights drawn anew."""
     init_seed: NonNegativeInt = 0
+    measured_at: Tokens | None = None
+    """Tokens to measure, where not those of `extract.tokens`; unset, of image models `class`."""
+
+    @property
+    def takes(self) -> Modality:
+        """What the model takes."""
+        return "text"
 
     def trained_checkpoints(self) -> dict[str, Any]:
         """Names of the checkpoints in order, `init` left out, with where each is found."""
@@ -102,6 +111,7 @@ class ModelSection(Section):
             "quantization": None if fresh else self.quantization,
             **self.model_dump(mode="json", include=facts),
             "tokens": self._tokens(checkpoint),
+            **({} if self.takes == "text" else {"modality": self.takes}),
             **self.where(checkpoint),
         }
 
@@ -198,6 +208,11 @@ class TrainedModel(ModelSection):
             )
         return self
 
+    @property
+    def takes(self) -> Modality:
+        """What the model takes."""
+        return "text" if isinstance(self.train, Training) else "image"
+
     def trained_checkpoints(self) -> dict[str, int]:
         """Names of the checkpoints, with their steps or epochs."""
         return {f"{unit(self.train)}{number}": number for number in self.checkpoints}
@@ -220,10 +235,17 @@ def length(train: Training | VisionTraining) -> int:
 
 
 class _Downloaded(ModelSection):
+    modality: Modality = "text"
+    """What it takes; `image` for a vision transformer."""
     trust_remote_code: bool = False
     """Run the code that comes with the weights."""
     allow_pickle: bool = False
     """Read weights from `.bin` files (pickles) where there is no safetensors file."""
+
+    @property
+    def takes(self) -> Modality:
+        """What the model takes."""
+        return self.modality
 
     def _permissions(self) -> dict[str, Any]:
         return self.model_dump(include={"trust_remote_code", "allow_pickle"})

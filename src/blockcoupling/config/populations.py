@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
-from blockcoupling.config.models import TrainedModel, Training
+from blockcoupling.config.models import ARCHITECTURES, TrainedModel, Training
 from blockcoupling.config.section import Section, did_you_mean, sentence
 from blockcoupling.config.yaml_file import meant
 
@@ -163,10 +163,12 @@ class Population(Section):
         order = sorted(along, key=lambda key: key != "heads")
         chosen: dict[str, Any] = {}
         for key in order:
-            heads = chosen.get("heads", common.get("heads", Training().heads))
-            unit = 8 * heads if key == "hidden_size" else 1
+            kind = _kind(common)
+            heads = chosen.get("heads", common.get("heads", kind.model_fields["heads"].default))
+            rotated = 8 if kind is Training else 1  # of each head a quarter, in pairs
+            unit = rotated * heads if key == "hidden_size" else 1
             try:
-                chosen[key] = design.over[key].value(along[key], _is_whole(key), unit)
+                chosen[key] = design.over[key].value(along[key], _is_whole(kind, key), unit)
             except ValueError as error:
                 raise ValueError(f"design.over.{key}: {error}") from None
         return {key: chosen[key] for key in along}
@@ -210,6 +212,10 @@ def _members(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], lis
     except ValidationError as error:
         return {}, [f"{where}.{sentence(line)}" for line in error.errors()]
     keys = list(population.grid or population.design.over)  # type: ignore[union-attr]
+    try:
+        _kind(common)
+    except ValueError as error:
+        return {}, [f"{where}.train: {error}"]
     if problems := _problems_of_keys(keys, common):
         return {}, [f"{where}.{'grid' if population.grid else 'design.over'}.{p}" for p in problems]
     try:
@@ -247,14 +253,24 @@ def _once(where: str, wrong: Mapping[str, Iterable[str]], members: int) -> list[
     return told
 
 
+def _kind(common: Mapping[str, Any]) -> type[Section]:
+    """The section that the keys of `train` are of.
+
+    Raises:
+        ValueError: there is no such architecture.
+    """
+    return ARCHITECTURES.kind(common)
+
+
 def _problems_of_keys(keys: Iterable[str], common: Mapping[str, Any]) -> list[str]:
     found = []
+    whole = _kind(common)
     for key in keys:
-        kind: type[Section] | None = Training
+        kind: type[Section] | None = whole
         value: Any = common
         for part in key.split("."):
             if kind is None or part not in kind.model_fields:
-                known = Training.model_fields if kind is None else kind.model_fields
+                known = whole.model_fields if kind is None else kind.model_fields
                 found.append(f"{key}: unknown key of train{did_you_mean(part, known)}")
                 break
             kind = _section(kind, part)
@@ -275,8 +291,8 @@ def _section(kind: type[Section], name: str) -> type[Section] | None:
     return next((p for p in parts if isinstance(p, type) and issubclass(p, Section)), None)
 
 
-def _is_whole(key: str) -> bool:
-    kind: type[Section] | None = Training
+def _is_whole(whole: type[Section], key: str) -> bool:
+    kind: type[Section] | None = whole
     *above, last = key.split(".")
     for part in above:
         kind = None if kind is None else _section(kind, part)

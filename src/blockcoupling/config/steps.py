@@ -85,6 +85,10 @@ class Score(Section):
     metric: Name | None = None
     heldout: bool = True
     """Evaluate loss and next-token accuracy on the built-in held-out text."""
+    test: bool = True
+    """Evaluate image models trained here on the images that were held out."""
+    test_metric: Literal["accuracy", "loss", "calibration_error"] = "accuracy"
+    """Of the score `test`, the metric that the coupling of image models is held against."""
     gap: bool = False
     """Of models trained here: also on text that they were trained on, and how much worse they do
     on the held-out text (generalization gap)."""

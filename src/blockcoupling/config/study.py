@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from blockcoupling.config.choices import DEFAULT_K
+from blockcoupling.config.choices import DEFAULT_K, Modality
 from blockcoupling.config.damage import Damage
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
 from blockcoupling.config.intervention import Intervention
@@ -74,7 +74,19 @@ class Study(Section):
                 dataset.seed = self.seed
         if self.score.metric is None:
             self.score.metric = self._default_metric()
+        if "datasets" not in self.model_fields_set and "text" not in self.modalities():
+            raise ValueError("datasets: image models need images; give a dataset with `images`")
         return self
+
+    def modalities(self) -> list[Modality]:
+        """What the models of the study take, language models first."""
+        taken = {model.takes for model in self.models.values()}
+        return [each for each in get_args(Modality) if each in taken]
+
+    def datasets_of(self, model: str) -> list[str]:
+        """The datasets that a model is measured on: those that hold what it takes."""
+        taken = self.models[model].takes
+        return [name for name, dataset in self.datasets.items() if dataset.holds == taken]
 
     def _follow_preset(self) -> None:
         """A preset is about certain variants: those are tabulated, unless others are named."""
@@ -129,7 +141,7 @@ class Study(Section):
         """Every (model, checkpoint, dataset) to be measured, in the order of the configuration."""
         for model in self.models:
             for checkpoint in self.checkpoints(model):
-                for dataset in self.datasets:
+                for dataset in self.datasets_of(model):
                     yield model, checkpoint, dataset
 
     def token_jobs(self) -> Iterator[tuple[str, str, str]]:
@@ -145,6 +157,8 @@ class Study(Section):
             return
         chosen = section.datasets or list(self.datasets)
         for model, checkpoint, dataset in self.jobs():
+            if self.models[model].takes != "text":
+                continue
             names = self.checkpoints(model)
             untrained = names[0] if names[0] in (INIT, "step0") else names[-1]
             ends = checkpoint in (untrained, names[-1])
@@ -185,7 +199,12 @@ class Study(Section):
 
     def extract_of(self, model: str, checkpoint: str) -> Extract:
         """What is measured of a checkpoint, and how its job does it."""
-        return self.extract.model_copy(update={"stream": self.streams(model, checkpoint)})
+        section = self.models[model]
+        tokens = section.measured_at or (
+            self.extract.tokens if section.takes == "text" else "class"
+        )
+        settled = {"stream": self.streams(model, checkpoint), "tokens": tokens}
+        return self.extract.model_copy(update=settled)
 
     def streams(self, model: str, checkpoint: str, asked: bool | None = None) -> bool:
         """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
@@ -194,6 +213,7 @@ class Study(Section):
         """
         spec = self.models[model].spec(model, checkpoint)
         in_files = spec["init_seed"] is None and spec["quantization"] is None
+        in_files = in_files and self.models[model].takes == "text"
         return (self.extract.stream if asked is None else asked) and in_files
 
     def train_spec(self, model: str) -> dict[str, Any]:
@@ -233,12 +253,17 @@ class Study(Section):
         last = section.names()[-1]
         trained = section.train if isinstance(section, TrainedModel) else None
         seen = {"text": trained.text} if isinstance(trained, Training) else None
+        images = trained.images if isinstance(trained, VisionTraining) else None
+        of_text = section.takes == "text"
+        test = {"images": {"images": images.model_dump(mode="json")}} if images else {}
         return {
-            "heldout": self.score.heldout,
+            "heldout": self.score.heldout and of_text,
+            **(test if self.score.test else {}),
             **({"gap": seen} if seen and self.score.gap else {}),
             "harness": {
                 name: {**task.model_dump(mode="json"), "task": task.task or name}
                 for name, task in self.score.harness.items()
+                if of_text
             },
             "recorded": {
                 name: score.model_dump(mode="json", exclude={"checkpoint"})
@@ -247,9 +272,34 @@ class Study(Section):
             },
         }
 
+    def headline(self, modality: Modality) -> tuple[str, str | None]:
+        """The score, and its metric, that the coupling of models of a modality is held against."""
+        if modality == "image" and self.score.test and self._scored_on_images():
+            return "test", self.score.test_metric
+        return self.score.name, self.score.metric
+
+    def _scored_on_images(self) -> bool:
+        return any(
+            isinstance(model, TrainedModel) and model.takes == "image"
+            for model in self.models.values()
+        )
+
+    def _unpaired(self) -> list[str]:
+        """Models without a dataset, and datasets without a model."""
+        found = []
+        for name, model in self.models.items():
+            if not self.datasets_of(name):
+                found.append(f"models.{name}: it takes {model.takes}s, and no dataset holds any")
+        for name, dataset in self.datasets.items():
+            if dataset.holds not in self.modalities():
+                found.append(f"datasets.{name}: it holds {dataset.holds}s, and no model takes any")
+        if self.together.datasets and len(self.modalities()) > 1:
+            found.append("together.datasets: true, but not all models take the same")
+        return found
+
     def inconsistencies(self) -> list[str]:
         """Values that are right by themselves and wrong together."""
-        found = []
+        found = self._unpaired()
         if self.extract.k and self.reduce.k[-1] > self.extract.k:
             found.append(
                 f"reduce.k: {self.reduce.k[-1]} is larger than extract.k = {self.extract.k}"
@@ -274,17 +324,13 @@ class Study(Section):
         recorded = {name for model in self.models.values() for name in model.scores}
         scores = {*recorded, *self.score.harness, *(["heldout"] if self.score.heldout else [])}
         scores |= {"training", "gap"} if self.score.gap else set()
+        scores |= {"test"} if self.score.test and self._scored_on_images() else set()
         if self.score.name not in scores:
             found.append(
                 f"score.name: no score {self.score.name!r} is evaluated or recorded"
                 f"{did_you_mean(self.score.name, scores) if scores else ''}"
             )
         for name, model in self.models.items():
-            if isinstance(model, TrainedModel) and isinstance(model.train, VisionTraining):
-                found.append(
-                    f"models.{name}.train.architecture: a study trains language models; an image "
-                    "model is trained by `blockcoupling train`"
-                )
             for score, recorded_score in model.scores.items():
                 known = model.names()
                 if recorded_score.checkpoint and recorded_score.checkpoint not in known:

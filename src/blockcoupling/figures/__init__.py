@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from blockcoupling.config.choices import Modality
 from blockcoupling.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Description(NamedTuple):
     title: str
     caption: str
     function: str = "from_catalog"
+    of: tuple[Modality, ...] = ("text", "image")
+    """The models that it is drawn for, by what they take."""
 
 
 FIGURES: Mapping[str, Description] = {
@@ -156,6 +159,31 @@ FIGURES: Mapping[str, Description] = {
         "All singular values of each block's Jacobian, by index, for a model's first prompt. "
         "Untrained above trained; colour: depth.",
     ),
+    "accuracy_by_stochastic_depth": Description(
+        "vision",
+        "Coupling against score, by stochastic depth",
+        "Final checkpoints of image models, coloured by the rate of stochastic depth they were "
+        "trained with; dashed: least squares within a rate. Above: the slope of the score on "
+        "coupling with a constant for each rate, and its 95 % interval over models.",
+        "by_rate",
+        of=("image",),
+    ),
+    "accuracy_by_weight_decay": Description(
+        "vision",
+        "Coupling against score, by weight decay",
+        "The same models, coloured by the weight decay they were trained with.",
+        "by_decay",
+        of=("image",),
+    ),
+    "stochastic_depth_effect": Description(
+        "vision",
+        "What goes with stochastic depth",
+        "Coupling, regularity and score of final checkpoints against the rate of stochastic depth "
+        "they were trained with. Grey: models; means with 95 % intervals over models. Above: the "
+        "slope with weight decay and seed held fixed where they differ, and its 95 % interval.",
+        "effect_of_rate",
+        of=("image",),
+    ),
     "token_coupling_self": Description(
         "token_coupling",
         "Self-coupling of tokens",
@@ -164,6 +192,7 @@ FIGURES: Mapping[str, Description] = {
         "says which blocks. Untrained above trained, one colour scale; grey: a Jacobian against "
         "itself.",
         "of_self",
+        of=("text",),
     ),
     "token_coupling_input_fixed": Description(
         "token_coupling",
@@ -171,6 +200,7 @@ FIGURES: Mapping[str, Description] = {
         "Mis-coupling of the Jacobians from one token t₁, the first that was compared, to later "
         "tokens t₂ and t₂′. Untrained above trained, one colour scale.",
         "of_fixed_input",
+        of=("text",),
     ),
     "token_coupling_output_fixed": Description(
         "token_coupling",
@@ -178,6 +208,7 @@ FIGURES: Mapping[str, Description] = {
         "Mis-coupling of the Jacobians from earlier tokens t₁ and t₁′ to one token t₂, the last "
         "that was compared. Untrained above trained, one colour scale.",
         "of_fixed_output",
+        of=("text",),
     ),
     "damage_rivals": Description(
         "damage",
@@ -186,6 +217,7 @@ FIGURES: Mapping[str, Description] = {
         "treatment, trained models; below, with distance and block influence held fixed (partial). "
         "Filled: p < 0.05 by permuted blocks, not corrected for the number of rivals.",
         "rivals",
+        of=("text",),
     ),
     "damage_by_pairs": Description(
         "damage",
@@ -194,6 +226,7 @@ FIGURES: Mapping[str, Description] = {
         "them against mis-coupling, distance, block influence and the cosine between what enters "
         "the first and what leaves the second. Spearman's ρ, p by permuted blocks.",
         "against_rivals",
+        of=("text",),
     ),
     "damage_matrices": Description(
         "damage",
@@ -203,6 +236,7 @@ FIGURES: Mapping[str, Description] = {
         "are at place j; the others are symmetric. Grey: not asked for; hatched: blocks that "
         "cannot be exchanged.",
         "matrices",
+        of=("text",),
     ),
     "damage_by_block": Description(
         "damage",
@@ -211,6 +245,7 @@ FIGURES: Mapping[str, Description] = {
         "the block's influence, for the largest model, untrained and trained. The three worst "
         "are numbered.",
         "by_block",
+        of=("text",),
     ),
     "intervention_doses": Description(
         "intervention",
@@ -220,6 +255,7 @@ FIGURES: Mapping[str, Description] = {
         "reached. Solid: means of the arms. Shaded: differences too small to matter, as the study "
         "fixed beforehand. Damage is log₁₀ of the KL in nats a token.",
         "doses",
+        of=("text",),
     ),
     "intervention_arms": Description(
         "intervention",
@@ -228,8 +264,15 @@ FIGURES: Mapping[str, Description] = {
         "where both have seen as many tokens, and where both have the same loss on text that they "
         "were trained on. Shaded: too small to matter.",
         "arms",
+        of=("text",),
     ),
 }
+
+
+def figures_of(modality: Modality) -> list[str]:
+    """The figures that are drawn for models that take this."""
+    return [name for name, figure in FIGURES.items() if modality in figure.of]
+
 
 FORMATS: Mapping[str, dict[str, Any]] = {
     # Without dates and program versions, the same data make the same bytes.
@@ -240,13 +283,15 @@ FORMATS: Mapping[str, dict[str, Any]] = {
 """The formats that a figure can be written in, and how Matplotlib is told."""
 
 
-def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
+def draw(name: str, catalog: Catalog, modality: Modality | None = None, **options: Any) -> Figure:
     """Draw one figure.
 
     Args:
         name: one of :data:`FIGURES`.
         catalog: has the entries that the figure's module names; `k` and `variant` default to those
             of the study's statistics.
+        modality: of models that take this; unset, of those that the study has, of language models
+            where it has both.
         options: `k` and `variant`, where the figure is of one of each.
 
     Returns:
@@ -256,11 +301,15 @@ def draw(name: str, catalog: Catalog, **options: Any) -> Figure:
         UserError: no such figure, or entries missing from the catalog.
 
     """
+    from blockcoupling.catalog.modality import modalities, of_modality
     from blockcoupling.figures.data import NothingToShow
     from blockcoupling.figures.style import settle, statement
 
     if name not in FIGURES:
         raise UserError(f"unknown figure {name!r}; figures: {', '.join(FIGURES)}")
+    taken = modalities(catalog)
+    if modality is not None or len(taken) > 1:
+        catalog = of_modality(catalog, modality or taken[0])
     module = import_module(f"blockcoupling.figures.{FIGURES[name].module}")
     try:
         figure: Figure = getattr(module, FIGURES[name].function)(catalog, **options)

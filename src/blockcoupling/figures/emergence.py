@@ -82,7 +82,8 @@ def draw(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     for n, own in enumerate(axes.flat[:used]):
         step_axis(own, table["step"])
         if n + _COLUMNS >= used:
-            own.set_xlabel("training step")
+            epochs = table["checkpoint"].str.startswith("epoch").any()
+            own.set_xlabel("epoch" if epochs else "training step")
     for own in free:
         own.set_axis_off()
     legend_below(figure, keys(look))

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from blockcoupling.figures.data import NothingToShow, ends
 from blockcoupling.figures.style import legend_below, looks, model_axis, panels, styled
-from blockcoupling.statistics.points import CHECKPOINT, PROMPT
+from blockcoupling.statistics.points import CHECKPOINT, PAIR, trajectories
 from blockcoupling.statistics.predictors import of_kind
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ def from_catalog(catalog: Catalog) -> Figure:
     ]
     if not rows:
         raise NothingToShow("No model of this study was measured.")
-    table = catalog.search(kind="trajectory").frame(
-        columns=[*PROMPT, *_MEASURES], filters=[("is_last", "==", True)]
-    )
+    measured = catalog.search(kind="coupling").frame(columns=PAIR)
+    table = trajectories(catalog, measured)
     chosen = pd.DataFrame(rows, columns=[*CHECKPOINT, "state"])
     return draw(table.merge(chosen, on=CHECKPOINT), [pair.model for pair in pairs])
 

@@ -48,6 +48,8 @@ def prompts(catalog: Catalog) -> Table:
     found = catalog.search(kind="prompts")
     for name in found:
         content = found[name].read()
+        if "image" in content:
+            return _images(catalog)
         lengths = content["text"].str.len()
         rows.append(
             [
@@ -59,6 +61,20 @@ def prompts(catalog: Catalog) -> Table:
         )
     columns = ["dataset", "prompts", "characters", "the first one"]
     return Table("Prompts.", columns, rows, ["dataset", "the first one"])
+
+
+def _images(catalog: Catalog) -> Table:
+    """Return what each dataset of images holds."""
+    rows = []
+    found = catalog.search(kind="prompts")
+    for name in found:
+        content = found[name].read()
+        classes = content["class"].nunique() if "class" in content else None
+        source = content["source"].iloc[0] if "source" in content else None
+        dataset = str(found[name].metadata.get("dataset", name))
+        rows.append([dataset, str(len(content)), said(classes), said(source)])
+    columns = ["dataset", "images", "classes", "from"]
+    return Table("Images.", columns, rows, ["dataset", "from"])
 
 
 def score_sources(scores: pd.DataFrame) -> Table:

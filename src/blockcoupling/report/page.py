@@ -12,17 +12,11 @@ import pandas as pd
 
 import blockcoupling
 from blockcoupling.atomic import replacing
-from blockcoupling.report.alike import pooled_and_within
-from blockcoupling.report.correlated import compared, comparisons, findings, predicted
-from blockcoupling.report.damage import damaged
-from blockcoupling.report.experiment import experiment
-from blockcoupling.report.material import models, prompts, score_sources
-from blockcoupling.report.measured import measurements
-from blockcoupling.report.pictures import pictures
+from blockcoupling.catalog.modality import MODALITIES, modalities, of_modality
+from blockcoupling.report.material import score_sources
+from blockcoupling.report.part import part_of
 from blockcoupling.report.provenance import attributes, provenance, snippet, stores
-from blockcoupling.report.reading import how_to_read
-from blockcoupling.report.spread import costs, variance
-from blockcoupling.report.table import words
+from blockcoupling.report.spread import costs
 from blockcoupling.statistics.scores import read_scores
 
 if TYPE_CHECKING:
@@ -70,16 +64,15 @@ def render(
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    points = catalog.one(kind="predictors").read()
-    correlation = catalog.one(kind="correlation").read()
-    prediction = catalog.one(kind="prediction").read()
-    within = catalog.one(kind="within").read()
-    within = within[within["headline"]]
-    scores = read_scores(catalog)
-    k, variant = points["k"].iloc[0], points["variant"].iloc[0]
-    points = points.sort_values(["parameters", "model", "step"])
-    ends = points[points["untrained"] | points["final"]]
+    taken = modalities(catalog)
+    several = len(taken) > 1
+    parts = [
+        part_of(of_modality(catalog, each) if several else catalog, each, several)
+        for each in taken or MODALITIES[:1]
+    ]
+    points = pd.concat([part.points for part in parts], ignore_index=True)
     measured = attributes(catalog, points)
+    scores = read_scores(catalog)
     overview = [
         ("models", str(points["model"].nunique())),
         ("checkpoints", str(len(points))),
@@ -87,38 +80,18 @@ def render(
         ("prompts per checkpoint", _range(points["prompts"])),
         ("artifacts in the catalog", str(len(catalog))),
     ]
-    shown = correlation[correlation["headline"]]
-    main = shown[shown["subset_kind"] == "checkpoints"]
+    first = parts[0]
     return environment.get_template("report.html.j2").render(
         title=title,
         version=blockcoupling.__version__,
-        settings=f"variant {words(variant)}, K = {k}",
         overview=overview,
-        measured=measurements(ends, scores, "Untrained and final checkpoints"),
-        measured_all=(
-            measurements(points, scores, f"All {len(points)} checkpoints")
-            if len(points) > len(ends)
-            else None
-        ),
-        figures=pictures(catalog),
-        reading=how_to_read(catalog, points, main, within, int(k), str(variant)),
-        findings=findings(main),
-        compared=compared(main),
-        correlation=[
-            *pooled_and_within(within),
-            *predicted(prediction[prediction["headline"]]),
-            *comparisons(shown),
-        ],
-        damage=damaged(catalog),
-        experiment=experiment(catalog),
-        variance=variance(catalog.one(kind="variance").read()),
+        parts=parts,
+        contents=[line for part in parts for line in part.contents],
         costs=costs(catalog),
-        models=models(catalog),
-        prompts=prompts(catalog),
-        provenance=provenance(measured, catalog, correlation),
+        provenance=provenance(measured, catalog, first.correlation),
         stores=stores(measured),
         scores=score_sources(scores),
-        snippet=snippet(catalog, ends.iloc[-1], catalog_path),
+        snippet=snippet(catalog, first.ends.iloc[-1], catalog_path, taken[0] if several else None),
     )
 
 

@@ -61,14 +61,24 @@ def _about(measured: pd.DataFrame) -> list[str]:
     return [str(name) for name in measured.columns if name != "model"]
 
 
-def snippet(catalog: Catalog, point: pd.Series, catalog_path: str) -> str:
-    """Return Python code that loads what was measured on the checkpoint of a point."""
+def snippet(
+    catalog: Catalog, point: pd.Series, catalog_path: str, modality: str | None = None
+) -> str:
+    """Return Python code that loads what was measured on the checkpoint of a point.
+
+    Args:
+        catalog: of the study.
+        point: model and checkpoint.
+        catalog_path: what the code opens.
+        modality: what the model takes, where a study has others.
+    """
     own = catalog.search(kind="miscoupling", model=point["model"], checkpoint=point["checkpoint"])
     name = next(iter(own))
     # Results may lie on another disk than the catalog.
     beside = Place.around(catalog_path).holds(str(catalog.path(name)))
     # Quoted: names may be somebody else's, and this is code to be pasted.
     opened = json.dumps(catalog_path) + ("" if beside else ", allow_outside=True")
+    of = "" if modality is None else f', modality="{modality}"'
     return f"""import blockcoupling as bc
 
 catalog = bc.open_catalog({opened})
@@ -76,7 +86,7 @@ print(catalog)             # what there is
 print(catalog.facets())    # what to search by
 
 # One row per checkpoint (pandas).
-points = catalog.one(kind="predictors").read()
+points = catalog.one(kind="predictors"{of}).read()
 
 # One row per prompt, variant and K, of all checkpoints of a model.
 coupling = catalog.search(kind="coupling", model={json.dumps(str(point["model"]))}).frame()

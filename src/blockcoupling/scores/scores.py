@@ -52,7 +52,8 @@ def evaluate(
         spec: `Study.score_spec(model, checkpoint)`: `heldout` (whether to evaluate the built-in
             held-out text), `gap` (of a model trained here: the share `text` of the training text
             that it has seen, to evaluate it on that, too), `harness` (tasks of
-            lm-evaluation-harness by name) and `recorded` (scores by name).
+            lm-evaluation-harness by name), `images` (held out, to evaluate an image classifier on:
+            the fields of `config.images.ImagePrompts`) and `recorded` (scores by name).
         device: Where to evaluate.
 
     Returns:
@@ -68,6 +69,10 @@ def evaluate(
     rows = [
         {"score": name, "n": 0, **score} for name, score in (spec.get("recorded") or {}).items()
     ]
+    if spec.get("images"):
+        from blockcoupling.scores.classification import image_scores
+
+        rows += image_scores(*load_model(record, device), spec["images"])
     if spec.get("heldout") or spec.get("harness"):
         if not record.get("causal", True):
             raise UserError(

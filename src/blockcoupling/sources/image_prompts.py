@@ -38,7 +38,7 @@ def load_image_prompts(spec: Mapping[str, Any]) -> list[ImagePrompt]:
     """The images that a description names, sampled as it says.
 
     Args:
-        spec: the fields of `config.images.ImagePrompts`.
+        spec: the fields of `config.images.ImagePrompts`; `dataset` and `source` may be beside them.
 
     Returns:
         Images in the order of their source; an id begins the SHA-256 of the pixels, and one that
@@ -47,7 +47,8 @@ def load_image_prompts(spec: Mapping[str, Any]) -> list[ImagePrompt]:
     Raises:
         UserError: the description or what it names is missing or broken, or holds too few.
     """
-    section = parse(ImagePrompts, dict(spec), "the description of the images")
+    own = {key: value for key, value in spec.items() if key not in ("dataset", "source")}
+    section = parse(ImagePrompts, own, "the description of the images")
     images = load_images(section.images, section.split)
     count: dict[str, int] = {}
     prompts = []

@@ -374,8 +374,8 @@ def _holds_no_head(path: Path, model: Any) -> bool:
 
 
 def _tokens_seen(path: Path, record: Mapping[str, Any]) -> int | None:
-    """Training tokens of a checkpoint trained here; none for weights initialised anew."""
-    if record["init_seed"] is not None:
+    """Training tokens of a checkpoint trained here; none of images, or newly drawn weights."""
+    if record["init_seed"] is not None or takes_images(record):
         return None
     return json.loads((path / "training.json").read_text(encoding="utf-8"))["tokens"]
 

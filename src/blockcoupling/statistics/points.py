@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = ["model", "checkpoint"]
 PROMPT = [*CHECKPOINT, "dataset", "prompt"]
-_PAIR = [*PROMPT, "token_in", "token_out"]
+PAIR = [*PROMPT, "token_in", "token_out"]
 
 
 def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") -> pd.DataFrame:
@@ -51,19 +51,18 @@ def prompt_values(catalog: Catalog, *, k: int = 10, variant: str = "frobenius") 
             f"{', '.join(map(str, sorted(have['k'].unique())))} and variants "
             f"{', '.join(sorted(have['variant'].unique()))} (reduce.k, reduce.variants)"
         )
-    last = catalog.search(kind="trajectory").frame(filters=[("is_last", "==", True)])
-    last = last.rename(columns={"token": "last"})
-    regular = last[[*PROMPT, "last"]].join(_named(last, "trajectory"))
+    regular = trajectories(catalog, coupling[PAIR])
+    regular = regular[[*PROMPT, "last"]].join(_named(regular, "trajectory"))
     values = regular.drop(columns="last")
     spectra = catalog.search(kind="spectra").frame(
-        columns=[*_PAIR, *(each.column or each.name for each in of_kind("spectra"))]
+        columns=[*PAIR, *(each.column or each.name for each in of_kind("spectra"))]
     )
     tables = {"coupling": coupling, "spectra": spectra}
     shared = catalog.search(kind="overlap")
     if len(shared):
         tables["overlap"] = shared.frame(filters=[("k", "==", k)])
     for kind, table in tables.items():
-        own = at_last_token(table[_PAIR].join(_named(table, kind)), regular[[*PROMPT, "last"]])
+        own = at_last_token(table[PAIR].join(_named(table, kind)), regular[[*PROMPT, "last"]])
         means = own.groupby(PROMPT, as_index=False)[[each.name for each in of_kind(kind)]].mean()
         values = values.merge(means, on=PROMPT, how="left")
     whole = catalog.search(kind="whole_prompt")
@@ -98,8 +97,37 @@ def _named(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     )
 
 
+def trajectories(catalog: Catalog, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the trajectory of the token that each prompt is told by.
+
+    Args:
+        catalog: has entries of the kind trajectory.
+        pairs: columns model, checkpoint, dataset, prompt, token_in, token_out: what was measured.
+
+    Returns:
+        The table of trajectories, a row a prompt: that of its last token, or else of the only one
+        that was measured, as :func:`at_last_token` has it; of a mean over patches, which has no
+        trajectory, that of the last patch. `last` says which token the measurements are at.
+
+    """
+    ends = catalog.search(kind="trajectory").frame(filters=[("is_last", "==", True)])
+    ends = ends.rename(columns={"token": "last"})
+    told = at_last_token(pairs.drop_duplicates(), ends[[*PROMPT, "last"]])
+    told = told[[*PROMPT, "token_in"]].rename(columns={"token_in": "last"})
+    own = ends.merge(told, on=[*PROMPT, "last"])
+    if len(own) == len(ends):
+        return own
+    every = catalog.search(kind="trajectory").frame().rename(columns={"token": "last"})
+    own = every.merge(told, on=[*PROMPT, "last"])
+    means = told[told["last"] < 0].merge(ends.drop(columns="last"), on=PROMPT)
+    return pd.concat([own, means], ignore_index=True)
+
+
 def at_last_token(table: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows of a table by token pair that are about each prompt's last token, to itself.
+
+    Of a prompt whose last token was not measured, but one other was (an image's class token, the
+    mean over its patches), those that are about that one.
 
     Args:
         table: columns model, checkpoint, dataset, prompt, token_in, token_out, ….
@@ -109,8 +137,13 @@ def at_last_token(table: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
         UserError: there are no such rows.
 
     """
-    kept = table.merge(last, on=PROMPT)
-    kept = kept[(kept["token_in"] == kept["last"]) & (kept["token_out"] == kept["last"])]
+    found = table.merge(last, on=PROMPT)
+    own = found[found["token_in"] == found["token_out"]]
+    kept = own[own["token_in"] == own["last"]]
+    others = own.merge(kept[PROMPT].drop_duplicates(), on=PROMPT, how="left", indicator="_from")
+    others = others[others["_from"] == "left_only"].drop(columns="_from")
+    alone = others.groupby(PROMPT)["token_in"].transform("nunique") == 1
+    kept = pd.concat([kept, others[alone]], ignore_index=True) if alone.any() else kept
     if kept.empty:
         raise UserError(
             "no prompt was measured at its last token, which figures and correlations are about: "

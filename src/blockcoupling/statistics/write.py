@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from blockcoupling.atomic import replacing
+from blockcoupling.catalog.modality import of_modality
+from blockcoupling.config.choices import Modality
 from blockcoupling.errors import UserError
 from blockcoupling.statistics.by_k import correlation_by_k
 from blockcoupling.statistics.correlate import correlate
@@ -41,6 +43,7 @@ def write_statistics(
     correction: Correction = "holm",
     resamples: int = 2000,
     seed: int = 0,
+    modality: Modality | None = None,
 ) -> dict[str, Path]:
     """Read measurements and scores through the catalog and write the statistics.
 
@@ -57,6 +60,7 @@ def write_statistics(
         correction: as there.
         resamples: as there.
         seed: as there.
+        modality: only of models that take this; unset, of all.
 
     Returns:
         The files by kind: `correlation` (:func:`correlate`), `predictors`
@@ -69,6 +73,8 @@ def write_statistics(
         UserError: the catalog lacks what is asked for.
 
     """
+    if modality is not None:
+        catalog = of_modality(catalog, modality)
     values = prompt_values(catalog, k=k, variant=variant)
     table = points(values, checkpoint_facts(catalog))
     scores = read_scores(catalog)

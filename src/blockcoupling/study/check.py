@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from blockcoupling.catalog.owner import taken
-from blockcoupling.config.datasets import Dataset, HubDataset
+from blockcoupling.config.datasets import Dataset, HubDataset, ImageDataset
+from blockcoupling.config.images import HubImages
 from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import LocalModel, Model, TrainedModel, Training
 from blockcoupling.config.populations import with_populations
@@ -20,7 +21,13 @@ from blockcoupling.config.study import Study
 from blockcoupling.config.tokens import tokens_refused
 from blockcoupling.config.yaml_file import as_written, read_yaml
 from blockcoupling.errors import UserError
-from blockcoupling.sources.local import checkpoint_facts, checkpoint_problems, tokenizer_problem
+from blockcoupling.sources.image_prompts import load_image_prompts
+from blockcoupling.sources.local import (
+    checkpoint_facts,
+    checkpoint_problems,
+    processor_problem,
+    tokenizer_problem,
+)
 from blockcoupling.sources.prompts import Prompt, load_prompts
 from blockcoupling.sources.suite import with_suite
 
@@ -82,7 +89,10 @@ def _problems_outside(data: Mapping[str, Any]) -> list[str]:
     for name, section in models:
         found += _model_problems(f"models.{name}", section, extract)
     for name, section in _entries(data, "datasets", Dataset):
-        if not isinstance(section, HubDataset):
+        if isinstance(section, ImageDataset):
+            if not isinstance(section.images, HubImages):
+                found += [f"datasets.{name}: {problem}" for problem in _images_problems(section)]
+        elif not isinstance(section, HubDataset):
             prompts, problems = _loaded(section.model_dump(mode="json"))
             found += [f"datasets.{name}: {problem}" for problem in problems]
             found += _too_long(f"datasets.{name}", prompts, models)
@@ -123,7 +133,8 @@ def _model_problems(where: str, section: Any, extract: Extract | None) -> list[s
                 facts = checkpoint_facts(directory)
                 dimensions |= {d for d in [facts["dimension"]] if d is not None}
             beside = section.tokenizer or directory
-            if not problems and (problem := tokenizer_problem(beside)):
+            wrong = tokenizer_problem if section.takes == "text" else processor_problem
+            if not problems and (problem := wrong(beside)):
                 found.append(f"{where}: {problem}")
     for d in sorted(dimensions):
         if extract is not None and extract.k_for(d) > d:
@@ -132,6 +143,14 @@ def _model_problems(where: str, section: Any, extract: Extract | None) -> list[s
                 f"{d}, or set extract.k_when_smaller: d"
             )
     return found
+
+
+def _images_problems(section: ImageDataset) -> list[str]:
+    try:
+        load_image_prompts(section.model_dump(mode="json"))
+    except UserError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _loaded(spec: dict[str, Any]) -> tuple[list[Prompt], list[str]]:

@@ -11,7 +11,9 @@ from typing import Any
 
 from blockcoupling.config.damage import changes
 from blockcoupling.config.models import INIT, LocalModel, TrainedModel, Training
+from blockcoupling.config.places import NAMED
 from blockcoupling.config.study import Study
+from blockcoupling.config.vision import VisionTraining
 from blockcoupling.measurement.damage_course import MOST_NUMBERS, passes
 from blockcoupling.measurement.memory import (
     BYTES,
@@ -25,6 +27,8 @@ from blockcoupling.sources.local import checkpoint_facts, count_parameters
 UNKNOWN_SIZE = 1_000_000_000
 """Parameters of a model that does not say how many it has."""
 UNKNOWN_PROMPTS = 200
+TESTED = 10_000
+"""Images held out, as CIFAR-10 has."""
 USUAL_TOKENS = 512
 """Tokens of a long prompt."""
 USUAL_PROMPT = 100
@@ -128,7 +132,7 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     """
     size = parameters(study, model)
     dimension, blocks = _shape(study, model)
-    options = study.extract
+    options = study.extract_of(model, checkpoint or study.checkpoints(model)[-1])
     k, pairs, prompts = options.k_for(dimension), _pairs(options.tokens), _prompts(study, dataset)
     stream = study.streams(model, checkpoint or study.checkpoints(model)[-1])
     precision = 2 if options.dtype == "float64" else 1
@@ -226,6 +230,13 @@ def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None 
 
 def score_needs(study: Study, model: str) -> Needs:
     """Scoring: the weights, and a pass over a few hundred thousand tokens; or copying a number."""
+    section = study.models[model]
+    if isinstance(section, TrainedModel) and isinstance(section.train, VisionTraining):
+        size, images = parameters(study, model), TESTED * section.train.tokens
+        work = 2.0 * size * images * study.score.test
+        return _on_device(study.extract.device, size, LOADED * 4 * size, work, 0, LOADED * size)
+    if section.takes != "text":
+        return _needs(0, 0)
     questions = sum(task.limit or 10_000 for task in study.score.harness.values())
     if not (study.score.heldout or questions):
         return _needs(0, 0)
@@ -309,7 +320,7 @@ def _pairs(tokens: Any) -> int:
         return USUAL_TOKENS // int(tokens["every"]) + 1
     if isinstance(tokens, list):
         return len(tokens)
-    return 1 if tokens == "last" else USUAL_TOKENS
+    return 1 if tokens in NAMED else USUAL_TOKENS
 
 
 def _shape(study: Study, model: str) -> tuple[int, int]:
@@ -328,7 +339,8 @@ def _shape(study: Study, model: str) -> tuple[int, int]:
 def _vocabulary(study: Study, model: str) -> int:
     section = study.models[model]
     if isinstance(section, TrainedModel):
-        return 257  # bytes, and a mark
+        # Bytes, and a mark; of images there is none.
+        return 257 if section.takes == "text" else 0
     if isinstance(section, LocalModel):
         directory = list(section.trained_checkpoints().values())[-1]
         return checkpoint_facts(directory)["vocabulary"] or LARGEST_VOCABULARY

@@ -36,10 +36,10 @@ def of_step(study: Study, step: str, model: str) -> Iterator[Needs]:
             case "weight_spectra" if study.weight_spectra:
                 yield needs.weight_spectra_needs(study, model, checkpoint)
             case "extract":
-                for dataset in study.datasets:
+                for dataset in study.datasets_of(model):
                     yield needs.extract_needs(study, model, dataset, checkpoint)
             case "reduce":
-                for dataset in study.datasets:
+                for dataset in study.datasets_of(model):
                     yield needs.reduce_needs(study, model, dataset)
 
 
@@ -68,5 +68,6 @@ def chunk_needs(study: Study, chunk: str) -> Needs:
 def datasets_needs(study: Study, model: str, checkpoint: str) -> Needs:
     """Extraction from all datasets in one process."""
     return together(
-        needs.extract_needs(study, model, dataset, checkpoint) for dataset in study.datasets
+        needs.extract_needs(study, model, dataset, checkpoint)
+        for dataset in study.datasets_of(model)
     )

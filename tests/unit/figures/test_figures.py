@@ -20,6 +20,7 @@ from blockcoupling.figures import (
     FIGURES,
     correlation,
     draw,
+    figures_of,
     matrices,
     save,
     trajectories,
@@ -36,7 +37,7 @@ from blockcoupling.statistics.within import within_groups
 
 @pytest.fixture(scope="module")
 def drawn(analysed) -> dict[str, Figure]:
-    figures = {name: draw(name, analysed) for name in FIGURES}
+    figures = {name: draw(name, analysed) for name in figures_of("text")}
     # The models of that study differ in all that they could be alike in.
     return figures | {"within": within.draw(simpson())}
 
@@ -86,7 +87,7 @@ def check_legible(figure: Figure) -> None:
     assert not overlapping
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", figures_of("text"))
 def test_every_figure_is_legible_and_labelled(drawn, name):
     figure = drawn[name]
     check_legible(figure)

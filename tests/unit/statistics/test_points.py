@@ -171,7 +171,7 @@ def _tables(folder, coupling: dict) -> Catalog:
 
 
 def test_a_study_that_did_not_measure_the_last_token(tmp_path):
-    catalog = _tables(tmp_path, {"token_in": 3, "token_out": 3})
+    catalog = _tables(tmp_path, {"token_in": 3, "token_out": 9})
     with pytest.raises(UserError, match="no prompt was measured at its last token"):
         prompt_values(catalog)
 

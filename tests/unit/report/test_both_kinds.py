@@ -1,0 +1,119 @@
+"""A study of language models and image models: two sections, and no number of both."""
+
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_study import DATASETS, IMAGE_MODELS, MODELS, write_mixed_study
+
+from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.catalog.modality import modalities, of_modality
+from blockcoupling.figures import draw, figures_of, save
+from blockcoupling.report.page import render
+from blockcoupling.statistics.effects import effect
+from blockcoupling.statistics.write import write_statistics
+from blockcoupling.wording import interval, number
+
+HEADLINE = {"text": ("heldout", "loss"), "image": ("test", "accuracy")}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The study with its statistics, each kind's by itself, and a figure of each kind."""
+    root = tmp_path_factory.mktemp("mixed")
+    measured = write_mixed_study(root)
+    for modality, (score, metric) in HEADLINE.items():
+        out = root / "statistics" / modality / "correlation.parquet"
+        out.parent.mkdir(parents=True)
+        files = write_statistics(
+            measured, out, score=score, metric=metric, resamples=50, modality=modality
+        )
+        for kind, path in files.items():
+            write_entry(
+                root / "entries" / modality / f"{kind}.yml", kind, path, {"modality": modality}
+            )
+    entries = sorted((root / "entries").rglob("*.yml"))
+    catalog = join(entries, root / "catalog" / "statistics.yml")
+    for modality in HEADLINE:
+        for path in save(draw("emergence", catalog, modality), root / f"{modality}-e", ["png"]):
+            facets = {"figure": "emergence", "format": "png", "modality": modality}
+            file = root / "entries" / "figures" / modality / "emergence.yml"
+            write_entry(file, "figure", path, facets)
+            entries.append(file)
+    return join(entries, root / "catalog" / "all.yml")
+
+
+def test_a_catalog_is_parted_by_what_its_models_take(mixed: Catalog) -> None:
+    assert modalities(mixed) == ["text", "image"]
+    text, image = (of_modality(mixed, each) for each in ("text", "image"))
+    assert set(text.facets()["model"]) == set(MODELS)
+    assert set(image.facets()["model"]) == set(IMAGE_MODELS)
+    assert set(text.facets()["dataset"]) == set(DATASETS)
+    assert image.facets()["dataset"] == ["digits"]
+    assert not set(text) & set(image)
+    assert len(text) + len(image) == len(mixed)
+
+
+def test_no_correlation_has_both(mixed: Catalog) -> None:
+    for modality, models in (("text", MODELS), ("image", IMAGE_MODELS)):
+        predictors = mixed.one(kind="predictors", modality=modality).read()
+        assert set(predictors["model"]) == set(models)
+        told = mixed.one(kind="correlation", modality=modality).read()
+        assert told["models"].max() <= len(models)
+        assert told["n"].max() == 2 * len(models)
+        named = told.loc[told["headline"], ["score", "metric"]].drop_duplicates()
+        assert [tuple(row) for row in named.to_numpy()] == [HEADLINE[modality]]
+
+
+def test_images_are_told_by_the_token_that_was_measured(mixed: Catalog) -> None:
+    coupling = mixed.search(kind="coupling", dataset="digits").frame(
+        filters=[("k", "==", 10), ("variant", "==", "frobenius")]
+    )
+    assert (coupling["token_in"] == 0).all()
+    walks = mixed.search(kind="trajectory", dataset="digits").frame(filters=[("token", "==", 0)])
+    predictors = mixed.one(kind="predictors", modality="image").read()
+    point = predictors.iloc[0]
+    for table, measure in ((coupling, "coupling"), (walks, "line_shape_score")):
+        own = table[(table["model"] == point["model"])]
+        own = own[own["checkpoint"] == point["checkpoint"]]
+        assert point[measure] == pytest.approx(own[measure].mean())
+
+
+@pytest.mark.parametrize(
+    "name", ["accuracy_by_stochastic_depth", "accuracy_by_weight_decay", "stochastic_depth_effect"]
+)
+def test_figures_of_what_image_models_were_given(mixed: Catalog, name: str, tmp_path: Path) -> None:
+    assert name in figures_of("image")
+    assert name not in figures_of("text")
+    figure = draw(name, mixed, "image")
+    titles = " ".join(axes.get_title() for axes in figure.axes)
+    assert "slope" in titles
+    table = mixed.one(kind="predictors", modality="image").read()
+    final = table[table["final"]]
+    if name == "stochastic_depth_effect":
+        rate, held = "factor.stochastic_depth", ["factor.weight_decay", "factor.seed"]
+        found = effect(final, rate, "coupling", held)
+        told = f"slope {number(found.slope)} {interval(found.low, found.high)}"
+        assert told in titles
+    else:
+        assert "n = 12" in titles
+        assert np.isfinite(final["coupling"]).all()
+    assert save(figure, tmp_path / name, ["png"])[0].stat().st_size > 5000
+
+
+def test_every_figure_of_images_is_drawn(mixed: Catalog) -> None:
+    for name in figures_of("image"):
+        draw(name, mixed, "image")
+
+
+def test_the_report_has_a_section_of_each(mixed: Catalog) -> None:
+    html = render(mixed)
+    for name in ("Language models", "Image models"):
+        for title in ("Measurements", "Figures", "Correlation with the score"):
+            assert f"<h2>{name}: {title}</h2>" in html
+    assert 'modality="text"' in unescape(html)
+    for anchor in ("measurements", "figures", "correlation", "variance", "study"):
+        for modality in ("text", "image"):
+            assert f'id="{anchor}-{modality}"' in html
+            assert f'href="#{anchor}-{modality}"' in html
