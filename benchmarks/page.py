@@ -6,11 +6,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scale import section
+
 
 def write(result: dict[str, Any], docs: Path) -> None:
     """Write docs/benchmarks.md and docs/benchmarks.png."""
     _plot(result, docs / "benchmarks.png")
-    (docs / "benchmarks.md").write_text(_page(result))
+    (docs / "benchmarks.md").write_text(f"{_page(result).rstrip()}\n\n{section()}")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -1,0 +1,339 @@
+"""What grows with the size of a study: its graph of jobs, its catalog, the reduction of a store.
+
+python -m benchmarks.scale graph        38 models, 6 datasets, 20 checkpoints; minutes
+python -m benchmarks.scale catalog      10,000 entries; seconds
+python -m benchmarks.scale reduction    a store of 12 GB, in a temporary directory; minutes
+python -m benchmarks.scale              all of these
+
+What was found is kept in benchmarks/scale.json and stands in docs/benchmarks.md.
+
+Seconds are of the wall clock and, beside them, of processors: on a machine that does something else
+too, the second is what the work takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+MODELS, DATASETS, CHECKPOINTS = 38, 6, 20
+ENTRIES = 10_000
+
+
+@dataclass
+class Taken:
+    """Seconds of the wall clock, and of processors (children's too)."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+@contextmanager
+def timed() -> Iterator[Taken]:
+    """Time what is done inside, and the processes that end in it."""
+    taken, wall, before = Taken(), time.perf_counter(), _processors()
+    yield taken
+    taken.wall, taken.cpu = time.perf_counter() - wall, _processors() - before
+
+
+def _processors() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+# ------------------------------------------------------------------------------------ the graph
+
+
+def study(models: int) -> dict[str, Any]:
+    """A study of models of a hub, which nothing of is fetched for a graph."""
+    revisions = [f"step{1000 * n}" for n in range(1, CHECKPOINTS + 1)]
+    facts = {"config": {"parameters": 1.6e8, "blocks": 12, "dimension": 768}}
+    return {
+        "study": "large",
+        "models": {
+            f"model{n:02d}": {"id": f"of/model{n:02d}", "checkpoints": revisions, "facts": facts}
+            for n in range(models)
+        },
+        "datasets": {
+            f"set{n}": {"name": "heldout", "prompts": 8, "seed": n} for n in range(DATASETS)
+        },
+    }
+
+
+def graph() -> dict[str, Any]:
+    """Build the graph of a large study; then, with all of it there, that of one more model."""
+    with tempfile.TemporaryDirectory() as place:
+        config = Path(place) / "large.yaml"
+        config.write_text(yaml.safe_dump(study(MODELS)))
+        with timed() as first:
+            fresh = _dry_run(config)
+        _make_everything(config)
+        with timed() as second:
+            nothing = _dry_run(config)
+        config.write_text(yaml.safe_dump(study(MODELS + 1)))
+        with timed() as third:
+            added = _dry_run(config)
+    return {
+        "jobs": sum(fresh.values()),
+        "fresh": asdict(first),
+        "nothing to do": asdict(second),
+        "jobs then": sum(nothing.values()),
+        "one model more": asdict(third),
+        "jobs of it": added,
+    }
+
+
+def _dry_run(config: Path) -> dict[str, int]:
+    """The jobs that Snakemake would run, by their rule."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    command += ["--configfile", str(config), "--dry-run", "--quiet", "rules"]
+    asked = subprocess.run(command, cwd=config.parent, capture_output=True, text=True, check=True)
+    rules: Counter[str] = Counter()
+    for line in (asked.stdout + asked.stderr).splitlines():
+        words = line.split()
+        if len(words) == 2 and words[1].isdigit() and words[0] != "total":
+            rules[words[0]] = int(words[1])
+    return dict(rules)
+
+
+def _make_everything(config: Path) -> None:
+    """Put an empty file where each job's output would be, all of one time."""
+    command = [sys.executable, "-m", "blockcoupling.study.planned", str(config)]
+    command += [str(REPOSITORY / "Snakefile")]
+    asked = subprocess.run(command, cwd=config.parent, capture_output=True, text=True, check=True)
+    now = time.time() - 10
+    for job in map(json.loads, asked.stdout.splitlines()):
+        for output in job["outputs"]:
+            path = config.parent / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (now, now))
+
+
+# ---------------------------------------------------------------------------------- the catalog
+
+
+def catalog() -> dict[str, Any]:
+    """Open a catalog of many entries, and search it by facets."""
+    from blockcoupling.catalog import join, open_catalog, write_entry
+
+    with tempfile.TemporaryDirectory() as place:
+        results = Path(place) / "results" / "large"
+        files = []
+        for n in range(ENTRIES):
+            facets = {
+                "model": f"model{n % 40:02d}",
+                "checkpoint": f"step{n // 40 % 50}",
+                "dataset": f"set{n // 2000}",
+            }
+            table = results / "tables" / str(n) / "coupling.parquet"
+            table.parent.mkdir(parents=True)
+            table.write_bytes(b"")
+            files.append(results / "entries" / f"{n}.yml")
+            write_entry(files[-1], "coupling", table, facets)
+        out = Path(place) / "catalog" / "large.yml"
+        with timed() as joining:
+            join(files, out)
+        with timed() as opening:
+            opened = open_catalog(out)
+        searches = []
+        for n in range(21):
+            with timed() as searching:
+                found = opened.search(kind="coupling", model=f"model{n:02d}", dataset="set1")
+            assert len(found) == 50, len(found)
+            searches.append(searching.wall)
+    return {
+        "entries": len(opened),
+        "join": asdict(joining),
+        "open": asdict(opening),
+        "search": median(searches),
+        "slowest search": max(searches),
+    }
+
+
+# -------------------------------------------------------------------------------- the reduction
+
+
+def reduction(gigabytes: float) -> dict[str, Any]:
+    """Reduce a store, on threads, and read the same store once: in processes of their own.
+
+    A quarter of it first: what memory does not grow from there, it grows with no store.
+    """
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as place:
+        sizes = [gigabytes / 4, gigabytes]
+        found = {}
+        for size in sizes:
+            store = Path(place) / f"{size:g}" / "svd.zarr"
+            prompts, held = repeated(store, size)
+            found[f"{size:g} GB"] = {
+                "prompts": prompts,
+                "bytes": held,
+                "read": _apart("_read", str(store)),
+                "reduce": _apart("_reduce", str(store)),
+            }
+    return found
+
+
+def repeated(store: Path, gigabytes: float) -> tuple[int, int]:
+    """Write a store of one prompt, again and again; how many times, and bytes of numbers."""
+    import numpy as np
+
+    from blockcoupling.store import stores
+
+    base = _one_prompt()
+    each = sum(variable.nbytes for variable in base.data_vars.values())
+    prompts = max(2, round(gigabytes * 1e9 / each))
+    names = [f"p{n}" for n in range(prompts)]
+    parts = store.parent / "parts"
+    for name in names:
+        part = base.assign_coords(prompt=np.array([name], dtype=object))
+        stores.write_prompt(parts, part, "x")
+    stores.merge(parts, store, dict.fromkeys(names, "x"))
+    shutil.rmtree(parts)
+    return prompts, prompts * each
+
+
+@cache
+def _one_prompt() -> Any:
+    from blockcoupling.store.example import example
+
+    return example(1, blocks=32, k=50, embed=64, tokens=4, swapped=True)
+
+
+def _read(store: Path) -> None:
+    """Read every number of a store, 32 prompts at a time."""
+    from blockcoupling.store.stores import open_store
+
+    ds = open_store(store)
+    for start in range(0, ds.sizes["prompt"], 32):
+        ds.isel(prompt=slice(start, start + 32)).load(num_workers=1)
+
+
+def _reduce(store: Path) -> None:
+    from blockcoupling.reduce.engine import Engine
+    from blockcoupling.reduce.tables import reduce_store
+
+    whose = dict.fromkeys(("model", "checkpoint", "dataset"), "x")
+    out = store.parent / "tables"
+    reduce_store(store, out, [1, 2, 5, 10, 20, 30, 50], None, whose, engine=Engine("threads", 1))
+
+
+def _apart(what: str, store: str) -> dict[str, float]:
+    """Do it in a process of its own: its seconds, and the peak of its memory."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--apart", what, store]
+    asked = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(asked.stdout.splitlines()[-1])
+
+
+# ------------------------------------------------------------------------------------- the page
+
+FOUND = REPOSITORY / "benchmarks" / "scale.json"
+HEADING = "## What grows with a study"
+
+
+def keep(what: str, made: dict[str, Any]) -> None:
+    """Keep what was measured, with its day, and write its section of docs/benchmarks.md anew."""
+    found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+    found[what] = made | {"day": str(date.today())}
+    FOUND.write_text(json.dumps(found, indent=2) + "\n")
+    page = REPOSITORY / "docs" / "benchmarks.md"
+    page.write_text(page.read_text().split(HEADING)[0].rstrip() + "\n\n" + section())
+
+
+def section() -> str:
+    """The section of the page about what was measured so far; empty where nothing was."""
+    if not FOUND.exists():
+        return ""
+    found, lines = json.loads(FOUND.read_text()), []
+    if one := found.get("graph"):
+        lines += [
+            f"| graph of {one['jobs']:,} jobs ({MODELS} models, {DATASETS} datasets, {CHECKPOINTS} "
+            f"checkpoints), `snakemake --dry-run` | {_seconds(one['fresh'])} | < 60 s "
+            f"| {one['day']} |",
+            f"| the same, all of it there | {_seconds(one['nothing to do'])} | | {one['day']} |",
+            f"| one model more: {_listed(one['jobs of it'])} | {_seconds(one['one model more'])} "
+            f"| exactly its jobs and the joins | {one['day']} |",
+        ]
+    if one := found.get("catalog"):
+        day = one["day"]
+        lines += [
+            f"| catalog of {one['entries']:,} entries, opened | {_seconds(one['open'])} | < 2 s "
+            f"| {day} |",
+            f"| a search by three facets in it | {1000 * one['search']:.0f} ms | < 50 ms | {day} |",
+        ]
+    for name, one in found.get("reduction", {}).items():
+        if name != "day":
+            ratio = one["reduce"]["cpu"] / one["read"]["cpu"]
+            lines.append(
+                f"| store of {name} ({one['prompts']} times one prompt) reduced, beside reading "
+                f"it: {_seconds(one['reduce'])}, {_seconds(one['read'])}; peak of memory "
+                f"{one['reduce']['peak'] / 1e9:.2f} GB | {ratio:.2f} × | ≤ 1.5 × "
+                f"| {found['reduction']['day']} |"
+            )
+    return (
+        f"{HEADING}\n\n"
+        "Written by `python -m benchmarks.scale`. Seconds of the wall clock, on two cores that had "
+        "other work\ntoo, and in brackets those of processors.\n\n"
+        "| | measured | goal | day |\n|---|--:|--:|--:|\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _seconds(taken: dict[str, float]) -> str:
+    return f"{taken['wall']:.2f} s ({taken['cpu']:.2f} s)"
+
+
+def _listed(jobs: dict[str, int]) -> str:
+    return ", ".join(f"{number} {rule}" for rule, number in jobs.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", choices=["graph", "catalog", "reduction", []])
+    parser.add_argument("--gigabytes", type=float, default=12)
+    parser.add_argument("--dry", action="store_true", help="say it only")
+    parser.add_argument("--apart", nargs=2, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.apart:
+        from benchmarks.memory import peak_resident
+
+        name, store = chosen.apart
+        with timed() as taken:
+            {"_read": _read, "_reduce": _reduce}[name](Path(store))
+        print(json.dumps(asdict(taken) | {"peak": peak_resident()}))
+        return
+    todo = chosen.what or ["graph", "catalog", "reduction"]
+    print(date.today())
+    for what in todo:
+        made = {
+            "graph": graph,
+            "catalog": catalog,
+            "reduction": lambda: reduction(chosen.gigabytes),
+        }[what]()
+        print(what, json.dumps(made, indent=2), flush=True)
+        if not chosen.dry:
+            keep(what, made)
+
+
+if __name__ == "__main__":
+    main()
