@@ -33,7 +33,8 @@ def test_all_verbs_are_there():
     )
     assert set(VERBS) == {
         *steps.split(),
-        *("damage-statistics", "figure", "report", "check", "together", "plan", "status"),
+        *("damage-statistics", "intervention", "weight-spectra", "figure", "report", "check"),
+        *("together", "plan", "status"),
         *("verify", "provenance", "measure"),
     }
 
