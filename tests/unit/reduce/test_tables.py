@@ -290,16 +290,17 @@ def test_each_product_is_read_once_for_all_variants_and_k(tmp_path, ds, monkeypa
 
 
 def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
-    """A and A_swapped take 720 kB a prompt: 6 prompts have 2.9 MB more of them than 2.
+    """A and A_swapped take 720 kB a prompt: 10 prompts have 5.8 MB more of them than 2.
 
-    Dask's own records of 4 more prompts take a few hundred kB.
+    Dask's own records of 8 more prompts, and a batch that the collector has not come to, take less
+    than half of that.
     """
     monkeypatch.setattr(tables, "_BATCH", 2)
     one = store.example(1, blocks=6, k=50, embed=50, tokens=1, swapped=True)
     both = one["A"].nbytes + one["A_swapped"].nbytes
     assert both == 720_000
     peak = {}
-    for number in (2, 2, 6):  # the first time, imports are counted as well
+    for number in (2, 2, 10):  # the first time, imports are counted as well
         ds = one.isel(prompt=[0] * number)
         ds = ds.assign_coords(prompt=np.array([f"p{index}" for index in range(number)], "O"))
         path = write(tmp_path / "svd.zarr", ds)
@@ -308,7 +309,7 @@ def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
             reduce_store(path, tmp_path / "out", [10], None, IDENTITY)
             peak[number] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-    assert peak[6] - peak[2] < 2 * both
+    assert peak[10] - peak[2] < 4 * both
 
 
 def test_k_beyond_the_store_is_left_out_and_said(tmp_path, caplog):
