@@ -4,8 +4,9 @@
 
 # Up to the catalog of what was measured.
 MEASURED = (
-    *("prompts", "checkpoint", "weights", "model", "score", "extract", "reduce"),
-    *("tokenwise", "damage", "catalog_measurements"),
+    *("prompts", "checkpoint", "image_checkpoint", "weights", "model", "score"),
+    *("weight_spectra", "extract", "reduce", "tokenwise", "damage"),
+    "catalog_measurements",
 )
 
 
