@@ -15,9 +15,8 @@ from blockcoupling.figures.style import (
     looks,
     panels,
     styled,
-    words,
 )
-from blockcoupling.statistics.arms import COUPLING, DAMAGE, LOSS, TOKENS, outcomes
+from blockcoupling.statistics.arms import COUPLING, LOSS, TOKENS, headline, label, outcomes
 from blockcoupling.statistics.intervention import DIFFERENCE
 
 if TYPE_CHECKING:
@@ -50,28 +49,11 @@ def _read(catalog: Catalog) -> _Experiment:
     control = str(arms["control"].iloc[0])
     against = arms.loc[arms["population"] == control, "arm"].unique()
     told = told[told["against"].isin(against)]
-    metrics = _headline(catalog)
-    shown = [
-        name
-        for name in outcomes(arms)
-        if (name.startswith(DAMAGE) or name.split(".")[-1] in metrics)
-        and told.loc[told["outcome"] == name, "estimate"].notna().any()
-    ]
+    compared = set(told.loc[told["estimate"].notna(), "outcome"])
+    shown = [name for name in headline(catalog, outcomes(arms)) if name in compared]
     if not shown:
         raise NothingToShow("No two arms of this experiment have a pair of members with a score.")
     return _Experiment(arms, told, control, shown)
-
-
-def _headline(catalog: Catalog) -> set[str]:
-    correlation = catalog.one(kind="correlation").read(columns=["metric", "headline"])
-    return set(correlation.loc[correlation["headline"], "metric"])
-
-
-def label(outcome: str) -> str:
-    """Write an outcome as words, with its unit."""
-    if outcome.startswith(DAMAGE):
-        return f"log₁₀ KL of {words(outcome.removeprefix(DAMAGE))}"
-    return words(outcome.replace(".", ", "))
 
 
 def doses(catalog: Catalog) -> Figure:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, words
-from blockcoupling.statistics.arms import COUPLING, DAMAGE, TOKENS
+from blockcoupling.report.table import Table
+from blockcoupling.statistics.arms import COUPLING, TOKENS, headline, label
 from blockcoupling.statistics.intervention import DIFFERENCE, SIDES, SLOPE
 from blockcoupling.wording import number, p_value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blockcoupling.catalog import Catalog
 
 _SURE = 0.05
@@ -30,10 +32,9 @@ def experiment(catalog: Catalog) -> Experiment | None:
         return None
     told = catalog.one(kind="intervention").read()
     control = str(catalog.one(kind="arms").read(columns=["control"])["control"].iloc[0])
-    correlation = catalog.one(kind="correlation").read(columns=["metric", "headline"])
-    metrics = set(correlation.loc[correlation["headline"], "metric"])
+    shown = headline(catalog, told["outcome"].unique())
     own = told[(told["stratum"] == "") & (told["at"] == TOKENS)]
-    findings = [*_doses(own, control), *_slopes(own, metrics), *_equivalent(own, control)]
+    findings = [*_doses(own, control), *_slopes(own, shown), *_equivalent(own, control)]
     return Experiment(findings, [_every_number(told)])
 
 
@@ -50,21 +51,19 @@ def _doses(told: pd.DataFrame, control: str) -> list[str]:
     ]
 
 
-def _slopes(told: pd.DataFrame, metrics: set[str]) -> list[str]:
+def _slopes(told: pd.DataFrame, shown: Sequence[str]) -> list[str]:
     sentences = []
     for row in told[told["analysis"] == SLOPE].to_dict("records"):
         name = str(row["outcome"])
-        if not (name.startswith(DAMAGE) or name.rsplit(".", maxsplit=1)[-1] in metrics):
-            continue
-        if row["arm"] != SIDES[0] or pd.isna(row["p"]):
+        if name not in shown or row["arm"] != SIDES[0] or pd.isna(row["p"]):
             continue
         verdict = (
             "no slope can be told from none"
             if row["p"] >= _SURE
-            else f"{_called(name)} {'rises' if row['estimate'] > 0 else 'falls'} with coupling"
+            else f"{label(name)} {'rises' if row['estimate'] > 0 else 'falls'} with coupling"
         )
         sentences.append(
-            f"{_called(name)} per unit of coupling, within pairs, over {row['arm']}: "
+            f"{label(name)} per unit of coupling, within pairs, over {row['arm']}: "
             f"{_estimate(row)}: {verdict}."
         )
     return sentences
@@ -88,16 +87,10 @@ def _equivalent(told: pd.DataFrame, control: str) -> list[str]:
         )
         smallest = number(float(part["smallest"].iloc[0]), 3)
         sentences.append(
-            f"{_called(str(outcome))} against {control} (smallest effect of interest {smallest}): "
+            f"{label(str(outcome))} against {control} (smallest effect of interest {smallest}): "
             f"{said}."
         )
     return sentences
-
-
-def _called(outcome: str) -> str:
-    if outcome.startswith(DAMAGE):
-        return f"log₁₀ KL of {words(outcome.removeprefix(DAMAGE))}"
-    return words(outcome.replace(".", ", "))
 
 
 def _estimate(row: dict) -> str:
@@ -109,7 +102,7 @@ def _every_number(told: pd.DataFrame) -> Table:
     rows = [
         [
             f"{row['analysis']}, {row['at']}" + (f", {row['stratum']}" if row["stratum"] else ""),
-            _called(str(row["outcome"])),
+            label(str(row["outcome"])),
             str(row["arm"]),
             str(row["against"]),
             number(row["coupling"]),

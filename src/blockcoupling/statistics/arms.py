@@ -24,7 +24,7 @@ from blockcoupling.statistics.points import (
 from blockcoupling.statistics.scores import one_column_each, read_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 TOKENS, LOSS = "equal tokens", "equal training loss"
 COUPLING = "coupling"
 DAMAGE = "damage."
-_PREFIX = "factor."
 
 
 def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: str) -> pd.DataFrame:
@@ -106,6 +105,12 @@ def _facts(catalog: Catalog) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
+def populations(catalog: Catalog) -> list[str]:
+    """Return the names of the populations of a catalog's models, each once."""
+    named = (facts.get(POPULATION) for facts in _facts(catalog).values())
+    return list(dict.fromkeys(str(name) for name in named if name))
+
+
 def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(table["model"], table["checkpoint"], strict=True))
 
@@ -148,6 +153,20 @@ def outcomes(table: pd.DataFrame) -> list[str]:
     names = [str(name) for name in table if "." in str(name)]
     damage = [name for name in names if name.startswith(DAMAGE)]
     return [COUPLING, *sorted(set(names) - set(damage)), *damage]
+
+
+def headline(catalog: Catalog, names: Iterable[str]) -> list[str]:
+    """Return those of some outcomes that a study is about: of its own metric, and damage."""
+    table = catalog.one(kind="correlation").read(columns=["metric", "headline"])
+    metrics = set(table.loc[table["headline"], "metric"])
+    return [n for n in names if n.startswith(DAMAGE) or n.rsplit(".", maxsplit=1)[-1] in metrics]
+
+
+def label(outcome: str) -> str:
+    """Write an outcome as words; of damage, with what is taken of it."""
+    if outcome.startswith(DAMAGE):
+        return f"log₁₀ KL of {outcome.removeprefix(DAMAGE).replace('_', ' ')}"
+    return outcome.replace(".", ", ").replace("_", " ")
 
 
 def at_loss(own: pd.DataFrame, loss: str, target: float, wanted: Sequence[str]) -> dict[str, float]:

@@ -12,7 +12,16 @@ import pandas as pd
 from blockcoupling.atomic import replacing
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.errors import UserError
-from blockcoupling.statistics.arms import COUPLING, DAMAGE, LOSS, TOKENS, at_loss, members, outcomes
+from blockcoupling.statistics.arms import (
+    COUPLING,
+    DAMAGE,
+    LOSS,
+    TOKENS,
+    at_loss,
+    members,
+    outcomes,
+    populations,
+)
 from blockcoupling.statistics.multiplicity import adjust
 from blockcoupling.statistics.paired import paired_difference, slope_in_pairs
 
@@ -46,13 +55,8 @@ def write_intervention(
         UserError: a population or an outcome is not in the catalog.
 
     """
-    names = list(dict.fromkeys([section.control, *section.doses, *section.shams]))
-    told = catalog.search(kind="model").frame()
-    for record in told.get("facts", ()):
-        population = (record or {}).get("population") if isinstance(record, dict) else None
-        if population and population not in names:
-            names.append(population)
-    table = members(catalog, names, k=k, variant=variant)
+    named = [section.control, *section.doses, *section.shams, *populations(catalog)]
+    table = members(catalog, list(dict.fromkeys(named)), k=k, variant=variant)
     known = outcomes(table)
     if missing := [name for name in section.smallest_effect if name not in known]:
         raise UserError(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from blockcoupling.config.populations import FACTORS
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.statistics.factors import PREFIX
 from blockcoupling.statistics.origins import origins
 from blockcoupling.statistics.predictors import MEASURES, OPTIONAL, of_kind
 
@@ -187,7 +188,7 @@ def _factors(records: pd.DataFrame) -> pd.DataFrame:
     """Return what members of populations were given, a column a factor."""
     told = records["facts"] if "facts" in records else pd.Series(None, records.index, dtype=object)
     given = [(each or {}).get(FACTORS) or {} for each in told.where(told.notna(), None)]
-    return pd.DataFrame(given, index=records.index).add_prefix("factor.")
+    return pd.DataFrame(given, index=records.index).add_prefix(PREFIX)
 
 
 def mean_over_prompts(
