@@ -1,5 +1,6 @@
 # The catalog is built from scratch out of entry files, each time one of them changes: of what was
 # measured, for correlating; with the statistics, for figures; with those, for the report; of all.
+# Each takes up the one before: a study's thousands of entries are inputs of one job, not of four.
 
 
 localrules:
@@ -23,6 +24,8 @@ rule catalog_measurements:
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(10),
+        # For who reads the catalog. Where it lies changes no result: it is not among the parameters.
+        configuration=os.path.relpath(CONFIGURED_IN[0]),
     params:
         owner=flags(study=study.study, results=study.results),
     message:
@@ -30,12 +33,12 @@ rule catalog_measurements:
     # The list of files is piped: on a command line it might be too long.
     shell:
         "printf '%s\\n' {input:q} | blockcoupling catalog --entries-from - --out {output:q}"
-        " {params.owner} > {log:q} 2>&1"
+        " {params.owner} --configuration {resources.configuration:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog_statistics with:
     input:
-        measured_entries(),
+        "<results>/catalog/measurements.yml",
         statistics_entries(),
         "<entries>/costs.yml",
     output:
@@ -50,9 +53,7 @@ use rule catalog_measurements as catalog_statistics with:
 
 use rule catalog_measurements as catalog_figures with:
     input:
-        measured_entries(),
-        statistics_entries(),
-        "<entries>/costs.yml",
+        "<results>/catalog/statistics.yml",
         figure_entries(),
     output:
         "<results>/catalog/figures.yml",
@@ -66,10 +67,7 @@ use rule catalog_measurements as catalog_figures with:
 
 use rule catalog_measurements as catalog with:
     input:
-        measured_entries(),
-        statistics_entries(),
-        "<entries>/costs.yml",
-        figure_entries(),
+        "<results>/catalog/figures.yml",
         "<entries>/report.yml",
     output:
         study.catalog,

@@ -23,23 +23,28 @@ from blockcoupling.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+_BEGIN = '{"version": 2,'
+"""Of every catalog that is written here, and of no entry file."""
+
 
 def join(
-    entry_files: Iterable[str | Path],
+    files: Iterable[str | Path],
     out: str | Path,
     *,
     study: str | None = None,
     results: str | Path | None = None,
+    configuration: str | Path | None = None,
 ) -> Catalog:
     """Build the catalog file from entry files, replacing what was there; return it opened.
 
     The result depends on the entries alone, not on their order.
 
     Args:
-        entry_files: files made by :func:`write_entry`.
+        files: made by :func:`write_entry`, or by this function: a catalog stands for its entries.
         out: the catalog file; urls are stored relative to its directory.
         study: whose catalog it is; the file of another study is left alone.
         results: where that study's results are.
+        configuration: its configuration file, seen from where the workflow runs; for people.
 
     Raises:
         UserError: entry files that cannot be used, names that more than one of them claims, or a
@@ -50,11 +55,12 @@ def join(
     owner = None if study is None or results is None else Owner.of(study, results, target)
     if owner is not None and (why := taken(target, owner.study, str(results))):
         raise UserError(why)
-    entries = _joined(entry_files)
+    entries = _joined(files)
     metadata = {
         "description": "Block coupling of transformers: every artifact of a study",
         "created_by": f"blockcoupling {blockcoupling.__version__}",
         **(owner._asdict() if owner else {}),
+        **({"configuration": os.fspath(configuration)} if configuration else {}),
     }
     with replacing(target) as fresh:
         fresh.write_text(_written(entries, metadata, target.parent), encoding="utf-8")
@@ -71,26 +77,47 @@ def join(
     return open_catalog(target, allow_outside=True)
 
 
-def _joined(entry_files: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
+def _joined(files: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
     claims: dict[str, list[str]] = defaultdict(list)
     entries: dict[str, dict[str, Any]] = {}
     problems = []
-    for file in entry_files:
+    for file in files:
         try:
-            found = read_entry(file)
+            found = _of_catalog(file) if _is_catalog(file) else [read_entry(file)]
         except UserError as error:
             problems.append(str(error))
             continue
-        claims[found["name"]].append(str(file))
-        entries[found["name"]] = found
+        for each in found:
+            claims[each["name"]].append(str(file))
+            entries[each["name"]] = each
     problems += [
-        f"{name} is claimed by {len(files)} entry files: {', '.join(sorted(files))}"
-        for name, files in sorted(claims.items())
-        if len(files) > 1
+        f"{name} is claimed by {len(claiming)} files: {', '.join(sorted(claiming))}"
+        for name, claiming in sorted(claims.items())
+        if len(claiming) > 1
     ]
     if problems:
         raise UserError("the catalog cannot be built:\n" + "\n".join(f"- {p}" for p in problems))
     return {name: entries[name] for name in sorted(entries)}
+
+
+def _is_catalog(file: str | Path) -> bool:
+    try:
+        with Path(file).open("rb") as stream:
+            return stream.read(len(_BEGIN)) == _BEGIN.encode()
+    except OSError:
+        return False  # what is wrong with it is told when it is read
+
+
+def _of_catalog(file: str | Path) -> list[dict[str, Any]]:
+    """Return what :func:`read_entry` would of the entries that a catalog was joined from."""
+    opened = open_catalog(file, allow_outside=True)
+    entries = []
+    for name, each in opened.entries.items():
+        path = opened.path(name).resolve()
+        if not path.exists():
+            raise UserError(f"{file} names {path}, which does not exist")
+        entries.append({"name": name, "path": str(path), "metadata": dict(each.metadata)})
+    return entries
 
 
 def _written(
@@ -109,7 +136,7 @@ def _written(
     # Intake iterates and counts aliases; without them a catalog looks empty to it.
     aliases = as_json({name: name for name in entries})
     return (
-        f'{{"version": 2,\n{HEAD}{as_json(metadata)},\n"user_parameters": {{}},\n'
+        f'{_BEGIN}\n{HEAD}{as_json(metadata)},\n"user_parameters": {{}},\n'
         f'"entries": {{\n{_block(lines["entries"])}}},\n'
         f'"data": {{\n{_block(lines["data"])}}},\n'
         f'"aliases": {aliases}}}\n'

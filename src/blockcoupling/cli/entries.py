@@ -33,7 +33,8 @@ def entry(
 def catalog(
     out: Annotated[Path, typer.Option(help="The catalog file to write.")],
     entries: Annotated[
-        list[Path] | None, typer.Argument(metavar="[ENTRY...]", help="Entry files.")
+        list[Path] | None,
+        typer.Argument(metavar="[ENTRY...]", help="Entry files, or catalogs of them."),
     ] = None,
     entries_from: Annotated[
         str | None, typer.Option(metavar="FILE", help="A list of them, one a line; - is stdin.")
@@ -43,6 +44,10 @@ def catalog(
     ] = None,
     results: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the results of that study are.")
+    ] = None,
+    configuration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What configures it: `verify` tells how to run it."),
     ] = None,
 ) -> None:
     """Join entry files into one Intake catalog.
@@ -57,4 +62,4 @@ def catalog(
         files += [Path(line) for line in listed.splitlines() if line]
     if not files:
         raise UserError("no entry files: name some, or a list of them with --entries-from")
-    join(files, out, study=study, results=results)
+    join(files, out, study=study, results=results, configuration=configuration)

@@ -164,9 +164,16 @@ def how_to_make_again(verdicts: Sequence[Verdict], catalog: Catalog) -> str:
         [
             f"To make them again, where {whose} was run from:",
             *(f"  {command}" for command in commands),
-            "  snakemake --configfile CONFIG.yaml     # its configuration; as it was run before",
+            f"  {_run_again(catalog)}     # with the profile that it was run with",
         ]
     )
+
+
+def _run_again(catalog: Catalog) -> str:
+    configuration = catalog.metadata.get("configuration")
+    if not isinstance(configuration, str):  # of a catalog that was joined by hand
+        return "snakemake --configfile CONFIG.yaml"
+    return f"snakemake --configfile {shlex.quote(configuration)}"
 
 
 def as_json(counts: Counter[str], verdicts: Sequence[Verdict]) -> dict[str, Any]:

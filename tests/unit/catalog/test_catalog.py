@@ -256,6 +256,23 @@ def test_what_cannot_be_entered(tmp_path, kind, file, facets, message):
     assert not (tmp_path / "entry.yml").exists()
 
 
+def test_a_catalog_stands_for_its_entries(tree, tmp_path):
+    files = sorted((tree / "entries").glob("*.yml"))
+    whole, part, rest = tree / "whole.yml", tree / "deeper" / "part.yml", tree / "rest.yml"
+    join(files, whole)
+    join(files[:3], part)
+    assert list(join([part, *files[3:]], rest)) == list(open_catalog(whole))
+    assert rest.read_bytes() == whole.read_bytes()
+    with pytest.raises(UserError, match="is claimed by 2 files"):
+        join([part, files[0]], rest)
+    shutil.rmtree(tree / "results")
+    with pytest.raises(UserError, match=r"part\.yml names .*, which does not exist"):
+        join([part], rest)
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"part\.yml is not YAML, or damaged"):
+        join([part], rest)
+
+
 def test_all_problems_of_a_join_are_listed_and_the_old_catalog_stays(catalog, tree):
     files = sorted((tree / "entries").glob("*.yml"))
     again = tree / "again.yml"
@@ -272,7 +289,7 @@ def test_all_problems_of_a_join_are_listed_and_the_old_catalog_stays(catalog, tr
     with pytest.raises(UserError) as error:
         join([*files, again, lost, broken, other, tree / "none.yml"], tree / "catalog/catalog.yml")
     for said in (
-        "report is claimed by 2 entry files",
+        "report is claimed by 2 files",
         "other.html, which does not exist",
         "broken.yml is not YAML",
         "other.yml is no entry file",

@@ -207,6 +207,16 @@ def test_what_is_printed_removes_what_is_wrong_and_nothing_else(study: Path):
     assert all(f"\n  {shlex.join(command)}\n" in text for command in commands)
 
 
+def test_what_runs_the_study_again_is_said_with_its_configuration(study: Path):
+    flip(study / "results" / ARTIFACTS[TABLE])
+    assert "\n  snakemake --configfile CONFIG.yaml " in run(study).stdout  # joined by hand
+    out = study / "catalog" / "c.yml"
+    configured = {"study": "s", "results": study / "results", "configuration": "my studies/s.yaml"}
+    out.unlink()
+    join((study / "entries").glob("*.yml"), out, **configured)
+    assert "\n  snakemake --configfile 'my studies/s.yaml' " in run(study).stdout
+
+
 def test_entries_without_a_digest_are_said_not_to_be_checked(study: Path):
     """As earlier versions wrote them, with stores that carry none."""
     file = study / "catalog" / "c.yml"
