@@ -19,7 +19,7 @@ $(ENV): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
-demo: $(ENV)    ## train three small models, measure them, write a report
+demo: $(ENV)    ## train small language models and ViTs, measure them, write a report
 	snakemake
 
 test: $(ENV)    ## all tests this machine can run

@@ -58,11 +58,13 @@ def test_studies_do_not_share_their_defaults() -> None:
 
 def test_the_builtin_study_is_in_order() -> None:
     study = load_config(ROOT / "config" / "config.yaml")
-    assert len(study.models) == 3
-    for model in study.models:
-        names = study.checkpoints(model)
-        assert names[0] == "step0"
-        assert len(names) == 6
+    checkpoints = {name: study.checkpoints(name) for name in study.models}
+    texts = [name for name, model in study.models.items() if model.takes == "text"]
+    images = [name for name, model in study.models.items() if model.takes == "image"]
+    assert len(texts) == 3
+    assert len(images) == 8
+    assert {len(checkpoints[name]) for name in texts} == {6}
+    assert {tuple(checkpoints[name]) for name in images} == {("epoch0", "epoch10", "epoch30")}
 
 
 @pytest.mark.parametrize(

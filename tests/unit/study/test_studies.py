@@ -36,10 +36,11 @@ def test_the_small_real_study_has_every_kind_of_model_and_all_benchmarks() -> No
     assert study.checkpoints("smollm2") == ["init", "main"]
     trained = [model for model in study.models.values() if isinstance(model, TrainedModel)]
     built_in = load_config("config/config.yaml")
-    assert {name: study.checkpoints(name) for name in built_in.models} == {
-        name: built_in.checkpoints(name) for name in built_in.models
+    ladder = {name: model for name, model in built_in.models.items() if model.family == "neox"}
+    assert {name: study.checkpoints(name) for name in ladder} == {
+        name: built_in.checkpoints(name) for name in ladder
     }
-    for model, usual in zip(trained, built_in.models.values(), strict=True):
+    for model, usual in zip(trained, ladder.values(), strict=True):
         shape = {"context", "batch"}
         assert isinstance(usual, TrainedModel)
         assert model.train.model_dump(exclude=shape) == usual.train.model_dump(exclude=shape)
