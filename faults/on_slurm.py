@@ -124,6 +124,12 @@ def _node_of_a_job() -> str:
     return next((line.split()[0] for line in lines if "extract" in line), "")
 
 
+def _give_back(node: str) -> None:
+    """Have a node that is down take jobs again, unless it came back by itself (ReturnToService)."""
+    if "down" in _said("sinfo", "--noheader", f"--nodes={node}", "--format=%t"):
+        _said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+
 def _node_down(directory: Path, reference: Workplace) -> Outcome:
     """Take the node down on which an extraction runs, and give it back."""
     outcome = Outcome("a node goes down with jobs on it")
@@ -142,7 +148,7 @@ def _node_down(directory: Path, reference: Workplace) -> Outcome:
         if node:
             _said("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=provoked")
             time.sleep(5)
-            _said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+            _give_back(node)
         started.wait()
     different, lost = held_against(place.directory, reference.directory, *whole_study.RESULTS)
     if not node:
