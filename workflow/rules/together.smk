@@ -25,8 +25,8 @@ for chunk, sharing in CHUNKS.items():
         name:
             f"together_{chunk}"
         input:
-            f"<results>/together/{chunk}.json",
-            expand(
+            jobs=f"<results>/together/{chunk}.json",
+            prompts=expand(
                 "<results>/prompts/{dataset}.jsonl",
                 dataset=study.datasets_of(sharing[0]),
             ),
@@ -51,7 +51,7 @@ for chunk, sharing in CHUNKS.items():
         message:
             f"Train, measure and score {sharing[0]} to {sharing[-1]}"
         shell:
-            "blockcoupling together @{input[0]:q} > {log:q} 2>&1"
+            "blockcoupling together @{input.jobs:q} > {log:q} 2>&1"
 
 
 if study.together.datasets:
