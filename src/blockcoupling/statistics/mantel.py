@@ -89,8 +89,7 @@ def mantel(
     if not np.isfinite(rho):  # what is held fixed determines x or y, to their ranks
         return none
 
-    known = np.all(np.isfinite([x, *fixed]), axis=0)
-    ranks = [_ranked(each, each[there][own], known) for each in (x, *fixed)]
+    ranks = [_ranked(each, each[there][own]) for each in (x, *fixed)]
     residual = _residual(ranks[0], ranks[1:], tuple(axis[own] for axis in there))
     heights = rankdata(y[there])
     held = np.stack([np.ones(len(places)), *(each[there] for each in ranks[1:])])
@@ -117,9 +116,9 @@ def _rho(y: np.ndarray, x: np.ndarray, *fixed: np.ndarray) -> float:
     return partial_correlation(ranks[1], ranks[0], np.stack(ranks[2:], axis=1)).r
 
 
-def _ranked(values: np.ndarray, used: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _ranked(values: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Ranks among the entries that are used; others take the rank they would have there."""
-    ordered = np.sort(used)
+    ordered, known = np.sort(used), np.isfinite(values)
     ranks = np.full(values.shape, np.nan)
     below, upto = (np.searchsorted(ordered, values[known], side) for side in ("left", "right"))
     ranks[known] = (below + upto + 1) / (2 * len(used))

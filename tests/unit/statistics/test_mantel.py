@@ -122,6 +122,33 @@ def test_what_is_missing_is_left_out() -> None:
     assert 0 < found.p <= 1
 
 
+def test_what_is_missing_is_left_out_with_something_held_fixed_too() -> None:
+    random = np.random.default_rng(7)
+    y, x, z = noise(6, random), noise(6, random), distances(6)
+    x[2, 4] = x[4, 2] = x[0, 1] = np.nan
+    off = ~np.eye(6, dtype=bool)
+    own = off & np.isfinite(x)
+    # Distances that x lacks are among those that it has: each has the rank that it has there.
+    ranked = {value: rankdata(z[own])[z[own] == value][0] for value in np.unique(z[own])}
+    rank_z = np.vectorize(lambda value: ranked.get(value, np.nan))(z)
+    rank_y = np.full((6, 6), np.nan)
+    rank_y[off] = rankdata(y[off])
+    left = np.full((6, 6), np.nan)
+    ranks = rankdata(x[own])
+    left[own] = ranks - np.polyval(np.polyfit(rank_z[own], ranks, 1), rank_z[own])
+
+    def statistic(order: tuple[int, ...]) -> float:
+        moved = left[np.ix_(order, order)]
+        there = off & np.isfinite(moved)
+        return partial_correlation(moved[there], rank_y[there], rank_z[there]).r
+
+    every = np.array([statistic(order) for order in permutations(range(6))])
+    found = mantel(y, x, [z], permutations=9999)
+    assert found.exact
+    assert found.entries == 27
+    assert found.p == pytest.approx((np.abs(every) >= abs(every[0]) - 1e-9).mean(), abs=1e-12)
+
+
 def test_the_seed_decides() -> None:
     random = np.random.default_rng(5)
     y, x = noise(9, random), noise(9, random)
