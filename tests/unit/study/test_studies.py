@@ -8,7 +8,10 @@ from blockcoupling.config.models import HubModel, TrainedModel
 from blockcoupling.study.check import load_config
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("damage", "intervention", "paper", "smollm2", "sweep", "vit", "vit-small")
+NAMES = (
+    *("damage", "intervention", "intervention-depth", "paper", "smollm2", "sweep"),
+    *("vit", "vit-small"),
+)
 STUDIES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in NAMES)]
 
 
