@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
@@ -175,9 +176,10 @@ def legend_below(figure: Figure, handles: Iterable[Artist]) -> None:
     listed = _some(list(handles))
     longest = max(len(str(handle.get_label())) for handle in listed)
     fitting = int(figure.get_figwidth() / (0.55 + 0.062 * longest))  # inches, at this type size
-    figure.legend(
-        handles=listed, loc="outside lower center", ncols=max(1, min(fitting, len(listed)))
-    )
+    columns = max(1, min(fitting, len(listed)))
+    rows = -(-len(listed) // columns)
+    _heighten(figure, rows - 2)  # the panels' size leaves room for two
+    figure.legend(handles=listed, loc="outside lower center", ncols=columns)
 
 
 def _some(handles: list[Artist]) -> list[Artist]:
@@ -215,4 +217,44 @@ def statement(text: str) -> Figure:
 def settle(figure: Figure) -> None:
     """Work out the layout once and keep it, so that every file of a figure has the same."""
     figure.draw_without_rendering()
+    if _wrap_titles(figure):
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def _wrap_titles(figure: Figure) -> bool:
+    """Break titles that reach into their neighbours' (names of models) into lines."""
+    longer: dict[int, int] = {}
+    for axes in figure.axes:
+        place, title = axes.get_subplotspec(), axes.title
+        room = axes.get_window_extent().width * _OVER_THE_EDGE
+        width = title.get_window_extent().width
+        if place is None or width <= room:
+            continue
+        lines = title.get_text().split("\n")
+        fitting = int(max(map(len, lines)) * room / width)
+        broken = [part for line in lines for part in _broken(line, fitting)]
+        title.set_text("\n".join(broken))
+        row = place.rowspan.start
+        longer[row] = max(longer.get(row, 0), len(broken) - len(lines))
+    _heighten(figure, sum(longer.values()))
+    return bool(longer)
+
+
+_OVER_THE_EDGE = 1.1
+"""How much wider than its axes a title may be: there is a gap between panels."""
+
+
+def _broken(text: str, fitting: int) -> list[str]:
+    """Break a text at spaces, hyphens and underscores into lines of so many characters."""
+    lines = [""]
+    for part in re.findall(r"[^-_\s]*[-_\s]*", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > fitting:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
+
+
+def _heighten(figure: Figure, lines: int) -> None:
+    """Make room for further lines of text."""
+    figure.set_figheight(figure.get_figheight() + 0.16 * max(0, lines))
