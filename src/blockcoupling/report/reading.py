@@ -107,7 +107,7 @@ def held_fixed(main: pd.DataFrame) -> list[str]:
             f"(n = {int(row['partial_n'])})"
         )
         sentences.append(
-            f"{text}, the opposite sign: models of different size are not to be pooled."
+            f"{text}, the opposite sign: models that differ in these are not to be pooled."
             if turned
             else f"{text}."
         )
