@@ -1,4 +1,4 @@
-"""Names are as long as users make them: nothing that is written on a figure covers another thing."""
+"""Names are as long as users make them: nothing on a figure covers another thing."""
 
 from itertools import combinations
 
@@ -31,7 +31,7 @@ def test_long_titles_are_broken_and_short_ones_left(rows: int) -> None:
     for title, name in zip(titles, LONG, strict=False):
         assert title.get_text().replace("\n", "").replace(" ", "") == f"{name},epoch30mean0.97"
     short = drawn(["neox-48", "neox-80", "neox-128", "neox-256"])
-    assert [axes.title.get_text() for axes in short.axes][0] == "neox-48, epoch30\nmean 0.97"
+    assert short.axes[0].title.get_text() == "neox-48, epoch30\nmean 0.97"
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (2, 4)])
