@@ -29,6 +29,9 @@ FAINT = "#8c8c8c"
 MOST_KEYS = 16
 """Of a legend, and of names along an axis."""
 
+_OVER_THE_EDGE = 1.1
+"""How much wider than its axes a title may be: there is a gap between panels."""
+
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), without its yellow."""
 
@@ -239,10 +242,6 @@ def _wrap_titles(figure: Figure) -> bool:
         longer[row] = max(longer.get(row, 0), len(broken) - len(lines))
     _heighten(figure, sum(longer.values()))
     return bool(longer)
-
-
-_OVER_THE_EDGE = 1.1
-"""How much wider than its axes a title may be: there is a gap between panels."""
 
 
 def _broken(text: str, fitting: int) -> list[str]:
