@@ -96,17 +96,25 @@ def _begun() -> Iterable[tuple[str, Begun]]:
 
 def _snakemakes() -> Iterable[tuple[int, float]]:
     """Those that run a workflow here, not the processes that they have started for single jobs."""
-    here = Path.cwd()
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            words = process.cmdline()
-            if not any(Path(word).name == "snakemake" for word in words[:3]):
-                continue
-            # `--mode remote` or `subprocess`: a job; `-n` and its like run nothing.
-            if {"--mode", "--dry-run", "--dryrun", "-n", "--summary", "--unlock"} & set(words):
-                continue
-            if Path(process.cwd()) == here:
-                yield process.pid, process.create_time()
+    found = {process.pid: process for process in psutil.process_iter() if _runs_here(process)}
+    for number, process in found.items():
+        with suppress(psutil.Error):
+            # A process that starts another is there twice, under the same command line, until the
+            # second one has become what was asked for.
+            if process.ppid() not in found:
+                yield number, process.create_time()
+
+
+def _runs_here(process: psutil.Process) -> bool:
+    with suppress(psutil.Error, OSError):
+        words = process.cmdline()
+        if not any(Path(word).name == "snakemake" for word in words[:3]):
+            return False
+        # `--mode remote` or `subprocess`: a job; `-n` and its like run nothing.
+        if {"--mode", "--dry-run", "--dryrun", "-n", "--summary", "--unlock"} & set(words):
+            return False
+        return Path(process.cwd()) == Path.cwd()
+    return False  # ended while it was looked at, or somebody else's
 
 
 def _queue() -> dict[str, str]:
