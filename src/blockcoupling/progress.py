@@ -19,9 +19,11 @@ class Progress:
     ...         progress.advance(f"loss {1 / (step + 1):.2f}")
     """
 
-    def __init__(self, total: int, what: str, unit: str = "prompt", done: int = 0) -> None:
+    def __init__(
+        self, total: int, what: str, unit: str = "prompt", done: int = 0, shown: bool = True
+    ) -> None:
         self._total, self._what, self._unit, self._done = total, what, unit, done
-        self._terminal = sys.stderr.isatty()
+        self._shown, self._terminal = shown, shown and sys.stderr.isatty()
         self._bar = tqdm(
             total=total, initial=done, desc=what, unit=unit, disable=not self._terminal
         )
@@ -32,7 +34,7 @@ class Progress:
         if self._terminal:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update()
-        elif self._done * 10 // self._total > (self._done - 1) * 10 // self._total:
+        elif self._shown and self._done * 10 // self._total > (self._done - 1) * 10 // self._total:
             place = f"{self._what}: {self._unit} {self._done} of {self._total}"
             print(f"{place}, {note}" if note else place, file=sys.stderr, flush=True)
 

@@ -71,6 +71,9 @@ class VisionTraining(Section):
     augmentation: Augmentation = Augmentation()
     watched: NonNegativeInt = 1000
     """Held-out images, drawn by seed 0, whose loss and accuracy are told after every epoch."""
+    processes: PositiveInt = 1
+    """That share each batch: on as many GPUs of one machine or, where there is none, on its
+    processors. The weights are those of one process to within rounding, not to the last bit."""
     seed: NonNegativeInt = 0
 
     @property
@@ -97,6 +100,14 @@ class VisionTraining(Section):
         if self.image_size is not None and self.image_size % self.patch:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch = {self.patch}"
+            )
+        if self.batch % self.processes:
+            raise ValueError(
+                f"batch {self.batch} is not a multiple of processes = {self.processes}"
+            )
+        if self.processes > 1 and self.dropout:
+            raise ValueError(
+                "dropout cannot be shared by several processes; set processes: 1 or dropout: 0"
             )
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup {self.warmup} is not below epochs = {self.epochs}")

@@ -101,7 +101,10 @@ def parameters(study: Study, model: str) -> int:
 
 
 def train_needs(study: Study, model: str) -> Needs:
-    """Training: weights, gradients and two moments; 6 operations a parameter and token."""
+    """Training: weights, gradients and two moments; 6 operations a parameter and token.
+
+    An image model is trained on the device that models are measured on, one GPU a process.
+    """
     section = study.models[model]
     assert isinstance(section, TrainedModel)
     size, shape = parameters(study, model), section.train
@@ -110,7 +113,13 @@ def train_needs(study: Study, model: str) -> Needs:
         shape.steps * shape.batch if isinstance(shape, Training) else shape.epochs * shape.seen
     )
     activations = 40 * shape.batch * each * shape.hidden_size * shape.blocks
-    return _needs(16 * size + activations, 6 * size * samples * each / FLOPS_PER_CORE)
+    held, work = 16 * size + activations, 6.0 * size * samples * each
+    processes = shape.processes if isinstance(shape, VisionTraining) else 1
+    if isinstance(shape, VisionTraining) and _on_gpu(study.extract.device):
+        loading = LOADED * size * processes
+        gpus = _on_device(study.extract.device, size, held, work / processes, 0, loading)
+        return replace(gpus, gpus=processes, threads=processes)
+    return _needs(processes * held, work / processes / FLOPS_PER_CORE, threads=processes)
 
 
 def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:

@@ -6,10 +6,11 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from blockcoupling.atomic import replacing
 from blockcoupling.config.models import TrainedModel, Training, unit
@@ -20,6 +21,7 @@ from blockcoupling.sources.corpus import corpus
 from blockcoupling.train.states import MODEL, States
 
 if TYPE_CHECKING:
+    from blockcoupling.train.parallel import Part
     from blockcoupling.train.run import Run
 
 SECONDS_BETWEEN_STATES = 60.0
@@ -61,9 +63,7 @@ def train(
     marks = section.checkpoints
     places = {mark: Path(out_dir) / f"{unit(section.train)}{mark}" for mark in marks}
     if states is None:
-        for mark, run in zip(marks, _trained(kind, marks, threads), strict=True):
-            with replacing(places[mark]) as fresh:
-                run.save_model(fresh)
+        _shared(_save, kind, places, threads)
         return places
     kept = _kept(kind, marks, states, threads)
     for mark, place in places.items():
@@ -101,36 +101,53 @@ def _parsed(spec: Mapping[str, Any]) -> tuple[str, TrainedModel]:
     return name, parse(TrainedModel, {"train": about, "checkpoints": checkpoints}, where)
 
 
-class _Kind(NamedTuple):
+@dataclass(frozen=True)
+class _Kind:
     """A training that has not begun.
 
     Attributes:
-        begin: makes it.
+        shape: what is trained, and how.
+        name: of the model.
+        begin: makes it, for a part of each batch.
         identity: everything that decides the weights at each step.
         updates: from one step, or epoch, to the next.
     """
 
-    begin: Callable[[], Run]
+    shape: Training | VisionTraining
+    name: str
+    begin: Callable[[Part], Run]
     identity: dict[str, Any]
     updates: int = 1
+
+    @property
+    def processes(self) -> int:
+        """That share each batch."""
+        return self.shape.processes if isinstance(self.shape, VisionTraining) else 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process reads its data itself: they may be more than two can hand each other.
+        return _kind, (self.shape, self.name)
 
 
 def _kind(shape: Training | VisionTraining, name: str) -> _Kind:
     identity = {"training": shape.model_dump(mode="json"), "torch": version("torch")}
     if isinstance(shape, Training):
-        return _Kind(partial(_neox, shape, name), identity | {"corpus": corpus().source})
+        identity |= {"corpus": corpus().source}
+        return _Kind(shape, name, partial(_neox, shape, name), identity)
     from blockcoupling.train.image_data import image_data
     from blockcoupling.train.vit import VitRun, updates_per_epoch
 
     data = image_data(shape)
     return _Kind(
+        shape,
+        name,
         partial(VitRun, shape, name, data),
         identity | {"images": data.digest},
         updates_per_epoch(shape, len(data.labels)),
     )
 
 
-def _neox(shape: Training, name: str) -> Run:
+def _neox(shape: Training, name: str, _: Part) -> Run:
     from blockcoupling.train.neox import NeoxRun  # with torch: only where there is work to do
 
     return NeoxRun(shape, name)
@@ -141,30 +158,55 @@ def _kept(kind: _Kind, marks: Iterable[int], states: Path | str, threads: int | 
     kept = States(states, kind.identity)
     missing = [mark for mark in marks if kept.at(mark * kind.updates) is None]
     if missing:
-        for run in _trained(kind, missing, threads, kept):
-            kept.keep(kept.place(run.step), run.step, run.loss, run.save)
-            kept.done(run.step)
+        _shared(_keep, kind, missing, threads, kept)
     return kept
 
 
+def _shared(work: Callable[..., None], kind: _Kind, *arguments: Any) -> None:
+    from blockcoupling.train.parallel import share  # with torch: only where there is work to do
+
+    share(kind.processes, work, kind, *arguments)
+
+
+def _save(part: Part, kind: _Kind, places: Mapping[int, Path], threads: int | None) -> None:
+    runs = _trained(part, kind, places, threads)
+    for place, run in zip(places.values(), runs, strict=True):
+        if part.rank == 0:
+            with replacing(place) as fresh:
+                run.save_model(fresh)
+
+
+def _keep(part: Part, kind: _Kind, marks: Iterable[int], threads: int | None, kept: States) -> None:
+    for run in _trained(part, kind, marks, threads, kept):
+        if part.rank == 0:
+            kept.keep(kept.place(run.step), run.step, run.loss, run.save)
+            kept.done(run.step)
+
+
 def _trained(
-    kind: _Kind, marks: Iterable[int], threads: int | None, kept: States | None = None
+    part: Part,
+    kind: _Kind,
+    marks: Iterable[int],
+    threads: int | None,
+    kept: States | None = None,
 ) -> Iterator[Run]:
     """The training at each of the steps or epochs, in their order."""
     import torch
 
     plain_libraries()
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    torch.set_num_threads(threads or max(1, before // part.count))
     try:
-        run = kind.begin()
+        run = kind.begin(part)
         for step in (mark * kind.updates for mark in marks):
+            part.wait()  # until what the first writes is there for all
             found = None if kept is None else kept.nearest(step)
             if found is not None and found.step > run.step:
                 run.load(found)
             written = time.monotonic()
             for _ in run.until(step):
-                if kept is not None and time.monotonic() - written > SECONDS_BETWEEN_STATES:
+                waited = time.monotonic() - written
+                if kept is not None and part.rank == 0 and waited > SECONDS_BETWEEN_STATES:
                     kept.keep(kept.on_the_way(step), run.step, run.loss, run.save)
                     written = time.monotonic()
             yield run

@@ -27,7 +27,7 @@ def soft_targets(
     return targets
 
 
-def mixed_up(batch: Float[Tensor, image * rest], share: float) -> Float[Tensor, image * rest]:
+def mixed_up(batch: Float[Tensor, "image ..."], share: float) -> Float[Tensor, "image ..."]:
     """Each image blended with its partner, of which it keeps `share`; so also its target."""
     return batch * share + batch.flip(0) * (1 - share)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.progress import Progress
+from blockcoupling.train.parallel import ALONE, Part
 from blockcoupling.train.states import MODEL, OPTIMIZER, State
 
 _NOISE = "noise"  # the state of the generator that models draw from while they train
@@ -31,6 +32,7 @@ class Run(ABC):
         total: updates of the whole training.
         seed: of everything that is drawn.
         draws: generators that say what else is random, by the name that a state keeps them under.
+        part: that this process has of each batch.
 
     Attributes:
         model: as it is after `step` updates.
@@ -50,8 +52,9 @@ class Run(ABC):
         total: int,
         seed: int,
         draws: Mapping[str, torch.Generator],
+        part: Part = ALONE,
     ) -> None:
-        self.name = name
+        self.name, self.part = name, part
         self.model: Any = model
         self.step = 0
         self.loss: float | None = None
@@ -94,12 +97,14 @@ class Run(ABC):
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         loss, value = self.batch_loss(step)
-        if not math.isfinite(loss.item()):
-            raise MeasurementError(
-                f"training {self.name}: the loss is {loss.item()} at step {step}; {self.advice}"
-            )
+        for each in (loss.item(), value):
+            if not math.isfinite(each):
+                raise MeasurementError(
+                    f"training {self.name}: the loss is {each} at step {step}; {self.advice}"
+                )
         self._optimizer.zero_grad()
         loss.backward()
+        self.part.average_gradients(self.model)
         if self.gradient_norm < math.inf:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_norm)
         self._optimizer.step()
@@ -116,7 +121,8 @@ class Run(ABC):
 
     def until(self, step: int) -> Iterator[None]:
         """Make the updates up to a step, pausing after each."""
-        work = Progress(self._total, f"training {self.name}", "step", done=self.step)
+        shown = self.part.rank == 0
+        work = Progress(self._total, f"training {self.name}", "step", self.step, shown)
         with work as progress:
             while self.step < step:
                 self.update()

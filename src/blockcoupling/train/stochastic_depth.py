@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from blockcoupling.train.parallel import ALONE, Part
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -20,17 +22,19 @@ class DropBranch(nn.Module):
 
     Args:
         rate: how often, below 1.
+        part: that the samples are of a batch; drawn is for all of it.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, part: Part = ALONE) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate, self.part = rate, part
 
     def forward(self, branch: Float[Tensor, "sample token embed"]) -> Tensor:
         """The branch of each sample, or zeros."""
         if not self.training:
             return branch
-        kept = torch.rand(len(branch), 1, 1) >= self.rate
+        whole = len(branch) * self.part.count
+        kept = self.part.of(torch.rand(whole, 1, 1)) >= self.rate
         return branch * kept.to(branch) / (1 - self.rate)
 
 
@@ -42,24 +46,27 @@ def drop_neox_branches(layers: nn.ModuleList, rate: float) -> None:
         rate: of the last block.
     """
     rates = [rate * number / len(layers) for number in range(1, len(layers) + 1)]
-    _drop_after(layers, ("post_attention_dropout", "post_mlp_dropout"), rates)
+    _drop_after(layers, ("post_attention_dropout", "post_mlp_dropout"), rates, ALONE)
 
 
-def drop_vit_branches(layers: nn.ModuleList, rate: float) -> None:
+def drop_vit_branches(layers: nn.ModuleList, rate: float, part: Part = ALONE) -> None:
     """Let the layers of transformers' ViT leave out attention and MLP, each by itself.
 
     Args:
         layers: the blocks; block l of L leaves a branch out with probability
             rate · (l − 1) / (L − 1), as DeiT's do: never the first, most often the last.
         rate: of the last block.
+        part: that this process has of each batch.
     """
     rates = [rate * number / max(1, len(layers) - 1) for number in range(len(layers))]
     # One module ends both branches, called once for each.
-    _drop_after(layers, ("dropout",), rates)
+    _drop_after(layers, ("dropout",), rates, part)
 
 
-def _drop_after(layers: nn.ModuleList, names: Sequence[str], rates: Sequence[float]) -> None:
+def _drop_after(
+    layers: nn.ModuleList, names: Sequence[str], rates: Sequence[float], part: Part
+) -> None:
     """Leave branches out where dropout ends them, before they are added to the stream."""
     for layer, rate in zip(layers, rates, strict=True):
         for name in names:
-            setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(rate)))
+            setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(rate, part)))

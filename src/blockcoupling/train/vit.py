@@ -18,6 +18,7 @@ from blockcoupling.config.vision import VisionTraining
 from blockcoupling.train.augmentation import Augmenting
 from blockcoupling.train.image_data import ImageData, channel_statistics, image_data, normalised
 from blockcoupling.train.mixing import Mixing
+from blockcoupling.train.parallel import ALONE, Part
 from blockcoupling.train.run import Run, another
 from blockcoupling.train.schedule import warmed_cosine
 from blockcoupling.train.states import digest
@@ -76,6 +77,8 @@ class VitRun(Run):
         shape: what is trained, and how.
         name: of the model, for messages.
         data: the images, where they have been read already.
+        part: that this process has of each batch. Every process draws, augments and mixes all of
+            it, which costs little beside the model; so all see what one alone would.
 
     Attributes:
         log: a row an epoch: epoch, learning_rate (at its end), loss and accuracy (of the training's
@@ -83,10 +86,16 @@ class VitRun(Run):
             watched_accuracy (of held-out images as they are, after the epoch).
     """
 
-    def __init__(self, shape: VisionTraining, name: str, data: ImageData | None = None) -> None:
+    def __init__(
+        self,
+        shape: VisionTraining,
+        name: str,
+        data: ImageData | None = None,
+        part: Part = ALONE,
+    ) -> None:
         self.shape, self.log = shape, list[dict[str, Any]]()
         data = image_data(shape) if data is None else data
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = part.device
         self._mean, self._std = channel_statistics(data.images)
         self._data = data._replace(
             images=data.images.to(self._device), labels=data.labels.to(self._device)
@@ -95,7 +104,7 @@ class VitRun(Run):
         self.updates_per_epoch = updates_per_epoch(shape, len(data.labels))
         model = new_vit(shape, self._size, data.classes)
         if shape.stochastic_depth:
-            drop_vit_branches(model.vit.layers, shape.stochastic_depth)
+            drop_vit_branches(model.vit.layers, shape.stochastic_depth, part)
         model.to(self._device).train()
         draw = torch.Generator().manual_seed(another(shape.seed, 2))
         mean, std = torch.tensor(self._mean), torch.tensor(self._std)
@@ -109,7 +118,7 @@ class VitRun(Run):
         ]
         optimizer = torch.optim.AdamW(groups, lr=shape.learning_rate, betas=BETAS, fused=True)
         total = shape.epochs * self.updates_per_epoch
-        super().__init__(name, model, optimizer, total, shape.seed, {_DRAW: draw})
+        super().__init__(name, model, optimizer, total, shape.seed, {_DRAW: draw}, part)
 
     def learning_rate(self, step: int) -> float:
         """At an update, numbered from 1."""
@@ -127,15 +136,16 @@ class VitRun(Run):
         chosen = torch.randperm(len(self._data.labels), generator=order)[first : first + count]
         chosen = chosen.to(self._device)
         images = self._augmented(self._data.images[chosen].float() / 255)
-        images, targets = self._mixed(images, self._data.labels[chosen])
+        images, targets = map(self.part.of, self._mixed(images, self._data.labels[chosen]))
         with self.random(), self._precision():
             logits = self.model(pixel_values=images).logits
         logits = logits.float()
         loss = cross_entropy(logits, targets)
         right = (logits.argmax(1) == targets.argmax(1)).sum()
-        values = [loss.item() * len(chosen), float(right), len(chosen)]
-        self._tally += torch.tensor(values, dtype=torch.float64)
-        return loss, loss.item()
+        own = [loss.item() * len(targets), float(right), len(targets)]
+        tally = self.part.summed(torch.tensor(own, dtype=torch.float64))
+        self._tally += tally
+        return loss, float(tally[0] / tally[2])
 
     def after_update(self) -> None:
         """At the end of an epoch, a row of the log."""

@@ -150,3 +150,22 @@ def test_weights_drawn_anew_are_not_downloaded():
 def test_a_job_may_take_longer_than_expected():
     needs = extract_needs(hub({"config": LARGE}), "m", "d")
     assert needs.minutes >= 3 * needs.expected
+
+
+def test_a_training_that_is_shared_takes_a_gpu_for_each_process():
+    def needs(device, **shape):
+        study = Study(
+            models={"m": {"train": {"architecture": "vit", **shape}}},
+            datasets={"d": {"images": {"source": "digits"}}},
+            extract={"device": device},
+        )
+        return train_needs(study, "m")
+
+    alone, four = (needs("cuda", processes=each) for each in (1, 4))
+    assert (alone.gpus, four.gpus) == (1, 4)
+    assert four.expected == pytest.approx(alone.expected / 4)
+    assert needs("cpu", processes=4).threads == four.threads == 4
+    assert needs("cpu").gpus == 0
+    # Language models are trained on processors.
+    study = Study(models={"m": {"train": {"steps": 1}}}, extract={"device": "cuda"})
+    assert train_needs(study, "m").gpus == 0
