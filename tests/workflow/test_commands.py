@@ -103,3 +103,33 @@ def test_all_datasets_of_a_checkpoint_are_measured_by_one_job(workplace: Workpla
     planned = workplace.planned(together={"datasets": True})
     assert planned["extract_together"] == 3
     assert "extract" not in planned
+
+
+@pytest.mark.workflow
+def test_models_of_images_are_measured_on_theirs(workplace: Workplace) -> None:
+    images = {"source": "digits"}
+    vit = {"architecture": "vit", "images": images, "patch": 4, "hidden_size": 16, "blocks": 2}
+    vit |= {"heads": 2, "epochs": 2, "warmup": 0, "image_count": 128}
+    both = {
+        "models": {
+            "small": EVERYTHING["models"]["small"],
+            "vit": {"train": vit, "checkpoints": [0, 2]},
+        },
+        "datasets": {
+            **{name: {"name": "handwritten", "prompts": 2} for name in ("mine", "more")},
+            **{name: {"images": images, "prompts": 2} for name in ("digits", "again")},
+        },
+        "together": {"datasets": True},
+    }
+    planned = workplace.planned(**both)
+    assert planned["extract_together"] == 3
+    assert planned["extract_together_of_images"] == 2
+    assert "extract" not in planned
+    workplace.configure(**both)
+    run = workplace.snakemake("--dry-run", "--printshellcmds")
+    measured = set()
+    for line in re.findall(r"^Shell command:.*?(\bblockcoupling together .*)$", run.said, re.M):
+        jobs = json.loads(shlex.split(line)[2])
+        said = " ".join(word for job in jobs for word in job["words"])
+        measured.add(tuple(name for name in both["datasets"] if f"/{name}.jsonl" in said))
+    assert measured == {("mine", "more"), ("digits", "again")}

@@ -54,37 +54,57 @@ for chunk, sharing in CHUNKS.items():
             "blockcoupling together @{input.jobs:q} > {log:q} 2>&1"
 
 
+# Models that take the same have the same datasets: a rule for each kind of them.
 if study.together.datasets:
+    if "text" in MODALITIES:
 
-    ruleorder: extract_together > extract
+        ruleorder: extract_together > extract
 
-    rule extract_together:
-        input:
-            weights="<results>/weights/{model}/{checkpoint}.json",
-            prompts=expand("<results>/prompts/{dataset}.jsonl", dataset=study.datasets),
-        output:
-            [
-                str(pattern).replace("{dataset}", dataset)
-                for dataset in study.datasets
-                for pattern in rules.extract.output
-            ],
-        log:
-            "<logs>/extract_together/{model}/{checkpoint}.log",
-        benchmark:
-            "<benchmarks>/extract_together/{model}/{checkpoint}.tsv"
-        conda:
-            ENVIRONMENT
-        threads: cores(datasets_needs, "model", "checkpoint")
-        resources:
-            **need(datasets_needs, "model", "checkpoint"),
-        params:
-            jobs=lambda wildcards: as_json(
+    if "image" in MODALITIES:
+
+        ruleorder: extract_together_of_images > extract
+
+    for kind in MODALITIES:
+        takers = [
+            name for name, model in study.models.items() if model.takes == kind
+        ]
+
+        rule:
+            name:
+                "extract_together" if kind == "text" else "extract_together_of_images"
+            input:
+                weights="<results>/weights/{model}/{checkpoint}.json",
+                prompts=expand(
+                    "<results>/prompts/{dataset}.jsonl",
+                    dataset=study.datasets_of(takers[0]),
+                ),
+            output:
                 [
-                    by_itself("extract", {**wildcards, "dataset": dataset}, dataset)
-                    for dataset in study.datasets
-                ]
-            ),
-        message:
-            "Measure {wildcards.model}, {wildcards.checkpoint}, on all datasets"
-        shell:
-            "blockcoupling together {params.jobs:q} > {log:q} 2>&1"
+                    str(pattern).replace("{dataset}", dataset)
+                    for dataset in study.datasets_of(takers[0])
+                    for pattern in rules.extract.output
+                ],
+            log:
+                "<logs>/extract_together/{model}/{checkpoint}.log",
+            benchmark:
+                "<benchmarks>/extract_together/{model}/{checkpoint}.tsv"
+            wildcard_constraints:
+                model="|".join(map(re.escape, takers)),
+            conda:
+                ENVIRONMENT
+            threads: cores(datasets_needs, "model", "checkpoint")
+            resources:
+                **need(datasets_needs, "model", "checkpoint"),
+            params:
+                jobs=lambda wildcards: as_json(
+                    [
+                        by_itself(
+                            "extract", {**wildcards, "dataset": dataset}, dataset
+                        )
+                        for dataset in study.datasets_of(wildcards.model)
+                    ]
+                ),
+            message:
+                "Measure {wildcards.model}, {wildcards.checkpoint}, on all datasets"
+            shell:
+                "blockcoupling together {params.jobs:q} > {log:q} 2>&1"

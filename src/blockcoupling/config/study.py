@@ -293,8 +293,6 @@ class Study(Section):
         for name, dataset in self.datasets.items():
             if dataset.holds not in self.modalities():
                 found.append(f"datasets.{name}: it holds {dataset.holds}s, and no model takes any")
-        if self.together.datasets and len(self.modalities()) > 1:
-            found.append("together.datasets: true, but not all models take the same")
         return found
 
     def inconsistencies(self) -> list[str]:

@@ -106,8 +106,9 @@ class Status:
 
 
 _ORDER = (
-    *("train", "checkpoint", "weights", "model", "extract", "reduce", "tokenwise", "score"),
-    "weight_spectra",
+    *("train", "checkpoint", "image_checkpoint", "weights", "model"),
+    *("extract", "extract_together", "extract_together_of_images", "reduce", "tokenwise"),
+    *("damage", "score", "weight_spectra"),
     *("prompts", "catalog_measurements", "correlate", "costs", "catalog_statistics", "figure"),
     *("catalog_figures", "report", "catalog"),
 )
@@ -262,7 +263,7 @@ def _expected(study: Study, job: Planned) -> float:
             told = needs.score_needs(study, of["model"])
         case "weight_spectra":
             told = needs.weight_spectra_needs(study, of["model"], of["checkpoint"])
-        case "extract_together":
+        case "extract_together" | "extract_together_of_images":
             told = datasets_needs(study, of["model"], of["checkpoint"])
         case rule if (chunk := rule.removeprefix("together_")) in study.chunks():
             told = chunk_needs(study, chunk)
