@@ -83,6 +83,11 @@ def interval(low: float | None, high: float | None) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
+def words(name: str) -> str:
+    """Write the name of a column, a variant or a score as words."""
+    return name.replace("_", " ")
+
+
 def lone_surrogate(text: str) -> int | None:
     """Where a text has half of a surrogate pair, which no encoding can hold; None if nowhere."""
     try:

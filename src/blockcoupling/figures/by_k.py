@@ -10,17 +10,9 @@ from matplotlib.ticker import NullLocator
 
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.figures.data import NothingToShow, at_last, ends
-from blockcoupling.figures.style import (
-    FAINT,
-    band,
-    keys,
-    legend_below,
-    looks,
-    panels,
-    styled,
-    words,
-)
+from blockcoupling.figures.style import FAINT, band, keys, legend_below, looks, panels, styled
 from blockcoupling.statistics.points import CHECKPOINT, mean_over_prompts
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

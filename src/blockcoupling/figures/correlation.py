@@ -9,19 +9,11 @@ import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.groups import grouped
-from blockcoupling.figures.style import (
-    FAINT,
-    Look,
-    keys,
-    legend_below,
-    panels,
-    styled,
-    words,
-)
+from blockcoupling.figures.style import FAINT, Look, keys, legend_below, panels, styled
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.scores import read_scores
 from blockcoupling.statistics.subsets import subsets
-from blockcoupling.wording import interval, number, p_value
+from blockcoupling.wording import interval, number, p_value, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

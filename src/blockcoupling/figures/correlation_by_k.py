@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import keys, legend_below, looks, panels, styled, words
+from blockcoupling.figures.style import keys, legend_below, looks, panels, styled
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,8 +19,8 @@ from blockcoupling.figures.style import (
     looks,
     panels,
     styled,
-    words,
 )
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

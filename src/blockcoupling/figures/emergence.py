@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import (
-    band,
-    keys,
-    legend_below,
-    looks,
-    panels,
-    step_axis,
-    styled,
-    words,
-)
+from blockcoupling.figures.style import band, keys, legend_below, looks, panels, step_axis, styled
 from blockcoupling.statistics.predictors import of_kind
 from blockcoupling.statistics.scores import read_scores
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,10 +10,11 @@ import pandas as pd
 from blockcoupling.figures.correlation import describe
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.groups import grouped
-from blockcoupling.figures.style import keys, legend_below, panels, styled, words
+from blockcoupling.figures.style import keys, legend_below, panels, styled
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import FACTS, LABELS
 from blockcoupling.statistics.scores import read_scores
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,9 +17,9 @@ from blockcoupling.figures.style import (
     panels,
     scale,
     styled,
-    words,
 )
 from blockcoupling.statistics.points import CHECKPOINT, checkpoint_facts, mean_over_prompts
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,8 @@ import numpy as np
 from blockcoupling.errors import UserError
 from blockcoupling.figures.data import Ends, NothingToShow, ends, settings
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
-from blockcoupling.figures.style import panels, styled, words
+from blockcoupling.figures.style import panels, styled
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

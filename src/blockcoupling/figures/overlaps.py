@@ -11,9 +11,10 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.figures.data import NothingToShow, ends, largest, settings
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix
-from blockcoupling.figures.style import panels, styled, words
+from blockcoupling.figures.style import panels, styled
 from blockcoupling.reduce.overlap import above_chance
 from blockcoupling.reduce.width import dimension
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled, words
+from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled
 from blockcoupling.statistics.predictors import LABELS
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,11 @@ import numpy as np
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FORMATS, save
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
-from blockcoupling.figures.style import panels, settle, styled, words
+from blockcoupling.figures.style import panels, settle, styled
 from blockcoupling.reduce.chance import chance
 from blockcoupling.reduce.coupling import miscoupling
 from blockcoupling.reduce.width import dimension
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     import xarray as xr

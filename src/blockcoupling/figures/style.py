@@ -203,11 +203,6 @@ def keys(look: Mapping[str, Look], *, line: bool = True) -> list[Artist]:
     ]
 
 
-def words(name: str) -> str:
-    """Write a column's or a variant's name as words."""
-    return name.replace("_", " ")
-
-
 @styled
 def statement(text: str) -> Figure:
     """Return a figure that says in words why there is nothing to draw."""

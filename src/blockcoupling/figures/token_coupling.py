@@ -9,7 +9,8 @@ import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow, ends, largest, settings
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix
-from blockcoupling.figures.style import panels, styled, words
+from blockcoupling.figures.style import panels, styled
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

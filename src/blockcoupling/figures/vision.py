@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled, words
+from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled
 from blockcoupling.statistics.effects import Effect, effect
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.statistics.scores import read_scores
-from blockcoupling.wording import interval, number
+from blockcoupling.wording import interval, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import Look, keys, legend_below, panels, styled, words
+from blockcoupling.figures.style import Look, keys, legend_below, panels, styled
 from blockcoupling.statistics.predictors import LABELS
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     import pandas as pd

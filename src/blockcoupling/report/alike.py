@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, words
+from blockcoupling.report.table import Table
 from blockcoupling.statistics.predictors import LABELS
 from blockcoupling.statistics.within import ALIKE, VERDICTS
-from blockcoupling.wording import interval, number, p_value
+from blockcoupling.wording import interval, number, p_value, words
 
 
 def among_alike(within: pd.DataFrame) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, words
+from blockcoupling.report.table import Table
 from blockcoupling.statistics.predictors import LABELS
-from blockcoupling.wording import MISSING, interval, number, p_value, significant
+from blockcoupling.wording import MISSING, interval, number, p_value, significant, words
 
 CORRECTIONS = {"holm": "Holm", "fdr_bh": "Benjamini and Hochberg"}
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, words
-from blockcoupling.wording import number, p_value
+from blockcoupling.report.table import Table
+from blockcoupling.wording import number, p_value, words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog

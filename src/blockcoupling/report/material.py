@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, said, words
-from blockcoupling.wording import count, number
+from blockcoupling.report.table import Table, said
+from blockcoupling.wording import count, number, words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog

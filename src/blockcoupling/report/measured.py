@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, words
+from blockcoupling.report.table import Table
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import MEASURES, of_kind
-from blockcoupling.wording import with_error
+from blockcoupling.wording import with_error, words
 
 _SHOWN = [each.name for each in of_kind("coupling", "trajectory")]
 

@@ -18,8 +18,9 @@ from blockcoupling.report.measured import measurements
 from blockcoupling.report.pictures import Picture, pictures
 from blockcoupling.report.reading import how_to_read
 from blockcoupling.report.spread import variance
-from blockcoupling.report.table import Table, words
+from blockcoupling.report.table import Table
 from blockcoupling.statistics.scores import read_scores
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog

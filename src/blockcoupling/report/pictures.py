@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
-from blockcoupling.report.table import words
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog

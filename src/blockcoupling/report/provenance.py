@@ -9,7 +9,8 @@ import pandas as pd
 
 from blockcoupling.catalog.trust import Place
 from blockcoupling.report.correlated import CORRECTIONS
-from blockcoupling.report.table import Table, words
+from blockcoupling.report.table import Table
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog

@@ -8,9 +8,8 @@ import pandas as pd
 
 from blockcoupling.figures.data import at_last
 from blockcoupling.report.alike import among_alike
-from blockcoupling.report.table import words
 from blockcoupling.statistics.points import CHECKPOINT, mean_over_prompts
-from blockcoupling.wording import number
+from blockcoupling.wording import number, words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog

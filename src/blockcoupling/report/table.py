@@ -22,11 +22,6 @@ class Table:
     title: str = ""
 
 
-def words(name: str) -> str:
-    """Write a name as words."""
-    return name.replace("_", " ")
-
-
 def said(value: Any) -> str:
     """Return a value as text, a dash where there is none."""
     return MISSING if value is None or pd.isna(value) or value == "" else str(value)

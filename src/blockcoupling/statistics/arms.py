@@ -22,6 +22,7 @@ from blockcoupling.statistics.points import (
     prompt_values,
 )
 from blockcoupling.statistics.scores import one_column_each, read_scores
+from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -165,8 +166,8 @@ def headline(catalog: Catalog, names: Iterable[str]) -> list[str]:
 def label(outcome: str) -> str:
     """Write an outcome as words; of damage, with what is taken of it."""
     if outcome.startswith(DAMAGE):
-        return f"log₁₀ KL of {outcome.removeprefix(DAMAGE).replace('_', ' ')}"
-    return outcome.replace(".", ", ").replace("_", " ")
+        return f"log₁₀ KL of {words(outcome.removeprefix(DAMAGE))}"
+    return words(outcome.replace(".", ", "))
 
 
 def at_loss(own: pd.DataFrame, loss: str, target: float, wanted: Sequence[str]) -> dict[str, float]:
