@@ -54,7 +54,15 @@ def tables(directory: Path, kind: str) -> pd.DataFrame:
     return open_catalog(directory / "catalog" / "seconds.yml").search(kind=kind).frame()
 
 
-def test_a_study_on_slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study, run to its end without Slurm; tests only look at it."""
+    directory = fresh_copy(tmp_path_factory.mktemp("local"))
+    type_in(directory, "snakemake")
+    return directory
+
+
+def test_a_study_on_slurm(cluster: Cluster, local: Path, tmp_path_factory: pytest.TempPathFactory):
     remote = fresh_copy(tmp_path_factory.mktemp("slurm"))
     said = type_in(remote, "snakemake", "--profile", "slurm")
 
@@ -77,13 +85,33 @@ def test_a_study_on_slurm(cluster: Cluster, tmp_path_factory: pytest.TempPathFac
 
     assert "Nothing to be done" in type_in(remote, "snakemake", "--profile", "slurm")
 
-    local = fresh_copy(tmp_path_factory.mktemp("local"))
-    type_in(local, "snakemake")
     for kind in ("coupling", "locality", "trajectory", "spectra", "singular_values"):
         # The same machine and the same number of threads: the same numbers, to the last bit.
         pd.testing.assert_frame_equal(tables(remote, kind), tables(local, kind), check_exact=True)
     scores = [tables(place, "score")["value"] for place in (remote, local)]
     pd.testing.assert_series_equal(*scores, check_exact=True)
+
+
+def test_small_jobs_share_an_allocation(cluster: Cluster, local: Path, tmp_path: Path):
+    remote = tmp_path / "remote"
+    shutil.copytree(local, remote, symlinks=True)
+    results = remote / "results" / "seconds"
+    wanted = {"reduce": "tables/**/*.parquet", "score": "scores/**/*.parquet"}
+    lost = {
+        str(path.relative_to(remote)): path.read_bytes()
+        for pattern in wanted.values()
+        for path in results.glob(pattern)
+    }
+    for name in lost:
+        (remote / name).unlink()
+    grouped = ["--groups", "reduce=reduce", "score=score"]
+    grouped += ["--group-components", "reduce=3", "score=9"]
+    said = type_in(remote, "snakemake", "--profile", "slurm", *grouped, "--", *lost)
+    # Six reductions are two jobs of Slurm, three scores are one.
+    groups = re.findall(r"SLURM jobid \d+ \(log: \S*/group_(\w+?)_", said)
+    assert Counter(groups) == {"reduce": 2, "score": 1}, said
+    for name, content in lost.items():
+        assert (remote / name).read_bytes() == content, name
 
 
 def test_a_job_over_its_memory_is_tried_with_more_and_the_screen_says_why(
