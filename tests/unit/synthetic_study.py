@@ -363,14 +363,21 @@ def _measurements(
         "input_overlap_mean": (dims[1:], 0.9 * overlaps.mean(0)),
         "composition_mean": (dims[1:], np.tril(0.5 * overlaps.mean(0), -1)),
     }
+    of_images = facts.get("modality") == "image"
+    mean = matrices.mean(0)
+    apart = {"miscoupling_by_pair_mean": (("pair", *dims), np.stack([mean, 1.1 * mean]))}
     xr.Dataset(
         {
-            "miscoupling_mean": (dims, matrices.mean(0)),
+            "miscoupling_mean": (dims, mean),
             "miscoupling_std": (dims, matrices.std(0, ddof=min(1, prompts - 1))),
             "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
             **(means if study.overlaps else {}),
+            **(apart if of_images else {}),
         },
         coords={
+            **(
+                {"tokens": ("pair", np.array(["class", "mean"], dtype=object))} if of_images else {}
+            ),
             "variant": np.array(list(VARIANTS), dtype=object),
             "K": list(KS),
             "block": numbers,

@@ -42,6 +42,14 @@ FIGURES: Mapping[str, Description] = {
         "definition and left grey; what is undefined is hatched; all panels share one colour "
         "scale.",
     ),
+    "matrices_by_token": Description(
+        "matrices_by_token",
+        "Mis-coupling between blocks, by token",
+        "Mis-coupling m(i, j) between every two blocks of trained models that were measured at "
+        "several tokens, a row for each of those: an image's class token and the mean over its "
+        "patches, say. Mean over prompts and datasets; colours as in the figure of all of them.",
+        of=("image",),
+    ),
     "overlaps": Description(
         "overlaps",
         "Mis-coupling and overlaps",

@@ -55,13 +55,19 @@ def _read(catalog: Catalog, pair: Ends, checkpoint: str, k: int, variant: str) -
 
 
 @styled
-def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -> Figure:
+def draw(
+    matrices: dict[str, tuple[Matrix | None, ...]],
+    k: int,
+    variant: str,
+    rows: tuple[str, ...] = ("untrained", "trained"),
+) -> Figure:
     """Draw one column per model, untrained above trained, all on one colour scale.
 
     Args:
         matrices: (untrained, trained) of each model; a missing one leaves its panel empty.
         k: how many singular vectors they are of.
         variant: which mis-coupling.
+        rows: what the matrices of a model are of, where that is something else.
 
     """
     names = list(matrices)
@@ -69,7 +75,7 @@ def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -
     groups = [names[start : start + columns] for start in range(0, len(names), columns)]
     states = [
         (half, state)
-        for half, state in enumerate(("untrained", "trained"))
+        for half, state in enumerate(rows)
         if any(pair[half] is not None for pair in matrices.values())
     ]
     drawn = [m.values for pair in matrices.values() for m in pair if m is not None]
@@ -84,9 +90,8 @@ def draw(matrices: dict[str, tuple[Matrix | None, ...]], k: int, variant: str) -
             for n, (half, state) in enumerate(states):
                 own, matrix = axes[row * len(states) + n, column], matrices[model][half]
                 if matrix is None:
-                    own.text(
-                        0.5, 0.5, f"{model}:\nno {state}\ncheckpoint", ha="center", va="center"
-                    )
+                    missing = f"{model}:\nno {state}\ncheckpoint"
+                    own.text(0.5, 0.5, missing, ha="center", va="center")
                     continue
                 image = draw_matrix(own, matrix.values, scale)
                 mean = np.nanmean(off_diagonal(matrix.values))

@@ -30,6 +30,7 @@ from blockcoupling.reduce.coupling import (
     pairs_of_blocks,
 )
 from blockcoupling.reduce.engine import Engine, running
+from blockcoupling.reduce.labels import pair_labels
 from blockcoupling.reduce.overlap import above_chance as overlap_above_chance
 from blockcoupling.reduce.overlap import overlap_by_chance, overlaps, with_meaning
 from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, participation_ratio
@@ -79,6 +80,7 @@ def reduce_store(
     ds = open_store(Path(svd).absolute())  # workers may be elsewhere
     identity = _identity(ds, identity)
     k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
+    places = pair_labels(ds)
     out_dir, prompts = Path(out_dir), ds.sizes["prompt"]
     matrices, undefined, idle = defaultdict[str, _Moments](_Moments), [], Counter[int]()
     with (
@@ -90,7 +92,8 @@ def reduce_store(
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
         append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
         batches = (ds.isel(prompt=slice(n, n + _BATCH)) for n in range(0, prompts, _BATCH))
-        for columns, means in compute(_lazy(some, k, variants) for some in batches):
+        apart = bool(places)
+        for columns, means in compute(_lazy(some, k, variants, apart) for some in batches):
             tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}
             _demand_finite(tables["coupling"])
             for name, table in tables.items():
@@ -119,6 +122,8 @@ def reduce_store(
     path = out_dir / "miscoupling.zarr"
     with replacing(path) as fresh:
         result = xr.merge([of.dataset(name) for name, of in matrices.items()])
+        if places:
+            result = result.assign_coords(tokens=("pair", np.array(places, dtype=object)))
         result = result.assign_attrs({**ds.attrs, **identity})
         write_store(result, fresh)
     return [*paths.values(), path]
@@ -151,18 +156,21 @@ def _variants(ds: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
 
 
 def _lazy(
-    ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]
+    ds: xr.Dataset, k: Sequence[int], variants: Sequence[str], apart: bool
 ) -> tuple[dict[str, dict[str, xr.DataArray]], dict[str, xr.DataArray]]:
-    """Return, lazily, the tables of some prompts, and matrices of each (means over its pairs)."""
+    """Return, lazily, the tables of some prompts, and matrices of each.
+
+    Matrices are means over a prompt's pairs of tokens; with `apart`, of each pair, too.
+    """
     m, shared = miscouplings(ds, k, variants), overlaps(ds, k)
     between = {"miscoupling": m} | {n: with_meaning(o, n) for n, o in shared.items()}
     # DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
     # loses parts (https://github.com/pydata/xarray/issues/11329).
     others = {"overlap": _overlap_columns(ds, k, shared), "whole_prompt": whole_prompt.columns(ds)}
-    return (
-        _columns(ds, m.rename(K="k")) | others,
-        {name: values.mean("pair") for name, values in between.items()},
-    )
+    matrices = {name: values.mean("pair") for name, values in between.items()}
+    if apart:
+        matrices["miscoupling_by_pair"] = m.drop_vars(("token_in", "token_out"), errors="ignore")
+    return _columns(ds, m.rename(K="k")) | others, matrices
 
 
 def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray]]:

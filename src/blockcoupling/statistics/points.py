@@ -127,8 +127,8 @@ def trajectories(catalog: Catalog, pairs: pd.DataFrame) -> pd.DataFrame:
 def at_last_token(table: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows of a table by token pair that are about each prompt's last token, to itself.
 
-    Of a prompt whose last token was not measured, but one other was (an image's class token, the
-    mean over its patches), those that are about that one.
+    Of a prompt whose last token was not measured, but one other was (an image's class token, or
+    else the mean over its patches), those that are about that one.
 
     Args:
         table: columns model, checkpoint, dataset, prompt, token_in, token_out, ….
@@ -143,6 +143,9 @@ def at_last_token(table: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
     kept = own[own["token_in"] == own["last"]]
     others = own.merge(kept[PROMPT].drop_duplicates(), on=PROMPT, how="left", indicator="_from")
     others = others[others["_from"] == "left_only"].drop(columns="_from")
+    # A mean over patches gives way to the class token beside it.
+    single = others["token_in"] >= 0
+    others = others[single | ~single.groupby([others[key] for key in PROMPT]).transform("any")]
     alone = others.groupby(PROMPT)["token_in"].transform("nunique") == 1
     kept = pd.concat([kept, others[alone]], ignore_index=True) if alone.any() else kept
     if kept.empty:

@@ -167,6 +167,8 @@ ATTRIBUTES = {
 
 # What stands where a shorter prompt has no token or no pair; floating-point variables hold NaN.
 NO_PAIR = -1
+MEAN = -2
+"""Stands for both tokens where the mean over an image's patches was measured."""
 PADDING = {"token_text": "", "token_in": NO_PAIR, "token_out": NO_PAIR}
 
 

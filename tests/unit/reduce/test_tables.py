@@ -230,6 +230,20 @@ def test_matrices_are_means_over_pairs_and_then_prompts(ds, reduced):
     assert (matrices["miscoupling_count"] == 3).all()
 
 
+def test_matrices_of_tokens_are_kept_apart_where_all_prompts_have_them(ds, reduced, tmp_path):
+    assert "miscoupling_by_pair_mean" not in reduced[1]  # prompts of another length each
+    same = store.example(3, tokens=3, all_tokens=True)
+    path = write(tmp_path / "svd.zarr", same)
+    reduce_store(path, tmp_path, [1, 3], ["frobenius", "absolute"], IDENTITY)
+    _, matrices = read(tmp_path)
+    assert matrices["tokens"].values.tolist() == ["0", "1", "last"]
+    m = coupling.miscoupling(same, 3, "absolute").values
+    chosen = matrices.sel(variant="absolute", K=3)
+    apart = chosen["miscoupling_by_pair_mean"].transpose("pair", "block", "block_other")
+    np.testing.assert_allclose(apart, m.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(chosen["miscoupling_mean"], m.mean((0, 1)), rtol=1e-12)
+
+
 def test_one_prompt_has_no_spread(tmp_path):
     path = write(tmp_path / "svd.zarr", store.example(1))
     reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)

@@ -102,6 +102,23 @@ def test_figures_of_what_image_models_were_given(mixed: Catalog, name: str, tmp_
     assert save(figure, tmp_path / name, ["png"])[0].stat().st_size > 5000
 
 
+def test_matrices_of_class_token_and_patches(mixed: Catalog) -> None:
+    assert "matrices_by_token" not in figures_of("text")
+    figure = draw("matrices_by_token", mixed, "image")
+    shown = [axes for axes in figure.axes if axes.get_images()]
+    last = mixed.one(kind="predictors", modality="image").read().query("final")
+    assert len(shown) == 2 * last["model"].nunique()
+    labels = [axes.get_ylabel().split("\n")[0] for axes in shown if axes.get_ylabel()]
+    assert set(labels) == {"class", "mean"}
+    model, checkpoint = shown[0].get_title().split("\n")[0].split(", ")
+    found = mixed.one(kind="miscoupling", model=model, checkpoint=checkpoint).read()
+    mean = found["miscoupling_mean"].sel(variant="frobenius", K=10).to_numpy()
+    off = ~np.eye(len(mean), dtype=bool)
+    drawn = [np.asarray(axes.get_images()[0].get_array())[off] for axes in shown]
+    assert any(np.allclose(each, mean[off]) for each in drawn)
+    assert any(np.allclose(each, 1.1 * mean[off]) for each in drawn)
+
+
 def test_every_figure_of_images_is_drawn(mixed: Catalog) -> None:
     for name in figures_of("image"):
         draw(name, mixed, "image")

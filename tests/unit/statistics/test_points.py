@@ -12,6 +12,7 @@ from blockcoupling.reduce.coupling import miscoupling
 from blockcoupling.reduce.overlap import overlap
 from blockcoupling.reduce.tables import reduce_store
 from blockcoupling.statistics.points import (
+    at_last_token,
     checkpoint_facts,
     mean_over_prompts,
     points,
@@ -185,3 +186,28 @@ def test_a_value_that_is_not_finite_is_named(tmp_path):
 def test_a_k_that_was_not_reduced_is_named(study):
     with pytest.raises(UserError, match=r"no coupling for K = 7, .* has K = 1, 2, 5, 10, 20, 30"):
         prompt_values(study, k=7)
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        ([0, -2], 0),  # an image's class token, beside the mean over its patches
+        ([-2], -2),
+        ([0], 0),
+        ([0, -2, 4], 4),
+        ([4, 0], 4),
+    ],
+)
+def test_the_token_that_an_image_is_told_by(measured, told):
+    same = dict.fromkeys(["model", "checkpoint", "dataset", "prompt"], "x")
+    rows = [{**same, "token_in": t, "token_out": t, "value": 10 + t} for t in measured]
+    rows.append({**same, "token_in": 0, "token_out": 4, "value": 99})
+    kept = at_last_token(pd.DataFrame(rows), pd.DataFrame([{**same, "last": 4}]))
+    assert kept["value"].tolist() == [10 + told]
+
+
+def test_of_two_tokens_that_are_not_the_last_neither_is_told():
+    same = dict.fromkeys(["model", "checkpoint", "dataset", "prompt"], "x")
+    table = pd.DataFrame([{**same, "token_in": t, "token_out": t} for t in (0, 1)])
+    with pytest.raises(UserError, match="no prompt was measured at its last token"):
+        at_last_token(table, pd.DataFrame([{**same, "last": 4}]))
