@@ -20,7 +20,7 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
-from blockcoupling.reduce import whole_prompt
+from blockcoupling.reduce import chunks, whole_prompt
 from blockcoupling.reduce.chance import above_chance, chances
 from blockcoupling.reduce.coupling import (
     idle_blocks,
@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_K = (1, 2, 5, 10, 20, 30, 50)
 IDENTITY = ("model", "checkpoint", "dataset")
 _AXES = ("prompt", "pair", "token", "variant", "block", "k", "distance")  # order of the rows
-_BATCH = 32  # prompts that are reduced together
 
 
 def reduce_store(
@@ -77,7 +76,10 @@ def reduce_store(
             such engine here.
         MeasurementError: a mis-coupling that is not finite, or a store that is damaged.
     """
-    ds = open_store(Path(svd).absolute())  # workers may be elsewhere
+    svd = Path(svd).absolute()  # workers may be elsewhere
+    ds = open_store(svd)
+    together = chunks.prompts_of_a_chunk(ds["A"].nbytes / (ds.sizes["prompt"] * ds.sizes["pair"]))
+    ds = open_store(svd, together) if together > 1 else ds
     identity = _identity(ds, identity)
     k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
     places = pair_labels(ds)
@@ -86,12 +88,14 @@ def reduce_store(
     with (
         ExitStack() as files,
         reading(svd),
-        running(engine or Engine(), _BATCH) as compute,
+        running(engine or Engine(), chunks.BATCH // together) as compute,
         Progress(prompts, "reducing") as progress,
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
         append = {name: files.enter_context(parquet_table(path)) for name, path in paths.items()}
-        batches = (ds.isel(prompt=slice(n, n + _BATCH)) for n in range(0, prompts, _BATCH))
+        batches = (
+            ds.isel(prompt=slice(n, n + chunks.BATCH)) for n in range(0, prompts, chunks.BATCH)
+        )
         apart = bool(places)
         for columns, means in compute(_lazy(some, k, variants, apart) for some in batches):
             tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}

@@ -121,8 +121,12 @@ def merge(
         seal(fresh)
 
 
-def open_store(path: Path | str) -> xr.Dataset:
+def open_store(path: Path | str, prompts: int = 1) -> xr.Dataset:
     """Open a store lazily: one Dask chunk a prompt and pair, with all blocks; coords in memory.
+
+    Args:
+        path: of the store.
+        prompts: how many make a chunk.
 
     Raises:
         UserError: when there is no Zarr store at `path`.
@@ -136,7 +140,7 @@ def open_store(path: Path | str) -> xr.Dataset:
         check(path)
         with reading(path):
             ds = xr.open_zarr(
-                path, consolidated=False, chunks={"prompt": 1, "pair": 1, "block": -1}
+                path, consolidated=False, chunks={"prompt": prompts, "pair": 1, "block": -1}
             )
             ds = ds.assign_coords({name: coord.compute() for name, coord in ds.coords.items()})
         validate(ds)

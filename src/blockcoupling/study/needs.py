@@ -22,6 +22,7 @@ from blockcoupling.measurement.memory import (
     prompts_at_once,
 )
 from blockcoupling.measurement.token_cost import cost
+from blockcoupling.reduce.chunks import prompts_of_a_chunk
 from blockcoupling.sources.local import checkpoint_facts, count_parameters
 
 UNKNOWN_SIZE = 1_000_000_000
@@ -274,7 +275,7 @@ def weight_spectra_needs(study: Study, model: str, checkpoint: str | None = None
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
-    """Reducing: a few times one prompt's A and its like, several hundred prompts a minute.
+    """Reducing: a few times A and its like of what is done at once, hundreds of prompts a minute.
 
     Of workers that are jobs of Slurm, what each of them takes: the memory of the job that hands
     their work out is the same.
@@ -282,7 +283,8 @@ def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     dimension, blocks = _shape(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
     prompts, kept = _prompts(study, dataset), products_kept(study.extract)
-    workers, each = study.reduce.workers, 5 * (1 + kept) * one_prompt
+    at_once = prompts_of_a_chunk(one_prompt) * one_prompt
+    workers, each = study.reduce.workers, 5 * (1 + kept) * at_once
     # The five variants at every K read A about fifty times, at a gigabyte a second.
     seconds = 20 + prompts * (0.1 + 50 * one_prompt / 1e9) / workers
     match study.reduce.cluster:

@@ -13,8 +13,8 @@ import pytest
 
 from blockcoupling.config.steps import Reduce, WorkerJob
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.reduce import chunks, tables
 from blockcoupling.reduce import engine as engines
-from blockcoupling.reduce import tables
 from blockcoupling.reduce.engine import Engine
 from blockcoupling.reduce.tables import reduce_store
 from blockcoupling.store import stores as store
@@ -48,7 +48,7 @@ def test_a_local_cluster_gives_what_threads_give(
     svd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every byte of every table and matrix, with several batches on their way at a time."""
-    monkeypatch.setattr(tables, "_BATCH", 2)
+    monkeypatch.setattr(chunks, "BATCH", 2)
     for cluster in ("threads", "local"):
         out = tmp_path / cluster
         reduce_store(svd, out, [1, 2], None, IDENTITY, engine=Engine(cluster, 2))

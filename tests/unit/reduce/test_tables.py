@@ -9,7 +9,7 @@ import xarray as xr
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.reduce import chance, coupling, overlap, spectra, tables, trajectory
+from blockcoupling.reduce import chance, chunks, coupling, overlap, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
 from blockcoupling.store import stores as store
 
@@ -244,6 +244,24 @@ def test_matrices_of_tokens_are_kept_apart_where_all_prompts_have_them(ds, reduc
     np.testing.assert_allclose(chosen["miscoupling_mean"], m.mean((0, 1)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("together", [1, 2, 32])
+def test_how_many_prompts_a_kernel_gets_changes_no_bit(tmp_path, monkeypatch, together):
+    ds = store.example(7, tokens=[5, 3, 4, 2, 5, 3, 4], all_tokens=True, swapped=True)
+    path = write(tmp_path / "svd.zarr", ds)
+    reduce_store(path, tmp_path / "four", [1, 3], None, IDENTITY)
+    monkeypatch.setattr(chunks, "MOST_PROMPTS", together)
+    reduce_store(path, tmp_path / "other", [1, 3], None, IDENTITY)
+    (four, matrices), (other, same) = read(tmp_path / "four"), read(tmp_path / "other")
+    for name in four:
+        pd.testing.assert_frame_equal(four[name], other[name], check_exact=True)
+    xr.testing.assert_identical(matrices, same)
+
+
+@pytest.mark.parametrize(("blocks", "prompts"), [(80, 1), (40, 2), (32, 4), (4, 4)])
+def test_a_chunk_of_large_matrices_is_one_prompt(blocks, prompts):
+    assert chunks.prompts_of_a_chunk(4 * (blocks * 50) ** 2) == prompts
+
+
 def test_one_prompt_has_no_spread(tmp_path):
     path = write(tmp_path / "svd.zarr", store.example(1))
     reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
@@ -277,7 +295,7 @@ def test_the_order_of_prompts_changes_nothing(tmp_path, ds):
 
 
 def test_prompts_reduced_some_at_a_time_give_the_same(tmp_path, reduced, monkeypatch):
-    monkeypatch.setattr(tables, "_BATCH", 2)
+    monkeypatch.setattr(chunks, "BATCH", 2)
     reduce_store(tmp_path / "svd.zarr", tmp_path / "pieces", [1, 3], None, IDENTITY)
     frames, matrices = read(tmp_path / "pieces")
     for name, frame in frames.items():
@@ -309,7 +327,7 @@ def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
     Dask's own records of 8 more prompts, and a batch that the collector has not come to, take less
     than half of that.
     """
-    monkeypatch.setattr(tables, "_BATCH", 2)
+    monkeypatch.setattr(chunks, "BATCH", 2)
     one = store.example(1, blocks=6, k=50, embed=50, tokens=1, swapped=True)
     both = one["A"].nbytes + one["A_swapped"].nbytes
     assert both == 720_000
