@@ -98,18 +98,6 @@ def test_parts_are_the_whole():
     assert torch.equal(ALONE.summed(batch), batch)
 
 
-def adds(part: Part, out: Path) -> None:
-    total = part.summed(torch.tensor([part.rank, 1.0], dtype=torch.float64))
-    (out / f"{part.rank}").write_text(f"{total.tolist()}")
-
-
-def test_sums_are_over_all(tmp_path: Path):
-    share(3, adds, tmp_path)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
-        "012", "[3.0, 3.0]"
-    )
-
-
 def has_no_memory(part: Part) -> None:
     if part.rank:
         raise MemoryError("none left")
