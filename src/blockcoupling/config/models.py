@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -135,6 +135,8 @@ class Penalty(Section):
 class Training(Section):
     """A GPT-NeoX model and how it is trained; sizes in the usual units, `context` in bytes."""
 
+    processes: ClassVar[int] = 1
+    """That share each batch, as of `VisionTraining`; here no setting."""
     hidden_size: PositiveInt = 128
     blocks: int = Field(default=6, ge=2)
     heads: PositiveInt = 4

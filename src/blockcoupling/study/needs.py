@@ -22,7 +22,7 @@ from blockcoupling.measurement.memory import (
     prompts_at_once,
 )
 from blockcoupling.measurement.token_cost import cost
-from blockcoupling.reduce.chunks import prompts_of_a_chunk
+from blockcoupling.reduce.chunks import MOST_BYTES, MOST_PROMPTS
 from blockcoupling.sources.local import checkpoint_facts, count_parameters
 
 UNKNOWN_SIZE = 1_000_000_000
@@ -115,7 +115,7 @@ def train_needs(study: Study, model: str) -> Needs:
     )
     activations = 40 * shape.batch * each * shape.hidden_size * shape.blocks
     held, work = 16 * size + activations, 6.0 * size * samples * each
-    processes = shape.processes if isinstance(shape, VisionTraining) else 1
+    processes = shape.processes
     if isinstance(shape, VisionTraining) and _on_gpu(study.extract.device):
         loading = LOADED * size * processes
         gpus = _on_device(study.extract.device, size, held, work / processes, 0, loading)
@@ -283,7 +283,8 @@ def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     dimension, blocks = _shape(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
     prompts, kept = _prompts(study, dataset), products_kept(study.extract)
-    at_once = prompts_of_a_chunk(one_prompt) * one_prompt
+    # A bound on a chunk: what it has in whole prompts is at times less of a larger model.
+    at_once = max(one_prompt, min(MOST_PROMPTS * one_prompt, MOST_BYTES))
     workers, each = study.reduce.workers, 5 * (1 + kept) * at_once
     # The five variants at every K read A about fifty times, at a gigabyte a second.
     seconds = 20 + prompts * (0.1 + 50 * one_prompt / 1e9) / workers

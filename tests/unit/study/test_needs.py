@@ -169,3 +169,14 @@ def test_a_training_that_is_shared_takes_a_gpu_for_each_process():
     # Language models are trained on processors.
     study = Study(models={"m": {"train": {"steps": 1}}}, extract={"device": "cuda"})
     assert train_needs(study, "m").gpus == 0
+
+
+@given(st.integers(1, 200), st.floats(1, 3))
+def test_a_reduction_of_larger_products_never_asks_for_less_memory(k, factor):
+    def needs(k):
+        extract = {"k": k, "device": "cpu"}
+        model = {"id": "some/model", "init": True, "facts": LARGE}
+        study = Study(models={"m": model}, datasets={"d": {"name": "handwritten"}}, extract=extract)
+        return reduce_needs(study, "m", "d").mem_mb
+
+    assert needs(k) <= needs(int(k * factor))
