@@ -86,9 +86,8 @@ def test_quantization_and_what_it_took_are_recorded(catalog: Catalog) -> None:
     costs = catalog.one(kind="costs").read()
     extractions = costs[costs["rule"] == "extract"]
     assert len(extractions) == 3 * len(DATASETS)
-    # The weights alone, in float32, are 513 MB. Memory is looked at now and then: on a busy machine
-    # the peak of one job may fall between two looks.
-    assert (extractions.groupby("model")["max_rss_mb"].max() > 513).all()
+    # The weights alone, in float32, are 513 MB.
+    assert (extractions["max_rss_mb"] > 513).all()
     assert (extractions["blocks"] == 30).all()
 
 
