@@ -77,9 +77,7 @@ def reduce_store(
         MeasurementError: a mis-coupling that is not finite, or a store that is damaged.
     """
     svd = Path(svd).absolute()  # workers may be elsewhere
-    ds = open_store(svd)
-    together = chunks.prompts_of_a_chunk(ds["A"].nbytes / (ds.sizes["prompt"] * ds.sizes["pair"]))
-    ds = open_store(svd, together) if together > 1 else ds
+    ds = open_store(svd, chunks.prompts_of_a_chunk)
     identity = _identity(ds, identity)
     k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
     places = pair_labels(ds)
@@ -88,7 +86,7 @@ def reduce_store(
     with (
         ExitStack() as files,
         reading(svd),
-        running(engine or Engine(), chunks.BATCH // together) as compute,
+        running(engine or Engine(), chunks.BATCH // max(ds["A"].chunksizes["prompt"])) as compute,
         Progress(prompts, "reducing") as progress,
     ):
         paths = {name: out_dir / f"{name}.parquet" for name in TABLES}
@@ -96,8 +94,8 @@ def reduce_store(
         batches = (
             ds.isel(prompt=slice(n, n + chunks.BATCH)) for n in range(0, prompts, chunks.BATCH)
         )
-        apart = bool(places)
-        for columns, means in compute(_lazy(some, k, variants, apart) for some in batches):
+        lazy = (_lazy(some, k, variants, bool(places)) for some in batches)
+        for columns, means in compute(lazy):
             tables = {name: xr.Dataset(of_table) for name, of_table in columns.items()}
             _demand_finite(tables["coupling"])
             for name, table in tables.items():

@@ -6,7 +6,7 @@ that a job killed at any instant continues with the prompts that are not there y
 
 import logging
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,12 @@ def merge(
         seal(fresh)
 
 
-def open_store(path: Path | str, prompts: int = 1) -> xr.Dataset:
+def open_store(path: Path | str, together: Callable[[float], int] | None = None) -> xr.Dataset:
     """Open a store lazily: one Dask chunk a prompt and pair, with all blocks; coords in memory.
 
     Args:
         path: of the store.
-        prompts: how many make a chunk.
+        together: how many prompts make a chunk, from the bytes of A of one; None: one.
 
     Raises:
         UserError: when there is no Zarr store at `path`.
@@ -139,15 +139,21 @@ def open_store(path: Path | str, prompts: int = 1) -> xr.Dataset:
         demand_version(attributes(path))
         check(path)
         with reading(path):
-            ds = xr.open_zarr(
-                path, consolidated=False, chunks={"prompt": prompts, "pair": 1, "block": -1}
-            )
+            ds = _lazy(path, 1)
+            if together is not None and "A" in ds:
+                each = ds["A"].nbytes / (ds.sizes["prompt"] * ds.sizes["pair"])
+                ds = _lazy(path, together(each))
             ds = ds.assign_coords({name: coord.compute() for name, coord in ds.coords.items()})
         validate(ds)
     except SchemaError as error:
         raise SchemaError(f"{path}: {error}") from error
     ds.attrs = without_seal(plain(ds.attrs))  # stores of earlier versions have nulls
     return ds[[name for name in VARIABLES if name in ds]]  # Zarr keeps no order
+
+
+def _lazy(path: Path | str, prompts: int) -> xr.Dataset:
+    chunks = {"prompt": prompts, "pair": 1, "block": -1}
+    return xr.open_zarr(path, consolidated=False, chunks=chunks)
 
 
 def _open_prompt(

@@ -119,11 +119,6 @@ class _Kind:
     identity: dict[str, Any]
     updates: int = 1
 
-    @property
-    def processes(self) -> int:
-        """That share each batch."""
-        return self.shape.processes if isinstance(self.shape, VisionTraining) else 1
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process reads its data itself: they may be more than two can hand each other.
         return _kind, (self.shape, self.name)
@@ -165,7 +160,7 @@ def _kept(kind: _Kind, marks: Iterable[int], states: Path | str, threads: int | 
 def _shared(work: Callable[..., None], kind: _Kind, *arguments: Any) -> None:
     from blockcoupling.train.parallel import share  # with torch: only where there is work to do
 
-    share(kind.processes, work, kind, *arguments)
+    share(kind.shape.processes, work, kind, *arguments)
 
 
 def _save(part: Part, kind: _Kind, places: Mapping[int, Path], threads: int | None) -> None:

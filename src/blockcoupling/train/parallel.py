@@ -83,7 +83,7 @@ def share(count: int, work: Callable[..., None], *arguments: Any) -> None:
     """Let so many processes do a piece of work together, and wait for them.
 
     Args:
-        count: processes; each has a GPU of its own, or all have none. One is this process.
+        count: processes; each has a GPU of its own, or all have none. One alone is this process.
         work: what each does, with its part and the arguments; a function of a module.
         arguments: that can be pickled.
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_vit import TINY as SPEC
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from blockcoupling.config.section import parse
@@ -20,27 +21,6 @@ from blockcoupling.train import checkpoints, keep_states, train
 from blockcoupling.train.image_data import channel_statistics, image_data, normalised, scaled
 from blockcoupling.train.run import Run
 from blockcoupling.train.vit import VitRun, decayed
-
-SPEC = {
-    "name": "tiny",
-    "architecture": "vit",
-    "images": {"source": "digits"},
-    "image_count": 200,
-    "patch": 4,
-    "hidden_size": 16,
-    "blocks": 2,
-    "heads": 2,
-    "batch": 60,  # three updates an epoch, 20 images left over
-    "epochs": 3,
-    "warmup": 1,
-    "learning_rate": 1.0e-2,
-    "dropout": 0.1,
-    "stochastic_depth": 0.3,
-    "initializer_range": 0.1,
-    "augmentation": {"crop": 1, "randaugment": 1},
-    "watched": 50,
-    "checkpoints": [0, 1, 3],
-}
 
 
 def equal(first: Path, second: Path) -> bool:
