@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from architectures import prompt, small_model
+from coupling_by_definition import blocks_of, definition, jacobians, numbers
 from full_jacobian import full_jacobian
-from test_measure import blocks_of, definition, jacobians, numbers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
