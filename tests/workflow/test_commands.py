@@ -73,7 +73,7 @@ def test_verbs_take_what_rules_give_them(study: str, workplace: Workplace) -> No
 def test_jobs_that_share_a_process_are_those_of_the_single_rules(workplace: Workplace) -> None:
     small = EVERYTHING["models"]["small"]
     pair = {"train": small["train"], "checkpoints": [0, 2], "grid": {"seed": [0, 1]}}
-    alone = {"models": {"pair": {**pair, "together": 1}}}
+    alone = {"models": {"pair": {**pair, "together": 1}}, "weight_spectra": True}
     workplace.configure("alone.yaml", **alone)
     run = workplace.snakemake("--dry-run", "--printshellcmds", study="alone.yaml")
     expected = {
@@ -81,11 +81,11 @@ def test_jobs_that_share_a_process_are_those_of_the_single_rules(workplace: Work
         for line in re.findall(r"^Shell command: *.*?\bblockcoupling ([a-z].*)$", run.said, re.M)
         if "pair-seed" in line
     }
-    shared = {"models": {"pair": {**pair, "together": 2}}, "together": {"datasets": True}}
+    shared = {**alone, "models": {"pair": {**pair, "together": 2}}, "together": {"datasets": True}}
     workplace.configure(**shared)
     planned = workplace.planned(**shared)
     assert planned["together_pair_0"] == planned["jobs"] == 1
-    assert not {"train", "extract", "reduce", "score"} & set(planned)
+    assert not {"train", "extract", "reduce", "score", "weight_spectra"} & set(planned)
     run = workplace.snakemake("results/seconds/together/pair_0.json", "--cores", "1")
     assert run.status == 0, run.said
     listed = json.loads((workplace.results / "together" / "pair_0.json").read_text())

@@ -47,6 +47,8 @@ def steps_of(model):
                 if (model, checkpoint, dataset) in jobs:
                     yield rule, {**of, "dataset": dataset}
         yield "score", of
+        if study.weight_spectra:
+            yield "weight_spectra", of
 
 
 def by_itself(rule, wildcards, chain):

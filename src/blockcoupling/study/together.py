@@ -61,8 +61,7 @@ def together(jobs: Iterable[Needs]) -> Needs:
 def chunk_needs(study: Study, chunk: str) -> Needs:
     """All small jobs of models that share a process."""
     models = study.chunks()[chunk]
-    steps = [step for step in STEPS if step != "weight_spectra"]  # jobs of their own
-    return together(job for m in models for step in steps for job in of_step(study, step, m))
+    return together(job for m in models for step in STEPS for job in of_step(study, step, m))
 
 
 def datasets_needs(study: Study, model: str, checkpoint: str) -> Needs:

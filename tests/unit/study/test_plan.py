@@ -89,6 +89,7 @@ def test_jobs_that_share_a_process_are_one() -> None:
         models["pop"] = {**models["pop"], "together": 2 if shared else 1}
         datasets = {name: {"name": "heldout", "prompts": 4} for name in ("one", "two")}
         config = {"models": models, "datasets": datasets, "together": {"datasets": shared}}
+        config |= {"weight_spectra": True}
         plans[shared] = plan_of(load_config(config))
     lines = [(each["step"], each["model"], each["jobs"]) for each in plans[True]["steps"]]
     assert lines[:2] == [("together", "pop-seed0 to pop-seed1", 1), ("together", "pop-seed2", 1)]
