@@ -51,14 +51,15 @@ def type_in(directory: Path, *command: str) -> str:
 
 
 def tables(directory: Path, kind: str) -> pd.DataFrame:
-    return open_catalog(directory / "catalog" / "seconds.yml").search(kind=kind).frame()
+    measured = directory / "results" / "seconds" / "catalog" / "measurements.yml"
+    return open_catalog(measured).search(kind=kind).frame()
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same study, run to its end without Slurm; tests only look at it."""
+    """The same study's measurements, made without Slurm; tests only look at them."""
     directory = fresh_copy(tmp_path_factory.mktemp("local"))
-    type_in(directory, "snakemake")
+    type_in(directory, "snakemake", "measurements")
     return directory
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 TOKEN = "planted-token-that-nobody-may-see"
 """Of no form that would be known for a token's."""
 PASSWORD = "open-sesame-for-the-proxy"
+SECRETS = (TOKEN, PASSWORD)
 
 
 class Gossip(http.server.BaseHTTPRequestHandler):

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ class Workplace:
             for path in self.results.rglob("*")
             if path.is_file() and path.name != ".snakemake_timestamp"
         }
+
+    def files(self) -> Iterator[Path]:
+        """Every file: results, logs, catalog, and what Snakemake keeps."""
+        return (path for path in self.directory.rglob("*") if path.is_file())
+
+    def holding(self, *words: str) -> list[Path]:
+        """The files that hold one of these words."""
+        wanted = [word.encode() for word in words]
+        return [path for path in self.files() if any(word in path.read_bytes() for word in wanted)]
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

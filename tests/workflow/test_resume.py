@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_a_killed_study_goes_on_where_it_was(ready: Workplace):
     parts = ready.results / "parts" / PLACE
     started = ready.start(TABLE)
     while not finished_prompts(parts) and started.poll() is None:
-        pass
+        time.sleep(0.01)
     kill(started)
     done = finished_prompts(parts)
     assert 0 < len(done) < 24

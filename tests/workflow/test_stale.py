@@ -233,8 +233,8 @@ def test_a_variant_taken_out_measures_nothing(study: Study, walks: Walks) -> Non
 
 
 def test_random_walks_end_as_fresh_runs(tmp_path: Path) -> None:
-    """As many as fit into BLOCKCOUPLING_WALKS seconds (default: 120)."""
-    seconds = os.environ.get("BLOCKCOUPLING_WALKS", "120")
+    """As many as fit into BLOCKCOUPLING_WALKS seconds (default: 60)."""
+    seconds = os.environ.get("BLOCKCOUPLING_WALKS", "60")
     run = subprocess.run(
         [sys.executable, walk.__file__, "--seconds", seconds, "--directory", str(tmp_path)],
         capture_output=True,

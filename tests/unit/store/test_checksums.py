@@ -59,7 +59,7 @@ def fresh(store: Path, place: Path) -> Path:
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_flipped_byte_is_found_or_without_effect(
@@ -81,7 +81,7 @@ def test_a_flipped_byte_is_found_or_without_effect(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_part_with_a_flipped_byte_is_measured_again(
