@@ -1,5 +1,6 @@
 """`snakemake --profile slurm` on a real Slurm gives what `snakemake` gives."""
 
+import math
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from cluster import CONFIGURATION, NODES, Cluster, NoCluster, refuse_foreign_slurm
 
 from blockcoupling.catalog import open_catalog
+from blockcoupling.figures import figures_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
@@ -65,14 +67,21 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_study_on_slurm(cluster: Cluster, local: Path, tmp_path_factory: pytest.TempPathFactory):
     remote = fresh_copy(tmp_path_factory.mktemp("slurm"))
-    said = type_in(remote, "snakemake", "--profile", "slurm")
+    # Small jobs share an allocation, as the profile's comment has it.
+    grouped = ["--groups", "reduce=reduce", "score=score", "figure=figure"]
+    grouped += ["--group-components", "reduce=3", "score=9", "figure=2"]
+    said = type_in(remote, "snakemake", "--profile", "slurm", *grouped)
 
     # Slurm's own record knows every job that Snakemake says it submitted.
     submitted = re.findall(r"SLURM jobid (\d+) \(log: \S*/rule_(\w+)/", said)
     rules = Counter(rule for _, rule in submitted)
-    assert rules["extract"] == rules["reduce"] == 6
+    assert rules["extract"] == 6
     assert rules["train"] == 2
-    assert {"model", "score", "correlate", "figure", "report"} <= set(rules)
+    assert {"model", "correlate", "report"} <= set(rules)
+    sharing = re.findall(r"SLURM jobid (\d+) \(log: \S*/group_(\w+?)_", said)
+    figures = math.ceil(len(figures_of("text")) / 2)
+    assert Counter(g for _, g in sharing) == {"reduce": 2, "score": 1, "figure": figures}
+    submitted += sharing
     # What may have to be downloaded runs where Snakemake does.
     assert not {"weights", "prompts"} & set(rules)
     first = min(int(number) for number, _ in submitted)  # those before are other tests'
@@ -81,7 +90,7 @@ def test_a_study_on_slurm(cluster: Cluster, local: Path, tmp_path_factory: pytes
     assert {record["JobState"] for record in completed.values()} == {"COMPLETED"}
     assert {record["NodeList"] for record in completed.values()} == set(NODES)
     # Each asked for memory and time of its own, not for a whole node until further notice.
-    assert all(re.search(r"mem=\d{4}M", record["Tres"]) for record in completed.values())
+    assert all(re.search(r"mem=\d{4}M", completed[int(n)]["Tres"]) for n, _ in submitted)
     assert all(int(record["TimeLimit"]) <= 60 for record in completed.values())
 
     assert "Nothing to be done" in type_in(remote, "snakemake", "--profile", "slurm")
@@ -91,28 +100,6 @@ def test_a_study_on_slurm(cluster: Cluster, local: Path, tmp_path_factory: pytes
         pd.testing.assert_frame_equal(tables(remote, kind), tables(local, kind), check_exact=True)
     scores = [tables(place, "score")["value"] for place in (remote, local)]
     pd.testing.assert_series_equal(*scores, check_exact=True)
-
-
-def test_small_jobs_share_an_allocation(cluster: Cluster, local: Path, tmp_path: Path):
-    remote = tmp_path / "remote"
-    shutil.copytree(local, remote, symlinks=True)
-    results = remote / "results" / "seconds"
-    wanted = {"reduce": "tables/**/*.parquet", "score": "scores/**/*.parquet"}
-    lost = {
-        str(path.relative_to(remote)): path.read_bytes()
-        for pattern in wanted.values()
-        for path in results.glob(pattern)
-    }
-    for name in lost:
-        (remote / name).unlink()
-    grouped = ["--groups", "reduce=reduce", "score=score"]
-    grouped += ["--group-components", "reduce=3", "score=9"]
-    said = type_in(remote, "snakemake", "--profile", "slurm", *grouped, "--", *lost)
-    # Six reductions are two jobs of Slurm, three scores are one.
-    groups = re.findall(r"SLURM jobid \d+ \(log: \S*/group_(\w+?)_", said)
-    assert Counter(groups) == {"reduce": 2, "score": 1}, said
-    for name, content in lost.items():
-        assert (remote / name).read_bytes() == content, name
 
 
 def test_a_job_over_its_memory_is_tried_with_more_and_the_screen_says_why(
