@@ -86,7 +86,7 @@ def test_why_a_job_failed_is_on_the_screen(workplace: Workplace):
     # The prompt has two tokens; it is known only once it has been cut into tokens.
     changes = jsonl(workplace.directory, '{"text": "ab"}')
     workplace.configure(**changes, extract={"k": 4, "tokens": [40]})
-    run = workplace.snakemake("measurements")
+    run = workplace.snakemake("results/seconds/tables/deeper/step2/mine/coupling.parquet")
     assert run.status != 0
     assert "error: prompt" in run.said
     assert "Traceback" not in run.said

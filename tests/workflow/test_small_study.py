@@ -104,9 +104,9 @@ def test_again_there_is_nothing_to_do(copy: Workplace):
 
 def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
     models = copy.configuration()["models"]
-    models["added"] = {**models["deeper"], "init": True}
+    models["added"] = models["deeper"]
     copy.configure(models=models)
-    checkpoints, datasets = 2, 2
+    checkpoints, datasets = 1, 2
     expected = {
         "train": 1,
         "checkpoint": checkpoints,
