@@ -1,4 +1,4 @@
-"""A small part of config/studies/smollm2.yaml on real weights, from `snakemake` to the statistics.
+"""A small part of config/studies/smollm2.yaml on real weights, from `snakemake` to the report.
 
 Needs the directories that test_smollm2.py needs.
 """
@@ -35,7 +35,7 @@ def places() -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def catalog(places: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """What a study of one prompt of two benchmarks has in its catalog, figures aside."""
+    """What a study of one prompt of two benchmarks has in its catalog when it has run."""
     study = localized(yaml.safe_load(STUDY.read_text()), *places)
     study["models"] = {name: study["models"][name] for name in ("smollm2", "smollm2-nf4")}
     study["datasets"] = {name: study["datasets"][name] | {"prompts": 1} for name in DATASETS}
@@ -50,14 +50,14 @@ def catalog(places: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     study["extract"]["k"] = 10
     study["reduce"]["k"] = [1, 10]
     study["correlate"]["bootstrap"] = 20
+    study["figures"] = {"formats": ["png"]}
     directory = tmp_path_factory.mktemp("study")
     (directory / "study.yaml").write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    statistics = "results/smollm2/catalog/statistics.yml"
-    command += [statistics, "--configfile", "study.yaml"]
+    command += ["--configfile", "study.yaml"]
     ended = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return open_catalog(directory / statistics)
+    return open_catalog(directory / "catalog" / "smollm2.yml")
 
 
 def test_the_whole_study_of_local_files_is_in_order(places: tuple[Path, Path]) -> None:
@@ -100,7 +100,8 @@ def test_scores_tell_how_they_were_made(catalog: Catalog) -> None:
     assert scores["source"].str.endswith("0-shot").all()
 
 
-def test_statistics_are_of_all_that_was_measured(catalog: Catalog) -> None:
-    predictors = catalog.one(kind="predictors").read()
-    assert set(predictors["model"]) == {"smollm2", "smollm2-nf4"}
-    assert np.isfinite(predictors["coupling"]).all()
+def test_the_report_is_there(catalog: Catalog) -> None:
+    page = catalog["report"].read()
+    assert "smollm2-nf4" in page
+    assert "What it took" in page
+    assert np.isfinite(catalog.one(kind="predictors").read()["coupling"]).all()

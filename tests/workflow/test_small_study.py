@@ -127,8 +127,7 @@ def test_a_new_model_runs_its_own_jobs_and_the_joins(copy: Workplace):
     assert run.jobs == {rule: n for rule, n in expected.items() if rule not in JOINS} | joins
     after = copy.written()
     measured = "catalog/measurements.yml"
-    others = {path for path in before if path != measured}
-    others -= {path for path in before if path.startswith(("logs/", "benchmarks/"))}
+    others = {path for path in before if not path.startswith((measured, "logs/", "benchmarks/"))}
     assert {path: after[path] for path in others} == {path: before[path] for path in others}
     catalog = open_catalog(copy.results / measured)
     assert len(catalog.search(kind="coupling", model="added")) == checkpoints * datasets

@@ -157,11 +157,7 @@ def _server() -> subprocess.Popen[str]:
     server = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-
-    def end() -> None:
-        server.communicate()
-
-    atexit.register(end)
+    atexit.register(server.communicate)  # no more lines: it ends
     return server
 
 
@@ -406,4 +402,7 @@ def main() -> None:
 if __name__ == "__main__":
     import snakemake.cli as _imported_once  # noqa: F401
 
-    _serve() if sys.argv[1:] == ["--serve"] else main()
+    if sys.argv[1:] == ["--serve"]:
+        _serve()
+    else:
+        main()

@@ -18,3 +18,12 @@ def prompts_of_a_chunk(each: float) -> int:
     """
     fitting = [n for n in (2**power for power in range(8)) if n * each <= MOST_BYTES]
     return min(max(fitting, default=1), MOST_PROMPTS, BATCH)
+
+
+def most_bytes_of_a_chunk(each: float) -> float:
+    """A bound on A in a chunk that never falls as `each` grows, as whole prompts of it may.
+
+    Args:
+        each: bytes of A of one prompt and pair of tokens.
+    """
+    return max(each, min(MOST_PROMPTS * each, MOST_BYTES))

@@ -22,7 +22,7 @@ from blockcoupling.measurement.memory import (
     prompts_at_once,
 )
 from blockcoupling.measurement.token_cost import cost
-from blockcoupling.reduce.chunks import MOST_BYTES, MOST_PROMPTS
+from blockcoupling.reduce.chunks import most_bytes_of_a_chunk
 from blockcoupling.sources.local import checkpoint_facts, count_parameters
 
 UNKNOWN_SIZE = 1_000_000_000
@@ -283,8 +283,7 @@ def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     dimension, blocks = _shape(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
     prompts, kept = _prompts(study, dataset), products_kept(study.extract)
-    # A bound on a chunk: what it has in whole prompts is at times less of a larger model.
-    at_once = max(one_prompt, min(MOST_PROMPTS * one_prompt, MOST_BYTES))
+    at_once = most_bytes_of_a_chunk(one_prompt)
     workers, each = study.reduce.workers, 5 * (1 + kept) * at_once
     # The five variants at every K read A about fifty times, at a gigabyte a second.
     seconds = 20 + prompts * (0.1 + 50 * one_prompt / 1e9) / workers

@@ -259,7 +259,9 @@ def test_how_many_prompts_a_kernel_gets_changes_no_bit(tmp_path, monkeypatch, to
 
 @pytest.mark.parametrize(("blocks", "prompts"), [(80, 1), (40, 2), (32, 4), (4, 4)])
 def test_a_chunk_of_large_matrices_is_one_prompt(blocks, prompts):
-    assert chunks.prompts_of_a_chunk(4 * (blocks * 50) ** 2) == prompts
+    each = 4 * (blocks * 50) ** 2
+    assert chunks.prompts_of_a_chunk(each) == prompts
+    assert prompts * each <= chunks.most_bytes_of_a_chunk(each)
 
 
 def test_one_prompt_has_no_spread(tmp_path):
