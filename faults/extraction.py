@@ -92,10 +92,10 @@ def prepare(directory: Path) -> Extraction:
     """Make a model of two blocks and prompts for it, and import what an extraction needs."""
     import torch
 
+    from blockcoupling.lab.training import train
     from blockcoupling.measurement import extract  # noqa: F401
     from blockcoupling.sources.models import model_record
     from blockcoupling.sources.records import write_record
-    from blockcoupling.train import train
 
     torch.set_num_threads(1)  # threads do not survive a fork
     spec = {"name": "m", "hidden_size": 16, "blocks": 2, "heads": 2, "context": 64}

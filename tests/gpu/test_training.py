@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from blockcoupling.train import train
+from blockcoupling.lab.training import train
 
 GPUS = torch.cuda.device_count()
 pytestmark = [

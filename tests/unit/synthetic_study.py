@@ -17,10 +17,10 @@ from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.config.damage import DamageSettings, changes
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.variants import VARIANTS
-from blockcoupling.statistics.damage import beside_rivals, relate
-from blockcoupling.statistics.intervention import compare
+from blockcoupling.lab.ablation.baselines import Rival
+from blockcoupling.lab.ablation.statistics import beside_rivals, relate
+from blockcoupling.lab.intervention.statistics import compare
 from blockcoupling.statistics.multiplicity import adjust
-from blockcoupling.statistics.rivals import Rival
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.store.comparisons import PLACES
 from blockcoupling.store.example import example

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from blockcoupling.train.tokenizer import VOCABULARY, byte_tokenizer
+from blockcoupling.lab.training.tokenizer import VOCABULARY, byte_tokenizer
 
 
 def save_tiny_model(directory: Path, *, hidden_size: int = 64, context: int = 64) -> Path:

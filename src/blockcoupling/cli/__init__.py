@@ -5,6 +5,7 @@ A verb imports what it needs when it runs, so that light steps start in a fracti
 """
 
 from blockcoupling.cli.app import app, main
+from blockcoupling.lab import join
 
 # Each adds its verbs; --help lists them in this order.
 # isort: off
@@ -15,5 +16,7 @@ from blockcoupling.cli import together as together
 from blockcoupling.cli import entries as entries
 from blockcoupling.cli import analysis as analysis
 # isort: on
+
+join()
 
 __all__ = ["app", "main"]

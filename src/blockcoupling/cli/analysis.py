@@ -87,7 +87,7 @@ def damage_statistics(
     --out statistics/damage_statistics.parquet`
     """
     from blockcoupling.catalog import open_catalog
-    from blockcoupling.statistics.damage import write_damage_statistics
+    from blockcoupling.lab.ablation.statistics import write_damage_statistics
 
     written = write_damage_statistics(
         open_catalog(catalog),
@@ -123,7 +123,7 @@ def intervention(
     """
     from blockcoupling.catalog import open_catalog
     from blockcoupling.config.intervention import Intervention
-    from blockcoupling.statistics.intervention import write_intervention
+    from blockcoupling.lab.intervention.statistics import write_intervention
 
     written = write_intervention(
         open_catalog(catalog),

@@ -50,7 +50,7 @@ def train(
     "heads": 2, "context": 64, "batch": 4, "steps": 20, "learning_rate": 0.001, "seed": 0,
     "checkpoints": [0, 20]}'`
     """
-    from blockcoupling.train import keep_states, train
+    from blockcoupling.lab.training import keep_states, train
 
     about = read_spec(spec)
     if checkpoints is not None:
@@ -216,8 +216,8 @@ def damage(
     --out damage.zarr --table damage.parquet --count 10 --pairs '{"within": 4}' --facet model=tiny
     --facet checkpoint=main --facet dataset=mine`
     """
-    from blockcoupling.measurement.damage_job import cause_damage
-    from blockcoupling.reduce.damage import tabulate_damage
+    from blockcoupling.lab.ablation.job import cause_damage
+    from blockcoupling.lab.ablation.table import tabulate_damage
 
     facets = _whose(facet)
     job = {name: getattr(settings, name) for name in ("dtype", "device", "batch", "stream")}

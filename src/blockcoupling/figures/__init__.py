@@ -168,7 +168,7 @@ FIGURES: Mapping[str, Description] = {
         "Untrained above trained; colour: depth.",
     ),
     "accuracy_by_stochastic_depth": Description(
-        "vision",
+        "lab.populations.figures",
         "Coupling against score, by stochastic depth",
         "Final checkpoints of image models, coloured by the rate of stochastic depth they were "
         "trained with; dashed: least squares within a rate. Above: the slope of the score on "
@@ -177,14 +177,14 @@ FIGURES: Mapping[str, Description] = {
         of=("image",),
     ),
     "accuracy_by_weight_decay": Description(
-        "vision",
+        "lab.populations.figures",
         "Coupling against score, by weight decay",
         "The same models, coloured by the weight decay they were trained with.",
         "by_decay",
         of=("image",),
     ),
     "stochastic_depth_effect": Description(
-        "vision",
+        "lab.populations.figures",
         "What goes with stochastic depth",
         "Coupling, regularity and score of final checkpoints against the rate of stochastic depth "
         "they were trained with. Grey: models; means with 95 % intervals over models. Above: the "
@@ -219,7 +219,7 @@ FIGURES: Mapping[str, Description] = {
         of=("text",),
     ),
     "damage_rivals": Description(
-        "damage",
+        "lab.ablation.figures",
         "What tells which blocks can be exchanged",
         "Rank correlation of the damage of changing two blocks with coupling and its rivals, by "
         "treatment, trained models; below, with distance and block influence held fixed (partial). "
@@ -228,7 +228,7 @@ FIGURES: Mapping[str, Description] = {
         of=("text",),
     ),
     "damage_by_pairs": Description(
-        "damage",
+        "lab.ablation.figures",
         "Damage against coupling, distance and cosine",
         "Each point is a pair of blocks of the largest model, trained: the damage of changing "
         "them against mis-coupling, distance, block influence and the cosine between what enters "
@@ -237,7 +237,7 @@ FIGURES: Mapping[str, Description] = {
         of=("text",),
     ),
     "damage_matrices": Description(
-        "damage",
+        "lab.ablation.figures",
         "Mis-coupling and damage, block by block",
         "Mis-coupling beside the damage (log₁₀ of KL in nats a token) of every treatment of two "
         "blocks, of the largest model, untrained above trained. Of `replace`, block i's weights "
@@ -247,7 +247,7 @@ FIGURES: Mapping[str, Description] = {
         of=("text",),
     ),
     "damage_by_block": Description(
-        "damage",
+        "lab.ablation.figures",
         "Damage of single blocks",
         "What it costs to leave out one block, and to leave early after it, by block and against "
         "the block's influence, for the largest model, untrained and trained. The three worst "
@@ -256,7 +256,7 @@ FIGURES: Mapping[str, Description] = {
         of=("text",),
     ),
     "intervention_doses": Description(
-        "intervention",
+        "lab.intervention.figures",
         "What came of setting coupling",
         "Each faint point is a trained model: what came of it, less what came of the control's "
         "model of the same pair (same first weights, same texts), against the coupling that it "
@@ -266,7 +266,7 @@ FIGURES: Mapping[str, Description] = {
         of=("text",),
     ),
     "intervention_arms": Description(
-        "intervention",
+        "lab.intervention.figures",
         "Arms of the experiment against the control",
         "Mean difference of every arm from the control's pairs, with 95 % intervals over pairs: "
         "where both have seen as many tokens, and where both have the same loss on text that they "
@@ -280,6 +280,11 @@ FIGURES: Mapping[str, Description] = {
 def figures_of(modality: Modality) -> list[str]:
     """The figures that are drawn for models that take this."""
     return [name for name, figure in FIGURES.items() if modality in figure.of]
+
+
+def _full_name(module: str) -> str:
+    """A figure's module: of this package, or one of the laboratory's."""
+    return f"blockcoupling.{module}" if "." in module else f"blockcoupling.figures.{module}"
 
 
 FORMATS: Mapping[str, dict[str, Any]] = {
@@ -318,7 +323,7 @@ def draw(name: str, catalog: Catalog, modality: Modality | None = None, **option
     taken = modalities(catalog)
     if modality is not None or len(taken) > 1:
         catalog = of_modality(catalog, modality or taken[0])
-    module = import_module(f"blockcoupling.figures.{FIGURES[name].module}")
+    module = import_module(_full_name(FIGURES[name].module))
     try:
         figure: Figure = getattr(module, FIGURES[name].function)(catalog, **options)
     except NothingToShow as reason:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from blockcoupling.catalog.modality import NAMES
 from blockcoupling.config.choices import Modality
+from blockcoupling.lab.ablation.report import damaged
+from blockcoupling.lab.intervention.report import experiment
 from blockcoupling.report.alike import pooled_and_within
 from blockcoupling.report.correlated import compared, comparisons, findings, predicted
-from blockcoupling.report.damage import damaged
-from blockcoupling.report.experiment import experiment
 from blockcoupling.report.material import models, prompts
 from blockcoupling.report.measured import measurements
 from blockcoupling.report.pictures import Picture, pictures

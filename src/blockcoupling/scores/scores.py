@@ -12,8 +12,8 @@ import pandas as pd
 import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.lab.training.gap import gap
 from blockcoupling.progress import Progress
-from blockcoupling.scores.gap import gap
 from blockcoupling.sources.models import load_model
 from blockcoupling.sources.records import read_record
 

@@ -14,7 +14,7 @@ from blockcoupling.config.models import INIT, LocalModel, TrainedModel, Training
 from blockcoupling.config.places import NAMED
 from blockcoupling.config.study import Study
 from blockcoupling.config.vision import VisionTraining
-from blockcoupling.measurement.damage_course import MOST_NUMBERS, passes
+from blockcoupling.lab.ablation.course import MOST_NUMBERS, passes
 from blockcoupling.measurement.memory import (
     BYTES,
     bytes_per_prompt,

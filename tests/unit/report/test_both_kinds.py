@@ -10,8 +10,8 @@ from synthetic_study import DATASETS, IMAGE_MODELS, MODELS, write_mixed_study
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.catalog.modality import modalities, of_modality
 from blockcoupling.figures import draw, figures_of, save
+from blockcoupling.lab.populations.effects import effect
 from blockcoupling.report.page import render
-from blockcoupling.statistics.effects import effect
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.wording import interval, number
 

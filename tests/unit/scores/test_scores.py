@@ -11,10 +11,10 @@ import torch
 from tiny_model import save_tiny_model
 
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.lab.training.tokenizer import byte_tokenizer
 from blockcoupling.scores.scores import COLUMNS, evaluate, ratio, text_scores, write_scores
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.models import load_model, record_of
-from blockcoupling.train.tokenizer import byte_tokenizer
 
 TEXTS = ["a", "two words", "né" * 40, "x" * 65]
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockcoupling.config.study import Study
+from blockcoupling.lab.training.neox import new_model
 from blockcoupling.study.needs import (
     UNKNOWN_SIZE,
     extract_needs,
@@ -14,7 +15,6 @@ from blockcoupling.study.needs import (
     score_needs,
     train_needs,
 )
-from blockcoupling.train.neox import new_model
 
 
 def study(size=None, device="auto", **dataset):

@@ -18,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from blockcoupling.errors import UserError
-from blockcoupling.train.tokenizer import byte_tokenizer
+from blockcoupling.lab.training.tokenizer import byte_tokenizer
 from blockcoupling.transformer.tokens import texts_of, token_pairs, tokenize, tokenize_prompts
 
 

@@ -1,0 +1,1 @@
+"""Block ablation: blocks skipped, swapped, replaced and merged, and what that costs."""

@@ -1,0 +1,46 @@
+"""From a store of damage to its table. The columns: docs/schema.md."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from blockcoupling.lab.ablation.store import open_damage
+from blockcoupling.reduce.tables import IDENTITY, parquet_table
+
+
+def tabulate_damage(store: Path | str, out: Path | str, identity: Mapping[str, str]) -> None:
+    """Write one row for every text and change.
+
+    Args:
+        store: of damage.
+        out: the Parquet file.
+        identity: model, checkpoint, dataset.
+
+    Raises:
+        UserError: there is no such store.
+        MeasurementError: it is damaged itself.
+    """
+    ds = open_damage(store)
+    texts, changes = ds.sizes["prompt"], ds.sizes["change"]
+
+    def of_text(name: str) -> np.ndarray:
+        return np.repeat(ds[name].values, changes)
+
+    def of_change(name: str) -> np.ndarray:
+        return np.tile(ds[name].values, texts)
+
+    frame = pd.DataFrame(
+        {
+            **{n: np.full(texts * changes, identity[n], dtype=object) for n in IDENTITY},
+            **{name: of_text(name) for name in ("prompt", "kind", "tokens")},
+            **{name: of_change(name) for name in ("treatment", "block", "block_other")},
+            "kl": ds["kl"].values.ravel(),
+            "loss": of_text("loss"),
+            "loss_change": ds["loss_change"].values.ravel(),
+            "reason": of_change("reason"),
+        }
+    )
+    with parquet_table(Path(out)) as append:
+        append(frame)

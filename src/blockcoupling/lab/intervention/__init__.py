@@ -1,0 +1,1 @@
+"""Populations as the arms of an experiment, paired by seed."""

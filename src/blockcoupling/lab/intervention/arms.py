@@ -1,0 +1,191 @@
+"""The arms of an experiment: which members they have, whom each is paired with, what came of them.
+
+Outcomes are compared where two members have seen as many tokens, and where they have the same loss
+on the text that they were trained on: what sets coupling also slows training, and a model that is
+merely behind is not worse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from blockcoupling.config.populations import FACTORS, POPULATION
+from blockcoupling.errors import UserError
+from blockcoupling.lab.ablation.statistics import groups, mean_damage
+from blockcoupling.statistics.points import (
+    CHECKPOINT,
+    checkpoint_facts,
+    points,
+    prompt_values,
+)
+from blockcoupling.statistics.scores import one_column_each, read_scores
+from blockcoupling.wording import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from blockcoupling.catalog import Catalog
+
+TOKENS, LOSS = "equal tokens", "equal training loss"
+COUPLING = "coupling"
+DAMAGE = "damage."
+
+
+def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: str) -> pd.DataFrame:
+    """Return every checkpoint of the members of some populations, with what came of it.
+
+    Args:
+        catalog: entries of the kinds model, coupling, trajectory, spectra, score; damage where
+            blocks were changed.
+        populations: the control first.
+        k: of the coupling.
+        variant: likewise.
+
+    Returns:
+        Columns model, checkpoint, step, final, population, arm (the population, and the values that
+        its members were given and the control's were not), pair (the values that the control's were
+        given), stratum (those of them that are no seed), weight (of the penalty), coupling, one
+        `SCORE.METRIC` a score, and `damage.TREATMENT`, log₁₀ of the mean KL of changing one block
+        (`skip`, `exit`) or two (`skip_two`, `replace`, `swap`, `merge`).
+
+    Raises:
+        UserError: a population has no members in the catalog, or members of an arm have a pair
+            twice.
+
+    """
+    facts = checkpoint_facts(catalog)
+    given = _facts(catalog)
+    facts["population"] = [given[key].get(POPULATION) for key in _keys(facts)]
+    values = prompt_values(catalog, k=k, variant=variant)
+    values = values[values["model"].isin(facts.loc[facts["population"].isin(populations), "model"])]
+    for name in populations:
+        if name not in set(facts.loc[facts["model"].isin(values["model"]), "population"]):
+            raise UserError(f"the catalog has no measured member of the population {name!r}")
+    table = points(values, facts, measures=[COUPLING])
+    values_of = [given[key].get(FACTORS) or {} for key in _keys(table)]
+    shared = _factors_of(values_of, table["population"].eq(populations[0]))
+    own = [{f: v for f, v in each.items() if f not in shared} for each in values_of]
+    common = [{f: each.get(f) for f in shared} for each in values_of]
+    table["arm"] = [_named(n, each) for n, each in zip(table["population"], own, strict=True)]
+    table["pair"] = [_listed(each) for each in common]
+    table["stratum"] = [_listed({f: v for f, v in e.items() if f != "seed"}) for e in common]
+    table["weight"] = [each.get("penalty.weight", np.nan) for each in values_of]
+    kept = [*CHECKPOINT, "step", "final", "population", "arm", "pair", "stratum", "weight"]
+    table = table[[*kept, COUPLING]]
+    twice = table[table.duplicated(["arm", "pair", "step"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UserError(
+            f"{row['arm']} has two members with {row['pair'] or 'no values'} at step "
+            f"{row['step']:g}, and one of {populations[0]} to be paired with: give the control's "
+            "population the same factors"
+        )
+    scores = one_column_each(read_scores(catalog))
+    table = table.merge(scores, left_on=CHECKPOINT, right_index=True, how="left")
+    wide = _damage(catalog)
+    if len(wide):
+        table = table.merge(wide, left_on=CHECKPOINT, right_index=True, how="left")
+    order = {name: place for place, name in enumerate(populations)}
+    table["_order"] = table["population"].map(order)
+    table = table.sort_values(["_order", "weight", "arm", "pair", "step"], ignore_index=True)
+    return table.drop(columns="_order")
+
+
+def _facts(catalog: Catalog) -> dict[tuple[str, str], dict[str, Any]]:
+    """What models' sections tell beyond what every record has, by (model, checkpoint)."""
+    records = catalog.search(kind="model").frame().rename(columns={"name": "model"})
+    told = records["facts"] if "facts" in records else pd.Series(None, records.index, dtype=object)
+    return {
+        key: facts if isinstance(facts, dict) else {}
+        for key, facts in zip(_keys(records), told, strict=True)
+    }
+
+
+def populations(catalog: Catalog) -> list[str]:
+    """Return the names of the populations of a catalog's models, each once."""
+    named = (facts.get(POPULATION) for facts in _facts(catalog).values())
+    return list(dict.fromkeys(str(name) for name in named if name))
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table["model"], table["checkpoint"], strict=True))
+
+
+def _factors_of(given: list[dict[str, Any]], chosen: pd.Series) -> list[str]:
+    """Names of the values that some members were given, in their order."""
+    every = (name for each, yes in zip(given, chosen, strict=True) if yes for name in each)
+    return list(dict.fromkeys(every))
+
+
+def _named(population: str, values: dict[str, Any]) -> str:
+    """A population and the values by which one of its arms differs from another."""
+    return " ".join([population, *(str(value) for value in values.values())])
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _damage(catalog: Catalog) -> pd.DataFrame:
+    """log₁₀ of the mean KL of every treatment, a column each, by (model, checkpoint)."""
+    found = catalog.search(kind="damage")
+    if not len(found):
+        return pd.DataFrame()
+    rows: dict[Any, dict[str, float]] = {}
+    for key, own in found.frame().groupby(CHECKPOINT):
+        means = mean_damage(own)
+        rows[key] = {}
+        for treatment, blocks, part in groups(means, "treatment", "blocks"):
+            two = (treatment, blocks) == ("skip", "two")
+            rows[key][f"{DAMAGE}{treatment}{'_two' if two else ''}"] = float(part["kl"].mean())
+    wide = pd.DataFrame.from_dict(rows, orient="index")
+    wide.index = pd.MultiIndex.from_tuples(wide.index, names=CHECKPOINT)
+    # A treatment that changes nothing has no logarithm; neither has one that cannot be done.
+    return wide.where(wide > 0).map(np.log10)
+
+
+def outcomes(table: pd.DataFrame) -> list[str]:
+    """Names of the columns of `members` that are outcomes: coupling first, scores, damage."""
+    names = [str(name) for name in table if "." in str(name)]
+    damage = [name for name in names if name.startswith(DAMAGE)]
+    return [COUPLING, *sorted(set(names) - set(damage)), *damage]
+
+
+def headline(catalog: Catalog, names: Iterable[str]) -> list[str]:
+    """Return those of some outcomes that a study is about: of its own metric, and damage."""
+    table = catalog.one(kind="correlation").read(columns=["metric", "headline"])
+    metrics = set(table.loc[table["headline"], "metric"])
+    return [n for n in names if n.startswith(DAMAGE) or n.rsplit(".", maxsplit=1)[-1] in metrics]
+
+
+def label(outcome: str) -> str:
+    """Write an outcome as words; of damage, with what is taken of it."""
+    if outcome.startswith(DAMAGE):
+        return f"log₁₀ KL of {words(outcome.removeprefix(DAMAGE))}"
+    return words(outcome.replace(".", ", "))
+
+
+def at_loss(own: pd.DataFrame, loss: str, target: float, wanted: Sequence[str]) -> dict[str, float]:
+    """Return outcomes of one member where its training loss is `target`, between its checkpoints.
+
+    Args:
+        own: the checkpoints of one member.
+        loss: the column of its loss on text that it was trained on.
+        target: that loss.
+        wanted: columns; linear in the loss between neighbouring checkpoints, NaN outside of them.
+
+    """
+    known = own[np.isfinite(own[loss])].sort_values(loss)
+    x = known[loss].to_numpy(float)
+    return {name: _between(x, known[name].to_numpy(float), target) for name in wanted}
+
+
+def _between(x: NDArray[np.float64], y: NDArray[np.float64], at: float) -> float:
+    if not len(x):
+        return np.nan
+    return float(np.interp(at, x, y, left=np.nan, right=np.nan))

@@ -1,0 +1,195 @@
+"""What setting coupling does: arms against the control, pair by pair, and slopes on coupling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from blockcoupling.atomic import replacing
+from blockcoupling.config.intervention import Intervention
+from blockcoupling.errors import UserError
+from blockcoupling.lab.intervention.arms import (
+    COUPLING,
+    DAMAGE,
+    LOSS,
+    TOKENS,
+    at_loss,
+    members,
+    outcomes,
+    populations,
+)
+from blockcoupling.lab.intervention.paired import paired_difference, slope_in_pairs
+from blockcoupling.statistics.multiplicity import adjust
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+DIFFERENCE, SLOPE = "difference", "slope"
+ALL = ""
+SIDES = ("all doses", "coupled more", "coupled less")
+"""What a slope is over, always with the control: all doses; those that raised the mean coupling;
+those that lowered it."""
+
+
+def write_intervention(
+    catalog: Catalog, out: Path, section: Intervention, *, k: int, variant: str, metric: str
+) -> dict[str, Path]:
+    """Write the members of every arm, and what came of what was done to them.
+
+    Args:
+        catalog: as for `statistics.arms.members`.
+        out: the table of comparisons; `arms.parquet` goes beside it.
+        section: which populations are what.
+        k: of the coupling.
+        variant: likewise.
+        metric: of `training`, the loss that is held equal.
+
+    Returns:
+        The files by kind, `intervention` and `arms`.
+
+    Raises:
+        UserError: a population or an outcome is not in the catalog.
+
+    """
+    named = [section.control, *section.doses, *section.shams, *populations(catalog)]
+    table = members(catalog, list(dict.fromkeys(named)), k=k, variant=variant)
+    known = outcomes(table)
+    if missing := [name for name in section.smallest_effect if name not in known]:
+        raise UserError(
+            f"intervention.smallest_effect: no outcome {missing[0]!r}; outcomes of this study: "
+            f"{', '.join(known)}"
+        )
+    rows = [*compare(table, section, f"training.{metric}")]
+    result = adjust(pd.DataFrame(rows), by=["analysis", "at", "stratum", "against"], columns=["p"])
+    arms = table.assign(k=k, variant=variant, control=section.control)
+    files = {"intervention": out, "arms": out.with_name("arms.parquet")}
+    contents = {"intervention": result.assign(k=k, variant=variant), "arms": arms}
+    for name, content in contents.items():
+        with replacing(files[name]) as fresh:
+            content.to_parquet(fresh, index=False, write_page_checksum=True)
+    return files
+
+
+def compare(table: pd.DataFrame, section: Intervention, loss: str) -> Iterator[dict[str, Any]]:
+    """Hold arms against the control and against the shams, and take slopes on coupling.
+
+    Args:
+        table: as `members` returns it.
+        section: which populations are what.
+        loss: the column that is held equal; where the table lacks it, only tokens are.
+
+    Yields:
+        analysis (`difference`, `slope`), at (`equal tokens`, `equal training loss`), stratum (one
+        of those of the pairs; empty: all), outcome, arm (of a slope: one of :data:`SIDES`),
+        population, weight, against, coupling and coupling_against (means over the pairs), pairs,
+        points, estimate, low, high, p, smallest, p_equivalent, note.
+
+    """
+    strata = [each for each in dict.fromkeys(table["stratum"]) if each]
+    for stratum in [ALL, *(strata if len(strata) > 1 else [])]:
+        own = table[table["stratum"].eq(stratum)] if stratum else table
+        for at in (TOKENS, LOSS) if loss in table else (TOKENS,):
+            column = loss if at == LOSS else None
+            for row in (*_differences(own, section, column), *_slopes(own, section, column)):
+                yield {"at": at, "stratum": stratum, **row}
+
+
+def _differences(
+    table: pd.DataFrame, section: Intervention, loss: str | None
+) -> Iterator[dict[str, Any]]:
+    arms = {str(arm): own for arm, own in table.groupby("arm", sort=False)}
+    whose = {arm: str(own["population"].iloc[0]) for arm, own in arms.items()}
+    references = [arm for arm, name in whose.items() if name in (section.control, *section.shams)]
+    for reference in references:
+        sham = whose[reference] in section.shams
+        for arm, own in arms.items():
+            if whose[arm] == whose[reference] or (sham and whose[arm] not in section.doses):
+                continue
+            both = _side_by_side([own, arms[reference]], loss)
+            for outcome in _known(table, loss):
+                smallest = section.smallest_effect.get(outcome)
+                mine, theirs = (each[outcome].to_numpy(float) for each in both)
+                yield {
+                    "analysis": DIFFERENCE,
+                    "outcome": outcome,
+                    "arm": arm,
+                    "population": whose[arm],
+                    "weight": float(own["weight"].iloc[0]),
+                    "against": reference,
+                    "coupling": float(both[0][COUPLING].mean()),
+                    "coupling_against": float(both[1][COUPLING].mean()),
+                    "smallest": np.nan if smallest is None else smallest,
+                    **paired_difference(mine, theirs, smallest),
+                }
+
+
+def _slopes(
+    table: pd.DataFrame, section: Intervention, loss: str | None
+) -> Iterator[dict[str, Any]]:
+    final = table[table["final"]]
+    reached = final.groupby("arm")[COUPLING].mean()
+    control = final.loc[final["population"].eq(section.control), COUPLING].mean()
+    for side in SIDES:
+        chosen = [
+            own
+            for arm, own in table.groupby("arm", sort=False)
+            if own["population"].iloc[0] == section.control
+            or (
+                own["population"].iloc[0] in section.doses
+                and (side == SIDES[0] or (reached[arm] > control) == (side == SIDES[1]))
+            )
+        ]
+        if len(chosen) < 2:
+            continue
+        stacked = pd.concat(_side_by_side(chosen, loss))
+        for outcome in _known(table, loss):
+            if outcome == COUPLING:
+                continue
+            yield {
+                "analysis": SLOPE,
+                "outcome": outcome,
+                "arm": side,
+                "population": ", ".join(section.doses),
+                "weight": np.nan,
+                "against": section.control,
+                "coupling": float(stacked[COUPLING].max()),
+                "coupling_against": float(stacked[COUPLING].min()),
+                "smallest": np.nan,
+                "p_equivalent": np.nan,
+                **slope_in_pairs(stacked[COUPLING], stacked[outcome], stacked["pair"]),
+            }
+
+
+def _known(table: pd.DataFrame, loss: str | None) -> list[str]:
+    """Outcomes to compare: damage is there at the end only, and the loss held equal is none."""
+    return [
+        name
+        for name in outcomes(table)
+        if loss is None or not (name.startswith(DAMAGE) or name == loss)
+    ]
+
+
+def _side_by_side(arms: Sequence[pd.DataFrame], loss: str | None) -> list[pd.DataFrame]:
+    """The outcomes of some arms, a row a pair, the same pairs in each.
+
+    Args:
+        arms: their rows of `members`.
+        loss: None: at the last checkpoint; else where all that share a pair have the same of it,
+            which is what the one has in the end that is behind.
+
+    """
+    shared = sorted(set.intersection(*(set(own["pair"]) for own in arms)))
+    if loss is None:
+        return [own[own["final"]].set_index("pair").loc[shared].reset_index() for own in arms]
+    found: list[list[dict[str, Any]]] = [[] for _ in arms]
+    for pair in shared:
+        mine = [own[own["pair"].eq(pair)] for own in arms]
+        target = max(float(each.loc[each["final"], loss].iloc[0]) for each in mine)
+        for rows, each in zip(found, mine, strict=True):
+            values = at_loss(each, loss, target, _known(each, loss))
+            rows.append({"pair": pair, **values})
+    return [pd.DataFrame(rows, columns=["pair", *_known(arms[0], loss)]) for rows in found]

@@ -1,0 +1,1 @@
+"""What the members of a population were given, and what they became."""

@@ -1,0 +1,154 @@
+"""Image models by what they were given while they trained: stochastic depth and weight decay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from blockcoupling.figures.data import NothingToShow
+from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled
+from blockcoupling.lab.populations.effects import Effect, effect
+from blockcoupling.statistics.points import CHECKPOINT
+from blockcoupling.statistics.predictors import MEASURES
+from blockcoupling.statistics.scores import read_scores
+from blockcoupling.wording import interval, number, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from blockcoupling.catalog import Catalog
+
+RATE, DECAY, SEED = (f"factor.{name}" for name in ("stochastic_depth", "weight_decay", "seed"))
+_NAMES = {RATE: "stochastic depth", DECAY: "weight decay"}
+_SHOWN = ("coupling", "line_shape_score", "expodistance")
+
+
+def by_rate(catalog: Catalog) -> Figure:
+    """Draw coupling against the score by rate, from predictors, correlation and score."""
+    table, label = _members(catalog, RATE)
+    return draw_by(table, RATE, label)
+
+
+def by_decay(catalog: Catalog) -> Figure:
+    """Draw coupling against the score by weight decay, from predictors, correlation and score."""
+    table, label = _members(catalog, DECAY)
+    return draw_by(table, DECAY, label)
+
+
+def effect_of_rate(catalog: Catalog) -> Figure:
+    """Draw what goes with the rate, from predictors, correlation and score."""
+    table, label = _members(catalog, RATE)
+    return draw_effect(table, label)
+
+
+def _members(catalog: Catalog, factor: str) -> tuple[pd.DataFrame, str]:
+    """Return the final checkpoints of the models that were given a factor, and the score's name."""
+    table = catalog.one(kind="predictors").read()
+    if factor not in table or table[factor].nunique() < 2:
+        raise NothingToShow(f"No models of this study differ in {_NAMES[factor]}.")
+    correlation = catalog.one(kind="correlation").read(columns=["score", "metric", "headline"])
+    named = correlation.loc[correlation["headline"], ["score", "metric"]].drop_duplicates()
+    if named.empty:
+        raise NothingToShow("No checkpoint of this study has a score.")
+    scores = read_scores(catalog).merge(named.head(1), on=["score", "metric"])
+    final = table[table["final"] & table[factor].notna()]
+    members = final.merge(scores[[*CHECKPOINT, "value", "standard_error"]], on=CHECKPOINT)
+    if members.empty:
+        raise NothingToShow("No model that was given it has a score.")
+    return members, words(f"{named.iloc[0]['score']} {named.iloc[0]['metric']}")
+
+
+@styled
+def draw_by(table: pd.DataFrame, factor: str, label: str) -> Figure:
+    """Draw a point a model, and a line for each value of a factor with three models or more.
+
+    Args:
+        table: one row per model: coupling, coupling_se, value, standard_error and factors.
+        factor: the column that colours tell apart.
+        label: of the score.
+
+    """
+    groups = _look(table, factor)
+    figure, axes = panels(1, 1, size=(4.2, 3.2))
+    own = axes[0, 0]
+    for (_, part), look in zip(table.groupby(factor), groups.values(), strict=True):
+        own.errorbar(
+            part["coupling"],
+            part["value"],
+            xerr=part["coupling_se"].astype(float),
+            yerr=part["standard_error"].astype(float),
+            fmt=look.marker,
+            color=look.color,
+            mec="white",
+            mew=0.4,
+            ms=5,
+            elinewidth=0.7,
+        )
+        if len(part) >= 3 and part["coupling"].nunique() > 1:
+            slope, start = np.polyfit(part["coupling"], part["value"], 1)
+            x = np.array([part["coupling"].min(), part["coupling"].max()])
+            own.plot(x, start + slope * x, color=look.color, lw=1, ls="--")
+    own.set_xlabel(_axis("coupling", table))
+    own.set_ylabel(label)
+    told = effect(table, "coupling", "value", [factor])
+    own.set_title(f"{_NAMES[factor]} fixed: slope {_told(told)}, n = {told.n}")
+    legend_below(figure, keys(groups, line=False))
+    return figure
+
+
+@styled
+def draw_effect(table: pd.DataFrame, label: str) -> Figure:
+    """Draw coupling, regularity and score against the rate, with means and their intervals.
+
+    Args:
+        table: one row per model: measures, value and factors.
+        label: of the score.
+
+    """
+    held = [c for c in (DECAY, SEED) if c in table and table[c].nunique() > 1]
+    measures = {name: _axis(name, table) for name in _SHOWN} | {"value": label}
+    columns = 2
+    figure, axes = panels(2, columns, size=(3.0, 2.4))
+    look = looks(["model"])["model"]
+    for own, (measure, name) in zip(axes.flat, measures.items(), strict=True):
+        own.plot(table[RATE], table[measure], look.marker, color="#999999", ms=3.5, alpha=0.7)
+        _means(own, table, measure, look)
+        own.set_ylabel(name)
+        own.set_title(f"slope {_told(effect(table, RATE, measure, held))}")
+    for own in axes[-1]:
+        own.set_xlabel("stochastic depth of the last block")
+    return figure
+
+
+def _means(axes: Axes, table: pd.DataFrame, measure: str, look: Look) -> None:
+    """Draw the mean of each rate with a 95 % interval over its models."""
+    from scipy.stats import t
+
+    groups = table.groupby(RATE)[measure]
+    mean, error, count = groups.mean(), groups.sem(), groups.count()
+    reach = error * t.ppf(0.975, (count - 1).clip(lower=1))
+    axes.errorbar(
+        mean.index, mean, yerr=reach.fillna(0), fmt=f"{look.marker}-", color=look.color,
+        mec="white", mew=0.4, ms=5, lw=1, capsize=2,
+    )  # fmt: skip
+
+
+def _axis(measure: str, table: pd.DataFrame) -> str:
+    if measure == "coupling":
+        return f"coupling −⟨m⟩ (K = {table['k'].iloc[0]})"
+    return MEASURES[measure]
+
+
+def _told(found: Effect) -> str:
+    if not np.isfinite(found.slope):
+        return "not told"
+    reach = f" {interval(found.low, found.high)}" if np.isfinite(found.low) else ""
+    return f"{number(found.slope)}{reach}"
+
+
+def _look(table: pd.DataFrame, factor: str) -> dict[str, Look]:
+    values = sorted(table[factor].unique())
+    return looks(f"{_NAMES[factor]} {value:g}" for value in values)

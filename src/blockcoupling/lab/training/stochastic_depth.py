@@ -1,0 +1,72 @@
+"""Stochastic depth: while training, residual branches are left out at random (arXiv 1603.09382)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from blockcoupling.lab.training.parallel import ALONE, Part
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class DropBranch(nn.Module):
+    """Leaves a branch out for some samples; what is kept is scaled, so that the mean stays.
+
+    Without parameters, and the identity in evaluation. As torch's own dropout, it draws from
+    torch's generator.
+
+    Args:
+        rate: how often, below 1.
+        part: that the samples are of a batch; drawn is for all of it.
+    """
+
+    def __init__(self, rate: float, part: Part = ALONE) -> None:
+        super().__init__()
+        self.rate, self.part = rate, part
+
+    def forward(self, branch: Float[Tensor, "sample token embed"]) -> Tensor:
+        """The branch of each sample, or zeros."""
+        if not self.training:
+            return branch
+        whole = len(branch) * self.part.count
+        kept = self.part.of(torch.rand(whole, 1, 1)) >= self.rate
+        return branch * kept.to(branch) / (1 - self.rate)
+
+
+def drop_neox_branches(layers: nn.ModuleList, rate: float) -> None:
+    """Let GPT-NeoX layers leave out attention and MLP, each by itself.
+
+    Args:
+        layers: the blocks; block l of L leaves a branch out with probability rate · l / L.
+        rate: of the last block.
+    """
+    rates = [rate * number / len(layers) for number in range(1, len(layers) + 1)]
+    _drop_after(layers, ("post_attention_dropout", "post_mlp_dropout"), rates, ALONE)
+
+
+def drop_vit_branches(layers: nn.ModuleList, rate: float, part: Part = ALONE) -> None:
+    """Let the layers of transformers' ViT leave out attention and MLP, each by itself.
+
+    Args:
+        layers: the blocks; block l of L leaves a branch out with probability
+            rate · (l − 1) / (L − 1), as DeiT's do: never the first, most often the last.
+        rate: of the last block.
+        part: that this process has of each batch.
+    """
+    rates = [rate * number / max(1, len(layers) - 1) for number in range(len(layers))]
+    # One module ends both branches, called once for each.
+    _drop_after(layers, ("dropout",), rates, part)
+
+
+def _drop_after(
+    layers: nn.ModuleList, names: Sequence[str], rates: Sequence[float], part: Part
+) -> None:
+    """Leave branches out where dropout ends them, before they are added to the stream."""
+    for layer, rate in zip(layers, rates, strict=True):
+        for name in names:
+            setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(rate, part)))

@@ -1,5 +1,0 @@
-"""Small models, trained from scratch: of text that every Python installation carries, of images."""
-
-from blockcoupling.train.checkpoints import keep_states, train
-
-__all__ = ["keep_states", "train"]

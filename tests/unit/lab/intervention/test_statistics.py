@@ -1,0 +1,142 @@
+"""Experiments whose truth is known: what was planted is found, and nothing else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from blockcoupling.config.intervention import Intervention
+from blockcoupling.lab.intervention.arms import LOSS, TOKENS, at_loss, outcomes
+from blockcoupling.lab.intervention.statistics import ALL, compare
+
+SECTION = Intervention(
+    control="plain", doses=["couple"], shams=["sham"], smallest_effect={"heldout.loss": 0.05}
+)
+ARMS = {"plain": (0.0, -0.9), "couple 0.1": (0.1, -0.5), "couple 1": (1, -0.2)}
+ARMS |= {"couple -0.1": (-0.1, -1.4), "sham 0.1": (0.1, -0.9), "tied": (0, -0.1)}
+
+
+def experiment(
+    effect: float = 0.0, cost: float = 0.0, behind: float = 0.0, seeds: int = 8
+) -> pd.DataFrame:
+    """Arms × seeds × checkpoints.
+
+    Args:
+        effect: of coupling on the held-out loss.
+        cost: of any penalty, real or sham, on the held-out loss alone.
+        behind: how much later in training each dose is, which is all that it does.
+
+    """
+    random = np.random.default_rng(3)
+    quality = random.normal(0, 0.3, seeds)
+    rows = []
+    for arm, (weight, coupling) in ARMS.items():
+        for seed in range(seeds):
+            for step in (100, 200, 400):
+                time = step / (1 + behind * (weight != 0 and "couple" in arm))
+                training = 5 / np.log(time) + quality[seed]
+                mine = coupling + 0.1 * quality[seed] + random.normal(0, 0.02)
+                noise = random.normal(0, 0.005)
+                rows.append(
+                    {
+                        **{"model": f"{arm}-{seed}", "checkpoint": f"step{step}", "step": step},
+                        **{"final": step == 400, "population": arm.split()[0], "arm": arm},
+                        **{"pair": f"seed {seed}", "stratum": "", "weight": weight},
+                        "coupling": mine,
+                        "training.loss": training,
+                        "heldout.loss": 1.1 * training
+                        + effect * (mine + 0.9)
+                        + cost * (weight != 0)
+                        + noise,
+                        "damage.skip": random.normal(),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def found(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(compare(table, SECTION, "training.loss"))
+
+
+def of(rows: pd.DataFrame, **which: object) -> pd.Series:
+    which = {"outcome": "heldout.loss", "at": TOKENS, "against": "plain", **which}
+    for column, value in which.items():
+        rows = rows[rows[column] == value]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_a_planted_effect_of_coupling_is_found() -> None:
+    rows = found(experiment(effect=-0.2))
+    slope = of(rows, analysis="slope", arm="all doses")
+    assert slope["low"] < -0.2 < slope["high"] < 0
+    assert (slope["pairs"], slope["points"]) == (8, 32)
+    dose = of(rows, arm="couple 1")
+    assert dose["estimate"] == pytest.approx(-0.2 * 0.7, abs=0.02)
+    assert dose["coupling"] - dose["coupling_against"] == pytest.approx(0.7, abs=0.03)
+    assert dose["p_equivalent"] > 0.05
+    assert of(rows, arm="sham 0.1")["p_equivalent"] < 0.001
+
+
+def test_what_a_penalty_costs_by_itself_is_not_taken_for_coupling() -> None:
+    rows = found(experiment(cost=0.1))
+    assert of(rows, arm="couple 1")["low"] > 0.08  # dearer than the control
+    beside = of(rows, arm="couple 1", against="sham 0.1")
+    assert abs(beside["estimate"]) < 0.01  # but not than the sham
+    assert beside["p_equivalent"] < 0.001
+
+
+def test_a_model_that_is_merely_behind_is_not_worse_at_equal_training_loss() -> None:
+    rows = found(experiment(behind=0.5))
+    assert of(rows, arm="couple 1")["low"] > 0.05
+    equal = of(rows, arm="couple 1", at=LOSS)
+    assert equal["pairs"] == 8
+    assert abs(equal["estimate"]) < 0.02
+
+
+def test_slopes_of_each_side_have_the_control_and_the_doses_of_that_side() -> None:
+    rows = found(experiment(effect=0.3))
+    more = of(rows, analysis="slope", arm="coupled more")
+    less = of(rows, analysis="slope", arm="coupled less")
+    assert (more["points"], less["points"]) == (24, 16)
+    assert more["coupling_against"] == pytest.approx(-0.9, abs=0.15)
+    assert less["coupling"] == pytest.approx(-0.9, abs=0.15)
+
+
+def test_damage_and_the_loss_held_equal_are_not_compared_at_equal_loss() -> None:
+    rows = found(experiment())
+    assert set(rows.loc[rows["at"] == LOSS, "outcome"]) == {"coupling", "heldout.loss"}
+    assert "damage.skip" in set(rows.loc[rows["at"] == TOKENS, "outcome"])
+
+
+def test_shams_are_held_against_doses_and_nothing_else() -> None:
+    rows = found(experiment())
+    against = rows[rows["against"] == "sham 0.1"]
+    assert set(against["population"]) == {"couple"}
+
+
+def test_strata_are_told_one_by_one_and_together() -> None:
+    table = pd.concat(
+        [
+            experiment(effect=effect).assign(
+                stratum=f"blocks {blocks}", pair=lambda t, b=blocks: t["pair"] + f", blocks {b}"
+            )
+            for blocks, effect in ((3, 0.2), (8, -0.2))
+        ]
+    )
+    rows = found(table)
+    assert set(rows["stratum"]) == {ALL, "blocks 3", "blocks 8"}
+    slopes = [
+        of(rows, analysis="slope", arm="all doses", stratum=name)["estimate"]
+        for name in ("blocks 3", "blocks 8")
+    ]
+    assert slopes == pytest.approx([0.2, -0.2], abs=0.02)
+
+
+def test_outcomes_lie_between_checkpoints_on_a_line_and_nowhere_else() -> None:
+    own = pd.DataFrame({"training.loss": [3.0, 2.0, 1.5], "heldout.loss": [4.0, 3.0, 2.9]})
+    value = {at: at_loss(own, "training.loss", at, ["heldout.loss"]) for at in (2.5, 1.6, 1.4, 3.1)}
+    assert value[2.5]["heldout.loss"] == pytest.approx(3.5)
+    assert value[1.6]["heldout.loss"] == pytest.approx(2.92)
+    assert np.isnan(value[1.4]["heldout.loss"])
+    assert np.isnan(value[3.1]["heldout.loss"])
+    assert outcomes(experiment()) == ["coupling", "heldout.loss", "training.loss", "damage.skip"]
