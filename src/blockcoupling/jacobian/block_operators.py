@@ -74,7 +74,7 @@ def same_token(
 
     Args:
         calls: one call of the same block on one token per prompt: a decode step
-            (`recording.record_decode`), or the token among all others (`others.alone`).
+            (`recording.record_decode`), or the token among all others (`bidirectional.alone`).
         matmul: precision of the block's matrix products.
         attention: where it is known already, from an operator of these calls.
         settled: told how the block attends, once it is known.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from blockcoupling.transformer.attention import Context, Surroundings, UnsupportedAttention
+from blockcoupling.transformer.bidirectional import AloneCall, Others
 from blockcoupling.transformer.calls import BlockCall
-from blockcoupling.transformer.others import AloneCall, Others
 
 if TYPE_CHECKING:
     from jaxtyping import Float

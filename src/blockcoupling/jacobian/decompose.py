@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from blockcoupling.config.choices import Method
+from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.first_sweep import FirstSweep, Found
 from blockcoupling.jacobian.method import MethodChooser
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.overlaps import overlaps as overlaps_of
+from blockcoupling.jacobian.parallel import in_parallel
 from blockcoupling.jacobian.second_sweep import SecondSweep
-from blockcoupling.jacobian.side_by_side import side_by_side
 from blockcoupling.jacobian.spill import Spill
-from blockcoupling.jacobian.trivial import AtPrompt
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -127,12 +127,12 @@ def decompose(
             operator = begun[0]
             chosen[0] = chooser.choose(operator, blocks, k)
             # Among the others or alone, a block gets the same number of threads: the same bits.
-            found = list(side_by_side(sweep, [0], workers))
+            found = list(in_parallel(sweep, [0], workers))
             chooser.learn(found[0].triples.products / k, found[0].method)
             chosen[1:] = [chooser.choose(operator, blocks, k)] * (blocks - 1)
             del operator  # its graph holds the block's weights
             progress()
-        for one in side_by_side(sweep, range(len(found), blocks), workers):
+        for one in in_parallel(sweep, range(len(found), blocks), workers):
             chooser.learn(one.triples.products / k, one.method)
             found.append(one)
             progress()
@@ -143,7 +143,7 @@ def decompose(
         V = torch.stack([f.triples.V.to(home) for f in found], 1)
         second = SecondSweep(operators, found, U, S, V, swapped, seed, spill)
         applied = []
-        for each in side_by_side(second.of, range(blocks), workers):
+        for each in in_parallel(second.of, range(blocks), workers):
             applied.append(each)
             progress()
     finally:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
+from blockcoupling.jacobian.degenerate import zero_prompts
 from blockcoupling.jacobian.dense_svd import dense_triples
 from blockcoupling.jacobian.operator import DenseOperator, Operator, SomeOperator
 from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, truncated_svd
-from blockcoupling.jacobian.trivial import zero_prompts
 from blockcoupling.jacobian.zero_triples import beside_zeros
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.block_operators import SameToken, between_tokens
 from blockcoupling.jacobian.decompose import decompose
+from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.jacobian.mean import MeanOperator
 from blockcoupling.jacobian.operator import Operator, StackedOperator
-from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.measurement.checking import unfit
 from blockcoupling.measurement.dataset import attributes_of, dataset_of
 from blockcoupling.measurement.idle import warn_of_idle
@@ -34,10 +34,10 @@ from blockcoupling.measurement.memory import (
 from blockcoupling.measurement.points import Point, Prompt, RecordedPrompt, Recorder
 from blockcoupling.transformer.blocks import Blocks, find_blocks
 from blockcoupling.transformer.calls import BlockCall
-from blockcoupling.transformer.causality import looks_ahead
+from blockcoupling.transformer.causality import is_causal
 from blockcoupling.transformer.final_norm import find_final_norm
 from blockcoupling.transformer.images import Picture
-from blockcoupling.transformer.own_loss import NoPredictions, own_losses
+from blockcoupling.transformer.prompt_loss import NoPredictions, prompt_losses
 from blockcoupling.transformer.running import Given, differentiable, refuse_absent_weights
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel, in_lockstep
 from blockcoupling.transformer.tokens import TokenizedPrompt, token_pairs
@@ -108,7 +108,7 @@ class Instrument:
                     around.enter_context(self.weights.on_entry())
                 given = given.to(self.device).clone()  # may come from inference mode
                 blocks = find_blocks(self.model, given, self.settings.stage)
-                self._causal = not looks_ahead(self.model, blocks, given)
+                self._causal = is_causal(self.model, blocks, given)
                 if self.settings.final_norm:
                     self._final_norm = find_final_norm(self.model, blocks, given)
                 self._blocks = blocks
@@ -204,7 +204,7 @@ class Instrument:
                 recorded = [run() for run in runs]
             else:
                 recorded = in_lockstep(self.weights, blocks.modules, runs)
-            losses = self._own_losses(recorded)
+            losses = self._prompt_losses(recorded)
             points = [point for one in recorded for point in one.points]
             # Decoded tokens go through a block together, the others after them, one by one.
             points.sort(key=lambda point: not point.decoded)
@@ -257,7 +257,7 @@ class Instrument:
             for one, loss in zip(recorded, losses, strict=True)
         ]
 
-    def _own_losses(self, recorded: Sequence[RecordedPrompt]) -> list[float]:
+    def _prompt_losses(self, recorded: Sequence[RecordedPrompt]) -> list[float]:
         """The model's own loss on each prompt; NaN where it does not predict the next token."""
         none = [float("nan")] * len(recorded)
         prompts = [one.prompt.given for one in recorded]
@@ -268,7 +268,9 @@ class Instrument:
                 if self.weights is not None:
                     around.enter_context(self.weights.head_in_slices(self.model))
                 blocks = self.blocks(recorded[0].prompt)
-                return own_losses(self.model, blocks, prompts, [one.returned for one in recorded])
+                return prompt_losses(
+                    self.model, blocks, prompts, [one.returned for one in recorded]
+                )
         except UserError as error:
             level = logging.INFO if isinstance(error, NoPredictions) else logging.WARNING
             logger.log(level, "there is no loss on the prompts: %s", error)

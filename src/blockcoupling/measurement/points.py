@@ -24,11 +24,11 @@ from blockcoupling.measurement.states import (
     rankme,
 )
 from blockcoupling.measurement.verification import Verifier, other_state, refuse_unrepeatable
+from blockcoupling.transformer.bidirectional import Attended, alone, attended_by
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.final_norm import after_norm
 from blockcoupling.transformer.images import Picture
-from blockcoupling.transformer.others import Attended, alone, attended_by
 from blockcoupling.transformer.recording import CannotDecode, record_in_two, record_whole
 from blockcoupling.transformer.tokens import MEAN, TokenizedPrompt, Tokens, token_pairs
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from blockcoupling.config.measurement import TokenSettings
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.jacobian.degenerate import IGNORED, LOST
 from blockcoupling.jacobian.dense_svd import dense_triples
 from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.jacobian.spill import Spill
@@ -34,7 +35,6 @@ from blockcoupling.jacobian.token_jacobians import (
     record_to_token,
     truly_zero,
 )
-from blockcoupling.jacobian.trivial import IGNORED, LOST
 from blockcoupling.measurement.idle import warn_of_idle
 from blockcoupling.measurement.instrument import Instrument, refuse_both_ways
 from blockcoupling.measurement.verification import refuse_unrepeatable

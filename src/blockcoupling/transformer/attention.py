@@ -1,13 +1,13 @@
 """Attention of one token over a context that is held constant.
 
-Differentiating a block at its last token, the context's keys and values are constants. A model's
-own attention joins them with the token's own key and value first, and autograd then computes
-gradients for the whole of the joint arrays, which nobody needs and which grow with the prompt.
-Here the two parts stay apart, and attention is linearized once, before any product is asked for.
-The context is a cache of earlier tokens, or (`others`) all other tokens of a model that looks both
-ways. The function is registered with transformers' `AttentionInterface`, so it serves every model
-that goes through that interface; whether it does what the model's own attention does is checked on
-every block it is used for (see `block_operators.same_token`).
+When a block is differentiated at one token, the keys and values of its context are constants. A
+model's own attention first joins them with the token's own key and value, and autograd then
+computes gradients for the whole joint arrays, which are not needed and grow with the prompt. Here
+the two parts stay apart, and attention is linearized once, before any product is computed. The
+context is a cache of earlier tokens or, in a bidirectional model, all other tokens
+(`bidirectional`). The function is registered with transformers' `AttentionInterface`, so it serves
+every model that uses that interface. Every block for which it is used is compared with the model's
+own attention (see `block_operators.same_token`).
 """
 
 from __future__ import annotations

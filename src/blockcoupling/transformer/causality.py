@@ -1,4 +1,4 @@
-"""Whether a model looks back only, or ahead as well: tokens that act on those before them."""
+"""Whether a model is causal, or bidirectional: whether tokens act on those before them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 
-def looks_ahead(model: nn.Module, blocks: Blocks, given: Given) -> bool:
-    """Whether a later token changes an earlier one's hidden state, beyond rounding.
+def is_causal(model: nn.Module, blocks: Blocks, given: Given) -> bool:
+    """Whether no later token changes an earlier one's hidden state, beyond rounding.
 
-    It is tried: the last token is replaced by another, and the states of those before it compared.
-    Patches of an image have no order that a model would have to keep: they always do.
+    The last token is replaced by another one, and the states of those before it are compared.
+    Patches of an image have no order, so an image model is never causal.
 
     Args:
         model: the model.
         blocks: its blocks.
-        given: a short prompt's token ids, (1, token), of one token taken twice; or pixel values.
+        given: a short prompt's token ids, (1, token); a single token is doubled. Or pixel values.
     """
     if given.is_floating_point():
-        return True
+        return False
     if given.shape[1] == 1:
         given = torch.cat([given, given], dim=1)
     changed = given.clone()
@@ -39,8 +39,8 @@ def looks_ahead(model: nn.Module, blocks: Blocks, given: Given) -> bool:
         before, after = (call.output[0, :-1].nan_to_num() for call in (one, other))
         moved = (before - after).norm(dim=-1)
         if bool((moved > limit * before.norm(dim=-1)).any()):
-            return True
-    return False
+            return False
+    return True
 
 
 def _another(ids: Int[Tensor, " token"]) -> Tensor:

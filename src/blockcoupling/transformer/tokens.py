@@ -41,13 +41,13 @@ class TokenizedPrompt:
         id: stable name of the prompt.
         input_ids: (1, token).
         token_text: the text of every token ("" where the tokenizer cannot say).
-        marks_behind: how many tokens at its end are marks behind the text.
+        special_after: how many tokens at its end are marks behind the text.
     """
 
     id: str
     input_ids: Int[Tensor, "1 token"]
     token_text: tuple[str, ...]
-    marks_behind: int = 0
+    special_after: int = 0
 
     @property
     def given(self) -> Int[Tensor, "1 token"]:
@@ -67,7 +67,7 @@ class TokenizedPrompt:
     @property
     def places(self) -> dict[str, tuple[int, ...]]:
         """Which tokens a word names: the last one of the text itself."""
-        return {"last": (max(0, self.length - 1 - self.marks_behind),)}
+        return {"last": (max(0, self.length - 1 - self.special_after),)}
 
 
 def texts_of(prompts: object) -> list[str]:
@@ -102,7 +102,7 @@ def tokenize_prompts(
     tokenizer: Callable[..., Any],
     prompts: Iterable[tuple[str, str]],
     model: object = None,
-    with_marks: Callable[[Sequence[TokenizedPrompt]], bool] = lambda prompts: False,
+    keep_special: Callable[[Sequence[TokenizedPrompt]], bool] = lambda prompts: False,
 ) -> list[TokenizedPrompt]:
     """Turn texts into prompts, without the end mark and the padding that a tokenizer adds.
 
@@ -117,7 +117,7 @@ def tokenize_prompts(
         tokenizer: text → input_ids, or → a mapping that holds them.
         prompts: (id, text) of each.
         model: the model, whose configuration names begin and end marks.
-        with_marks: asked, of the prompts as the tokenizer returns them, whether they are to keep
+        keep_special: asked, of the prompts as the tokenizer returns them, whether they are to keep
             what it adds, as encoders need it.
 
     Raises:
@@ -128,15 +128,15 @@ def tokenize_prompts(
     whole = [tokenize(tokenizer, text, name) for name, text in texts]
     if _takes_special(tokenizer):
         bare = [tokenize(tokenizer, text, name, add_special_tokens=False) for name, text in texts]
-        before = _marks_before(tokenizer)
+        before = _special_before(tokenizer)
         cut = [_own(a, b, before) for a, b in zip(whole, bare, strict=True)]
     else:
         begin, end = (_ids_of(name, tokenizer, model) for name in ("bos", "eos"))
         appended = all(_ends_in(prompt, end) for prompt in whole)
         cut = [_without(prompt, begin, end if appended else set()) for prompt in whole]
-    if with_marks(whole):
+    if keep_special(whole):
         return [
-            replace(a, marks_behind=_behind(a.input_ids[0].tolist(), b.input_ids[0].tolist()))
+            replace(a, special_after=_behind(a.input_ids[0].tolist(), b.input_ids[0].tolist()))
             for a, b in zip(whole, cut, strict=True)
         ]
     changed = [
@@ -249,7 +249,7 @@ def _takes_special(tokenizer: Callable[..., Any]) -> bool:
         return False
 
 
-def _marks_before(tokenizer: Callable[..., Any]) -> int:
+def _special_before(tokenizer: Callable[..., Any]) -> int:
     """How many ids the tokenizer puts before a text."""
     probe = [
         tokenize(tokenizer, "a", "a", **options).input_ids[0].tolist()

@@ -15,10 +15,10 @@ from blockcoupling.jacobian import dense_svd, first_sweep, spill
 from blockcoupling.jacobian import method as choosing
 from blockcoupling.jacobian.block_operators import same_token
 from blockcoupling.jacobian.decompose import Decomposition, decompose
+from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.method import NORM_PROBES, MethodChooser
 from blockcoupling.jacobian.operator import DenseOperator, Operator
 from blockcoupling.jacobian.svd import NotConverged
-from blockcoupling.jacobian.trivial import AtPrompt
 from blockcoupling.transformer.blocks import find_blocks
 from blockcoupling.transformer.recording import record_decode
 from blockcoupling.transformer.running import differentiable

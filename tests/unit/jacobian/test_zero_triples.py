@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from blockcoupling.jacobian.decompose import decompose
+from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.operator import DenseOperator, Operator, SomeOperator, StackedOperator
-from blockcoupling.jacobian.trivial import AtPrompt
 
 PROMPTS, BLOCKS, D, K = 3, 4, 60, 5
 

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2ForTokenClassific
 
 import blockcoupling as bc
 from blockcoupling.measurement.measure import measure
-from blockcoupling.transformer import own_loss, slices
+from blockcoupling.transformer import prompt_loss, slices
 from blockcoupling.transformer.blocks import find_blocks
-from blockcoupling.transformer.own_loss import NoPredictions, own_losses
+from blockcoupling.transformer.prompt_loss import NoPredictions, prompt_losses
 from blockcoupling.transformer.recording import record_whole
 from blockcoupling.transformer.streaming import stream_model
 
@@ -37,7 +37,7 @@ def wanted(model: nn.Module, ids: Tensor) -> float:
 def found(model: nn.Module) -> list[float]:
     blocks = find_blocks(model, PROMPTS[0])
     returned = [record_whole(model, blocks, ids, every_logit=True)[1] for ids in PROMPTS]
-    return own_losses(model, blocks, PROMPTS, returned)
+    return prompt_losses(model, blocks, PROMPTS, returned)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -52,7 +52,7 @@ def test_of_every_family(family: str) -> None:
 
 def test_a_few_tokens_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model("gemma2")  # soft caps on its logits
-    monkeypatch.setattr(own_loss, "LOGITS", 200)  # of 61 words: 3 tokens of 21
+    monkeypatch.setattr(prompt_loss, "LOGITS", 200)  # of 61 words: 3 tokens of 21
     np.testing.assert_allclose(
         found(model), [wanted(model, ids) for ids in PROMPTS], rtol=ROUNDING, atol=ROUNDING
     )
@@ -88,7 +88,7 @@ def test_streamed_heads_come_in_slices_and_go(
         returned = [record_whole(streamed.model, blocks, ids)[1] for ids in PROMPTS]
     for _ in range(2):  # of every batch
         with streamed.weights.head_in_slices(streamed.model):
-            losses = own_losses(streamed.model, blocks, PROMPTS, returned)
+            losses = prompt_losses(streamed.model, blocks, PROMPTS, returned)
         np.testing.assert_allclose(
             losses, [wanted(loaded, ids) for ids in PROMPTS], rtol=ROUNDING, atol=ROUNDING
         )

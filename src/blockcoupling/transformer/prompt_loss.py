@@ -32,7 +32,7 @@ class NoPredictions(UserError):
         super().__init__(f"{type(model).__name__} has no head that predicts the next token")
 
 
-def own_losses(
+def prompt_losses(
     model: nn.Module,
     blocks: Blocks,
     prompts: Sequence[Int[Tensor, "1 token"]],
