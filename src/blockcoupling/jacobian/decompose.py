@@ -18,7 +18,7 @@ from torch import Tensor
 from blockcoupling.config.choices import Method
 from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.first_sweep import FirstSweep, Found
-from blockcoupling.jacobian.method import MethodChooser
+from blockcoupling.jacobian.method import PRODUCTS_PER_TRIPLE, choose_method
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.overlaps import overlaps as overlaps_of
 from blockcoupling.jacobian.parallel import in_parallel
@@ -82,7 +82,6 @@ def decompose(
     overlaps: bool = False,
     full: bool = False,
     seed: int = 0,
-    chooser: MethodChooser | None = None,
     workers: int | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Decomposition:
@@ -100,7 +99,6 @@ def decompose(
         overlaps: also keep U_iᵀ U_j, V_iᵀ V_j and V_iᵀ U_j.
         full: keep all singular values (implies the dense path).
         seed: of the iteration's random start.
-        chooser: what "auto" has learned so far, kept between calls.
         workers: blocks beside each other; None: on a CPU up to four, where Jacobians are small.
         progress: called once for every block and sweep.
 
@@ -108,7 +106,6 @@ def decompose(
         MeasurementError: naming the block, when a Jacobian is exactly 0 or −I, not finite, or its
             triples did not reach the tolerance.
     """
-    chooser = chooser or MethodChooser()
     spill = Spill()
     try:
         first = FirstSweep(operators, k, tolerance, full, seed, method == "krylov", spill)
@@ -125,15 +122,15 @@ def decompose(
         found: list[Found] = []
         if chosen[0] == "auto":
             operator = begun[0]
-            chosen[0] = chooser.choose(operator, blocks, k)
+            chosen[0] = choose_method(operator, blocks, k)
             # Among the others or alone, a block gets the same number of threads: the same bits.
             found = list(in_parallel(sweep, [0], workers))
-            chooser.learn(found[0].triples.products / k, found[0].method)
-            chosen[1:] = [chooser.choose(operator, blocks, k)] * (blocks - 1)
+            took = found[0].triples.products / k if found[0].method == "krylov" else 0
+            seen = took or PRODUCTS_PER_TRIPLE  # a Jacobian of 0 takes none at all
+            chosen[1:] = [choose_method(operator, blocks, k, seen)] * (blocks - 1)
             del operator  # its graph holds the block's weights
             progress()
         for one in in_parallel(sweep, range(len(found), blocks), workers):
-            chooser.learn(one.triples.products / k, one.method)
             found.append(one)
             progress()
 

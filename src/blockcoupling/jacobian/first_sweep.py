@@ -12,6 +12,7 @@ from torch import Tensor
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian.degenerate import zero_prompts
 from blockcoupling.jacobian.dense_svd import dense_triples
+from blockcoupling.jacobian.method import affordable_products
 from blockcoupling.jacobian.operator import DenseOperator, Operator, SomeOperator
 from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, truncated_svd
@@ -75,7 +76,7 @@ class FirstSweep:
             zero = zero_prompts(operator, block)
             operator.products = 0
             # Where the choice is ours, an iteration dearer than the whole matrix is given up.
-            limit = None if self.asked_for_krylov else round(operator.dense_products)
+            limit = None if self.asked_for_krylov else affordable_products(operator)
             try:
                 triples = beside_zeros(
                     zero,

@@ -1,11 +1,11 @@
-"""Dense or matrix-free: which of them finds a block's singular triples sooner."""
+"""Dense or matrix-free: which method finds a block's singular triples with less work.
+
+The choice depends on counts only (width, products, blocks, prompts, K), never on a clock, free
+memory or load: the same study gives the same bits. Work is counted in products of the block with
+one vector, at the rate of large batches.
+"""
 
 from __future__ import annotations
-
-import time
-from dataclasses import dataclass
-
-import torch
 
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.svd import default_block
@@ -14,59 +14,54 @@ from blockcoupling.jacobian.svd import default_block
 SMALL_DIMENSION = 256
 # Random probes of the second sweep (see `decompose`).
 NORM_PROBES = 16
+# First-sweep products per wanted triple, until a block has been measured: what trained models of
+# width 576 to 2048 took.
+PRODUCTS_PER_TRIPLE = 27.0
+
+# The constants below reproduce the seconds that docs/benchmarks.md and docs/gpu.md list (d = 768
+# and 2048 on two threads; d = 4096 and 8192 on an H200) within a third.
+# A dense Jacobian's own arrays and its SVD on top of the products that accumulate it.
+DENSE_OVERHEAD = 900.0
+# A product of an iteration in a wide batch: with its orthogonalization, and differentiated twice.
+ITERATED = 2.0
+# A call of the block costs this much more, however few vectors it takes: reading the weights on a
+# CPU; on an accelerator, launching kernels (divided by d², as a product grows with d²).
+CPU_CALL = 55.0
+ACCELERATOR_CALL = 1e10
+# A product of the second sweep, in its wide batches.
+SECOND_SWEEP = 1.2
 
 
-@dataclass
-class MethodChooser:
-    """Picks dense or matrix-free for a block by what either has been measured to cost.
+def choose_method(
+    operator: Operator, blocks: int, k: int, per_triple: float = PRODUCTS_PER_TRIPLE
+) -> str:
+    """Return "dense" or "krylov" for the blocks of a batch of prompts.
 
-    A dense Jacobian takes d products in large batches, or fewer (`Operator.dense_products`); the
-    iteration takes still fewer, in small batches, plus K for every block of the second sweep. How
-    many fewer is known from the blocks and prompts before; for the first one, 27 K is assumed (what
-    trained models of width 576 to 2048 took).
-
-    Attributes:
-        triples: products the iteration took per wanted triple, as last seen.
-        slowdown: time of a product in a small batch over one in a large batch, as measured.
+    Args:
+        operator: of one block.
+        blocks: L; the matrix-free second sweep takes K products for each.
+        k: triples to keep.
+        per_triple: products of the first sweep per triple, as the first block took them.
     """
+    if operator.dimension <= SMALL_DIMENSION:
+        return "dense"
+    second_sweep = SECOND_SWEEP * (blocks * k + NORM_PROBES)
+    iterated = per_triple * k * _iterated(operator) + second_sweep
+    return "krylov" if iterated < _dense(operator) else "dense"
 
-    triples: float = 27.0
-    slowdown: float | None = None
 
-    def choose(self, operator: Operator, blocks: int, k: int) -> str:
-        """Return "dense" or "krylov" for one block."""
-        if operator.dimension <= SMALL_DIMENSION:
-            return "dense"
-        dense = operator.dense_products
-        iterated, at_once = self.triples * k, blocks * k + NORM_PROBES
-        if iterated + at_once >= dense:
-            return "dense"
-        if self.slowdown is None:
-            self.slowdown = self._measure(operator)
-        return "krylov" if iterated * self.slowdown + at_once < dense else "dense"
+def affordable_products(operator: Operator) -> int:
+    """How many products an iteration may take before a dense Jacobian would have cost less."""
+    return round(_dense(operator) / _iterated(operator))
 
-    def learn(self, triples: float, method: str) -> None:
-        """Take in how many products per wanted triple a block took, where it was iterated."""
-        if method == "krylov" and triples:  # none at all, where a Jacobian is 0
-            self.triples = max(0.5 * self.triples, triples)
 
-    @staticmethod
-    def _measure(operator: Operator) -> float:
-        def seconds(columns: int) -> float:
-            u = torch.ones(
-                operator.prompts,
-                operator.dimension,
-                columns,
-                dtype=operator.dtype,
-                device=operator.device,
-            )
-            best = float("inf")
-            for _ in range(2):
-                start = time.perf_counter()
-                operator.adjoint(u)
-                if operator.device.type != "cpu":
-                    torch.accelerator.synchronize(operator.device)
-                best = min(best, time.perf_counter() - start)
-            return best / columns
+def _dense(operator: Operator) -> float:
+    return operator.dense_products + DENSE_OVERHEAD
 
-        return max(1.0, seconds(default_block(operator)) / seconds(128))
+
+def _iterated(operator: Operator) -> float:
+    """Work of one product of the iteration."""
+    vectors = operator.prompts * default_block(operator)
+    on_cpu = operator.device.type == "cpu"
+    call = CPU_CALL if on_cpu else ACCELERATOR_CALL / operator.dimension**2
+    return ITERATED + call / vectors

@@ -11,12 +11,12 @@ from architectures import prompt, small_model
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
+from blockcoupling.jacobian import decompose as sweeps
 from blockcoupling.jacobian import dense_svd, first_sweep, spill
-from blockcoupling.jacobian import method as choosing
 from blockcoupling.jacobian.block_operators import same_token
 from blockcoupling.jacobian.decompose import Decomposition, decompose
 from blockcoupling.jacobian.degenerate import AtPrompt
-from blockcoupling.jacobian.method import NORM_PROBES, MethodChooser
+from blockcoupling.jacobian.method import NORM_PROBES
 from blockcoupling.jacobian.operator import DenseOperator, Operator
 from blockcoupling.jacobian.svd import NotConverged
 from blockcoupling.transformer.blocks import find_blocks
@@ -284,11 +284,10 @@ def test_what_choosing_took_is_not_counted(
         operator.adjoint(torch.ones(PROMPTS, D, 3, dtype=torch.float64))
         raise NotConverged(1.0, TOLERANCE, 3)
 
-    monkeypatch.setattr(choosing, "SMALL_DIMENSION", 8)
+    monkeypatch.setattr(sweeps, "choose_method", lambda *args: "krylov")
     if gives_up:
         monkeypatch.setattr(first_sweep, "truncated_svd", fail)
-    chooser = MethodChooser(triples=0.5, slowdown=0.0)
-    first = decompose(operators(jacobians), BLOCKS, 2, chooser=chooser)
+    first = decompose(operators(jacobians), BLOCKS, 2)
     again = decompose(operators(jacobians), BLOCKS, 2, method=first.methods)
     assert first.methods[0] == ("dense" if gives_up else "krylov")
     assert first.products == again.products
@@ -322,86 +321,35 @@ def test_jacobians_between_the_sweeps_leave_nothing_behind(
     assert open_files() == before
 
 
-class Fake(Operator):
-    """An operator of a certain width; asked for nothing else."""
-
-    def __init__(self, dimension: int) -> None:
-        self.prompts, self.dimension = 1, dimension
-        self.dtype, self.device = torch.float32, torch.device("cpu")
-
-    def matmat(self, v: Tensor) -> Tensor:
-        raise AssertionError("not needed to choose")
-
-    adjoint = matmat
-
-    def dense(self) -> Tensor:
-        raise AssertionError("not needed to choose")
-
-
-@pytest.mark.parametrize(
-    ("dimension", "blocks", "k", "slowdown", "chosen"),
-    [
-        (128, 6, 1, 1.0, "dense"),  # small: a matrix costs less than the first steps
-        (2048, 22, 10, 1.0, "krylov"),  # 270 + 236 products against 2048
-        (2048, 22, 10, 8.0, "dense"),  # unless products in small batches are far dearer
-        (768, 12, 50, 1.0, "dense"),  # 1350 products against 768
-        (8192, 80, 50, 1.0, "krylov"),  # 1350 + 4016 against 8192
-        (4096, 80, 50, 1.0, "dense"),  # the second sweep alone takes 4016
-    ],
-)
-def test_chooser_takes_what_needs_less_time(
-    dimension: int, blocks: int, k: int, slowdown: float, chosen: str
+def test_the_first_blocks_products_decide_for_the_others(
+    jacobians: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert MethodChooser(slowdown=slowdown).choose(Fake(dimension), blocks, k) == chosen
+    seen: list[float] = []
 
+    def choose(operator: Operator, blocks: int, k: int, per_triple: float = 27.0) -> str:
+        seen.append(per_triple)
+        return "krylov"
 
-def test_chooser_learns_how_many_products_a_triple_takes(jacobians: Tensor) -> None:
-    learned = []
-    for assumed in (1.0, 1e4):
-        chooser = MethodChooser(triples=assumed, slowdown=1.0)
-        for _ in range(3):
-            decompose(operators(jacobians), BLOCKS, K, method="krylov", chooser=chooser)
-        learned.append(chooser.triples)
-    assert learned[0] == learned[1]  # what was seen, whatever was assumed
-    assert MethodChooser(triples=1.0, slowdown=1.0).choose(Fake(512), 22, 10) == "krylov"
-    assert MethodChooser(triples=1e4, slowdown=1.0).choose(Fake(512), 22, 10) == "dense"
-
-
-def test_chooser_measures_what_products_cost() -> None:
-    class Counting(DenseOperator):
-        def adjoint(self, u: Tensor) -> Tensor:
-            asked.append(u.shape[-1])
-            return super().adjoint(u)
-
-    asked: list[int] = []
-    chooser = MethodChooser()
-    # Fewer products than d are expected: 27 + 2 + 16 of 300, so that cost decides.
-    chosen = chooser.choose(Counting(torch.eye(300)[None]), 2, 1)
-    assert chooser.slowdown is not None
-    assert chooser.slowdown >= 1
-    assert chosen in ("dense", "krylov")
-    assert len(set(asked)) == 2  # a small batch and a large one
-    asked.clear()
-    chooser.choose(Counting(torch.eye(300)[None]), 2, 1)
-    assert asked == []  # measured once
+    monkeypatch.setattr(sweeps, "choose_method", choose)
+    found = decompose(operators(jacobians), BLOCKS, K)
+    first_sweep_alone = found.products[0] - BLOCKS * K - NORM_PROBES
+    assert seen == [27.0, first_sweep_alone / K]
 
 
 def test_auto_gives_the_same_numbers_whatever_it_picks(
     jacobians: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "SMALL_DIMENSION", 8)
     found: dict[str, Decomposition] = {}
-    for slowdown in (0.0, 1e9):
-        # Half a product per triple: so cheap that only the price of a product counts.
-        chooser = MethodChooser(triples=0.5, slowdown=slowdown)
-        run = decompose(operators(jacobians), BLOCKS, 2, tolerance=TOLERANCE, chooser=chooser)
+    for chosen in ("krylov", "dense"):
+        monkeypatch.setattr(sweeps, "choose_method", lambda *args, chosen=chosen: chosen)
+        run = decompose(operators(jacobians), BLOCKS, 2, tolerance=TOLERANCE)
         found[run.methods[0]] = run
     assert set(found) == {"dense", "krylov"}
     assert_close(found["krylov"].A, found["dense"].A.numpy(), TOLERANCE / GAP)
 
 
 @pytest.mark.parametrize("method", ["dense", "krylov"])
-def test_blocks_beside_each_other_change_nothing(jacobians: Tensor, method: str) -> None:
+def test_blocks_in_parallel_change_nothing(jacobians: Tensor, method: str) -> None:
     one, three = (
         decompose(operators(jacobians), BLOCKS, K, method=method, swapped=True, workers=workers)
         for workers in (1, 3)
@@ -413,7 +361,7 @@ def test_blocks_beside_each_other_change_nothing(jacobians: Tensor, method: str)
 
 
 def test_a_model_in_several_threads() -> None:
-    """Blocks of one model, recorded beside each other: they share what says how to attend."""
+    """Blocks of one model, recorded in parallel: they share what says how to attend."""
     model, ids = small_model("llama"), prompt(9)
     blocks = find_blocks(model, ids)
     with differentiable(model):

@@ -204,13 +204,11 @@ def test_a_killed_job_goes_on_where_it_was(
 def test_a_choice_of_methods_holds_for_the_whole_job(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is made by the clock, once: a rerun follows it, whatever the clock says then."""
-    from blockcoupling.jacobian import method
-    from blockcoupling.jacobian.method import MethodChooser
+    """It is made once: a rerun follows it, even if a later version would choose otherwise."""
+    from blockcoupling.jacobian import decompose
 
-    monkeypatch.setattr(method, "SMALL_DIMENSION", 2)
     says = ["krylov", "dense"]
-    monkeypatch.setattr(MethodChooser, "choose", lambda *args: says[0])
+    monkeypatch.setattr(decompose, "choose_method", lambda *args: says[0])
     settings = Settings(k=1, tolerance=0.3)  # reached before the iteration is given up
     wide = save_tiny_model(tmp_path / "wide", hidden_size=64)
     job.record = model_record(spec_from_argument(str(wide)))
