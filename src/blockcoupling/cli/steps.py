@@ -22,8 +22,8 @@ from blockcoupling.cli.options import (
 )
 from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens, Extract, Loading, kept_for
+from blockcoupling.config.reduce import ClusterKind, WorkerJob
 from blockcoupling.config.section import parse
-from blockcoupling.config.steps import ClusterKind, WorkerJob
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 

@@ -8,14 +8,19 @@ from typing import Any, get_args
 from pydantic import Field, NonNegativeInt, model_validator
 
 from blockcoupling.config.choices import DEFAULT_K, Modality
+from blockcoupling.config.correlate import Correlate
 from blockcoupling.config.damage import Damage
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
+from blockcoupling.config.figures import Figures
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
 from blockcoupling.config.models import INIT, Model, TrainedModel, Training
 from blockcoupling.config.presets import PRESETS
+from blockcoupling.config.reduce import Reduce
+from blockcoupling.config.score import Score
 from blockcoupling.config.section import Name, Section, UserPath, did_you_mean
-from blockcoupling.config.steps import Correlate, Figures, Reduce, Score, Together, Tokenwise
+from blockcoupling.config.together import Together
+from blockcoupling.config.tokenwise import Tokenwise
 from blockcoupling.config.vision import VisionTraining
 
 DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)

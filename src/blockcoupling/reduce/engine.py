@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from itertools import islice, starmap
 from typing import Any
 
-from blockcoupling.config.steps import ClusterKind, WorkerJob
+from blockcoupling.config.reduce import ClusterKind, WorkerJob
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.slurm_workers import slurm_cluster
 

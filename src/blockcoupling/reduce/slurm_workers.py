@@ -5,7 +5,7 @@ import shutil
 import time
 from typing import Any
 
-from blockcoupling.config.steps import WorkerJob
+from blockcoupling.config.reduce import WorkerJob
 from blockcoupling.errors import UserError
 
 logger = logging.getLogger(__name__)

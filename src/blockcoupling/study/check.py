@@ -15,8 +15,8 @@ from blockcoupling.config.images import HubImages
 from blockcoupling.config.measurement import Extract
 from blockcoupling.config.models import LocalModel, Model, TrainedModel, Training
 from blockcoupling.config.populations import with_populations
+from blockcoupling.config.score import HarnessTask
 from blockcoupling.config.section import mistakes, sentence
-from blockcoupling.config.steps import HarnessTask
 from blockcoupling.config.study import Study
 from blockcoupling.config.tokens import tokens_refused
 from blockcoupling.config.yaml_file import as_written, read_yaml

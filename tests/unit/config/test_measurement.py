@@ -8,7 +8,7 @@ import pytest
 import blockcoupling.measurement
 from blockcoupling.config.measurement import Asked, CompareTokens, Extract, Settings, TokenSettings
 from blockcoupling.config.presets import PRESETS
-from blockcoupling.config.steps import Tokenwise
+from blockcoupling.config.tokenwise import Tokenwise
 from blockcoupling.errors import UserError
 from blockcoupling.study.check import load_config
 

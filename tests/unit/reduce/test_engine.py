@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from blockcoupling.config.steps import Reduce, WorkerJob
+from blockcoupling.config.reduce import Reduce, WorkerJob
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import chunks, tables
 from blockcoupling.reduce import engine as engines

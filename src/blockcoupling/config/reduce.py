@@ -1,0 +1,42 @@
+"""Section `reduce`: which tables are made of a store, and where that is calculated."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from blockcoupling.config.section import Section, UserPath
+from blockcoupling.config.variants import VARIANTS, VariantName
+
+ClusterKind = Literal["threads", "local", "slurm"]
+
+
+class Reduce(Section):
+    """Which K and which variants are tabulated, and where that is calculated."""
+
+    k: list[PositiveInt] = Field(default=[])
+    """Unset: those of 1, 2, 5, 10, 20, 30, 50 that are at most K_max."""
+    variants: list[VariantName] = Field(default=list(VARIANTS), min_length=1)
+    cluster: ClusterKind = "threads"
+    """Dask's threads, processes of one machine, or jobs of Slurm."""
+    workers: PositiveInt = Field(default_factory=lambda data: 4 if _processes(data) else 1)
+    """How many for each store."""
+    dashboard: bool = False
+    """Serve Dask's dashboard while a store is reduced; its address is in the log."""
+
+
+def _processes(data: dict[str, Any]) -> bool:
+    return data.get("cluster", "threads") != "threads"
+
+
+class WorkerJob(Section):
+    """What a worker of a reduction asks Slurm for."""
+
+    memory_mb: PositiveInt = 2000
+    minutes: PositiveInt = 60
+    """After these Slurm may stop it; another one takes its place."""
+    partition: str | None = None
+    """Unset: the site's default."""
+    account: str | None = None
+    logs: UserPath = Path("dask-workers")
+    """The directory of its output, made where it is missing."""
