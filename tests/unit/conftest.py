@@ -8,6 +8,9 @@ from hypothesis import settings
 from synthetic_study import analyse, write_study
 
 from blockcoupling.catalog import Catalog
+from blockcoupling.lab import join
+
+join()  # as the command line does
 
 # The first example imports what the others find imported, and other tests run beside it.
 settings.register_profile("unhurried", deadline=None)

@@ -10,10 +10,13 @@ from running import Workplace
 
 from blockcoupling.catalog import open_catalog
 from blockcoupling.figures import figures_of
+from blockcoupling.lab import join
 from blockcoupling.store.stores import open_store
 from blockcoupling.study.check import load_config
 
 pytestmark = pytest.mark.workflow
+
+join()
 
 JOINS = {
     **dict.fromkeys(["catalog_measurements", "correlate", "costs", "catalog_statistics"], 1),

@@ -30,6 +30,7 @@ import yaml
 import blockcoupling.study.check
 import blockcoupling.study.needs  # noqa: F401  (before forking)
 from blockcoupling.figures import FIGURES
+from blockcoupling.lab import join
 
 HERE = Path(__file__).parent
 RULES = [
@@ -172,6 +173,7 @@ def _snakemake(directory: Path, words: Sequence[str]) -> int:
 
     # Whoever runs the tests in the background has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    join()
     for name in list(FIGURES)[2:]:  # two stand for all
         del FIGURES[name]
     os.chdir(directory)

@@ -16,6 +16,7 @@ from blockcoupling.study.slurm_faults import SaysWhy, fixed_requests
 from blockcoupling.study.together import chunk_needs, datasets_needs
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, figures_of
+from blockcoupling.lab import join as join_laboratory
 from blockcoupling.sources.identity import content_identity, digest_of, file_digest
 from blockcoupling.sources.records import without_facts
 from blockcoupling.config.flags import flags_of
@@ -25,6 +26,8 @@ from blockcoupling.config.datasets import JsonlDataset
 from blockcoupling.config.artifacts import DAMAGE_STATISTICS, INTERVENTION_STATISTICS
 from blockcoupling.config.artifacts import STATISTICS, TABLES
 from blockcoupling.config.models import LocalModel, TrainedModel, unit
+
+join_laboratory()
 
 try:
     study = load_config(config, written_in=CONFIGURED_IN)

@@ -1,5 +1,6 @@
 """What is read through the catalog: statistics, figures, the report."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,14 @@ from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
 Of = Annotated[
     Modality | None,
     typer.Option(help="Only of models that take this. Default: of all that there are."),
+]
+
+Formats = Annotated[
+    list[str] | None, typer.Option(help="`png`, `pdf`, `svg`; repeat. Default: png, pdf.")
+]
+FigureEntries = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Also write a catalog entry DIR/NAME.FORMAT.yml per file."),
 ]
 
 
@@ -157,30 +166,85 @@ def costs(
 
 @app.command(rich_help_panel=STEPS)
 def figure(
-    name: Annotated[str, typer.Argument(help="Which one; docs/figures.md lists them.")],
+    name: Annotated[str, typer.Argument(help="Name of the figure; docs/figures.md lists them.")],
     catalog: CatalogFile,
     out: Annotated[Path, typer.Option(help="File name without its ending.")],
-    format: Annotated[
-        list[str] | None, typer.Option(help="`png`, `pdf`, `svg`; repeat. Default: png, pdf.")
-    ] = None,
+    format: Formats = None,
     modality: Of = None,
-    entries: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write DIR/NAME.FORMAT.yml.")
-    ] = None,
+    entries: FigureEntries = None,
 ) -> None:
-    """Draw one figure of a study, reading everything through its catalog.
+    """Draw one figure of a study from its catalog.
+
+    If the study has nothing to show in it, the figure says why.
 
     Example:  `blockcoupling figure emergence --catalog catalog/catalog.yml --out emergence`
     """
-    from blockcoupling.catalog import open_catalog, write_entry
+    from blockcoupling.catalog import open_catalog
     from blockcoupling.figures import draw, save
 
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(name, open_catalog(catalog), modality)
     written = save(drawn, out, format or ("png", "pdf"))
-    if entries is not None:
-        made = how_made({"catalog": catalog})
-        for path in written:
+    _enter_figures(entries, {name: written}, modality, catalog)
+
+
+@app.command(rich_help_panel=STEPS)
+def figures(
+    catalog: CatalogFile,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the figures.")],
+    format: Formats = None,
+    modality: Of = None,
+    entries: FigureEntries = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="Also write a JSON list of the figures, with digests of their files.",
+        ),
+    ] = None,
+) -> None:
+    """Draw all figures of a study from its catalog.
+
+    Figures that the study has nothing to show in are not drawn; files and entries that an earlier
+    run left of them are removed.
+
+    Example:  `blockcoupling figures --catalog catalog/catalog.yml --out figures --modality text`
+    """
+    from blockcoupling.atomic import replacing
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.figures import FIGURES, FORMATS, draw_all
+    from blockcoupling.sources.identity import file_digest
+
+    written = draw_all(open_catalog(catalog), out, modality, format or ("png", "pdf"))
+    for name in FIGURES if entries is not None else ():
+        for ending in FORMATS:
+            if not (out / f"{name}.{ending}").exists():
+                (entries / f"{name}.{ending}.yml").unlink(missing_ok=True)
+    _enter_figures(entries, written, modality, catalog)
+    if listed is not None:
+        digests = {
+            name: {path.name: file_digest(path) for path in paths}
+            for name, paths in written.items()
+        }
+        with replacing(listed) as fresh:
+            fresh.write_text(json.dumps({"figures": digests}, indent=1) + "\n", encoding="utf-8")
+
+
+def _enter_figures(
+    entries: Path | None,
+    written: dict[str, list[Path]],
+    modality: Modality | None,
+    catalog: Path,
+) -> None:
+    """Write the entry file of every figure that was drawn, if a directory for them is given."""
+    if entries is None:
+        return
+    from blockcoupling.catalog import write_entry
+
+    made = how_made({"catalog": catalog})
+    for name, paths in written.items():
+        for path in paths:
             ending = path.suffix[1:]
             facets = {"figure": name, "format": ending, "modality": modality}
             write_entry(entries / f"{name}.{ending}.yml", "figure", path, facets, made)

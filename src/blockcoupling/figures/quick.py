@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blockcoupling.errors import UserError
-from blockcoupling.figures import FORMATS, save
+from blockcoupling.figures.drawing import FORMATS, save
 from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
 from blockcoupling.figures.style import panels, settle, styled
 from blockcoupling.reduce.chance import chance

@@ -32,24 +32,15 @@ class Panel(NamedTuple):
     """Where a Jacobian is held against itself, so that m is 0."""
 
 
-def of_self(catalog: Catalog, **options: Any) -> Figure:
-    """Draw J[t, t] against J[t', t']."""
-    return _from_catalog(catalog, "self", **options)
-
-
-def of_fixed_input(catalog: Catalog, **options: Any) -> Figure:
-    """Draw J[t1, t2] against J[t1, t2'], t1 the first token that was compared."""
-    return _from_catalog(catalog, "input_fixed", **options)
-
-
-def of_fixed_output(catalog: Catalog, **options: Any) -> Figure:
-    """Draw J[t1, t2] against J[t1', t2], t2 the last token that was compared."""
-    return _from_catalog(catalog, "output_fixed", **options)
-
-
-def _from_catalog(
-    catalog: Catalog, kind: str, *, k: int | None = None, variant: str | None = None
+def from_catalog(
+    catalog: Catalog, comparison: str, *, k: int | None = None, variant: str | None = None
 ) -> Figure:
+    """Draw the comparisons of one kind.
+
+    `self` compares J[t, t] with J[t', t']; `input_fixed` compares J[t1, t2] with J[t1, t2'], with
+    t1 the first token that was compared; `output_fixed` compares J[t1, t2] with J[t1', t2], with t2
+    the last one.
+    """
     found = catalog.search(kind="tokenwise")
     if not len(found):
         raise NothingToShow(
@@ -70,13 +61,15 @@ def _from_catalog(
         name = next(iter(own))
         table = own[name].read()
         prompt = table["prompt"].iloc[0]
-        table = table[(table["prompt"] == prompt) & (table["comparison"] == kind)]
+        table = table[(table["prompt"] == prompt) & (table["comparison"] == comparison)]
         drawn_k = int(table["k"][table["k"] <= chosen.k].max())
         table = table[(table["variant"] == chosen.variant) & (table["k"] == drawn_k)]
         texts = _texts(catalog, pair.model, checkpoint, str(table["dataset"].iloc[0]), str(prompt))
         label = f"{state} ({checkpoint})"
-        rows.append((label, [_panel(kind, blocks, part) for blocks, part in _by_blocks(table)]))
-    return draw(rows, kind, texts, pair.model, drawn_k, chosen.variant)
+        rows.append(
+            (label, [_panel(comparison, blocks, part) for blocks, part in _by_blocks(table)])
+        )
+    return draw(rows, comparison, texts, pair.model, drawn_k, chosen.variant)
 
 
 def _by_blocks(table: pd.DataFrame) -> list[tuple[tuple[int, int], pd.DataFrame]]:

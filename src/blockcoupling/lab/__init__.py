@@ -4,6 +4,13 @@ The instrument knows nothing of it: :func:`join` adds the laboratory's steps, fi
 report sections to the instrument's tables, and only the command line calls it.
 """
 
+from functools import cache
 
+
+@cache
 def join() -> None:
     """Add the laboratory's rows to the instrument's tables; calling it again changes nothing."""
+    from blockcoupling import figures
+    from blockcoupling.lab.figures import FIGURES
+
+    figures.FIGURES.update(FIGURES)

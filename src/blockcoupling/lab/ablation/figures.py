@@ -79,7 +79,7 @@ def _largest(catalog: Catalog) -> _Model:
     return found
 
 
-def against_rivals(catalog: Catalog, **_: Any) -> Figure:
+def by_pairs(catalog: Catalog) -> Figure:
     """Draw the damage of pairs against m, distance, block influence and cosine."""
     return _against(_largest(catalog))
 
@@ -138,7 +138,7 @@ def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p {p:.2g}"
 
 
-def matrices(catalog: Catalog, **_: Any) -> Figure:
+def matrices(catalog: Catalog) -> Figure:
     """Draw mis-coupling and the damage of every treatment of two blocks side by side."""
     return _matrices(_largest(catalog))
 
@@ -212,7 +212,7 @@ def _refused(
     return mask | mask.T
 
 
-def by_block(catalog: Catalog, **_: Any) -> Figure:
+def by_block(catalog: Catalog) -> Figure:
     """Draw the damage of leaving out each block, and of leaving early, by block."""
     return _by_block(_largest(catalog))
 
@@ -253,7 +253,7 @@ def _number(axes: Axes, own: pd.DataFrame) -> None:
         axes.annotate(str(row.block), (row.block_influence, row.kl), size=6, color=FAINT)
 
 
-def rivals(catalog: Catalog, **_: Any) -> Figure:
+def baselines(catalog: Catalog) -> Figure:
     """Draw how well each rival tells the damage, for every model and treatment."""
     return _rivals(_largest(catalog), catalog.one(kind="damage_statistics").read(), catalog)
 

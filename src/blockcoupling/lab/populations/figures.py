@@ -10,6 +10,7 @@ import pandas as pd
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import Look, keys, legend_below, looks, panels, styled
 from blockcoupling.lab.populations.effects import Effect, effect
+from blockcoupling.statistics.factors import PREFIX
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.statistics.scores import read_scores
@@ -21,21 +22,15 @@ if TYPE_CHECKING:
 
     from blockcoupling.catalog import Catalog
 
-RATE, DECAY, SEED = (f"factor.{name}" for name in ("stochastic_depth", "weight_decay", "seed"))
+RATE, DECAY, SEED = (f"{PREFIX}{name}" for name in ("stochastic_depth", "weight_decay", "seed"))
 _NAMES = {RATE: "stochastic depth", DECAY: "weight decay"}
 _SHOWN = ("coupling", "line_shape_score", "expodistance")
 
 
-def by_rate(catalog: Catalog) -> Figure:
-    """Draw coupling against the score by rate, from predictors, correlation and score."""
-    table, label = _members(catalog, RATE)
-    return draw_by(table, RATE, label)
-
-
-def by_decay(catalog: Catalog) -> Figure:
-    """Draw coupling against the score by weight decay, from predictors, correlation and score."""
-    table, label = _members(catalog, DECAY)
-    return draw_by(table, DECAY, label)
+def score_by_factor(catalog: Catalog, factor: str) -> Figure:
+    """Draw coupling against the score, coloured by a factor of the models' training."""
+    table, label = _members(catalog, f"{PREFIX}{factor}")
+    return draw_by(table, f"{PREFIX}{factor}", label)
 
 
 def effect_of_rate(catalog: Catalog) -> Figure:
