@@ -22,14 +22,14 @@ from blockcoupling.jacobian.calls import merged, point, surroundings
 from blockcoupling.jacobian.checked import CheckedOperator
 from blockcoupling.jacobian.matmul import Matmul
 from blockcoupling.jacobian.operator import Operator, StackedOperator
+from blockcoupling.transformer import agreement
+from blockcoupling.transformer.agreement import UNREPEATABLE, WHY_UNREPEATABLE
 from blockcoupling.transformer.attention import UnsupportedAttention, attend_to
 from blockcoupling.transformer.caches import tensors_in
 from blockcoupling.transformer.calls import BlockCall
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-FLOAT32_EPS = torch.finfo(torch.float32).eps
 
 logger = logging.getLogger(__name__)
 
@@ -144,13 +144,8 @@ def _context_length(call: BlockCall) -> int:
 
 def _demand_same_output(operator: BlockJacobian, output: Float[Tensor, "prompt embed"]) -> None:
     """Refuse a block that does not return what it did when its call was recorded."""
-    # NaN, of a broken weight, is reported where it is measured.
-    again, output = operator.output.nan_to_num(), output.nan_to_num()
-    if not bool((again - output).norm() <= 1e3 * FLOAT32_EPS * output.norm()):
-        raise MeasurementError(
-            "called again with the same arguments, the block returns something else (a state of "
-            "its own, or chance, takes part)"
-        )
+    if not agreement.agree(operator.output, output):
+        raise MeasurementError(f"the block, {UNREPEATABLE} ({WHY_UNREPEATABLE})")
 
 
 def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from blockcoupling.jacobian.block_jacobian import BlockJacobian, one_at_a_time
-from blockcoupling.jacobian.calls import point
 from blockcoupling.jacobian.operator import Operator, StackedOperator
+from blockcoupling.transformer import agreement
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -90,30 +90,19 @@ def _agree(
     adjoint: Callable[[Vectors], Vectors],
     calls: Sequence[BlockCall],
 ) -> bool:
-    """Whether an operator has the recorded output and the block's own gradient, to rounding.
-
-    Rounding is that of sums over d in float32 (1.2e-7 × a few hundred); a different attention
-    (another scale, a missing bias) is off by far more. In float64 too, since most models take
-    their softmax in float32 all the same.
-    """
-    eps = torch.finfo(torch.float32).eps
+    """Whether an operator has the recorded output and the block's own gradient."""
     y = torch.cat([call.output[:, -1] for call in calls])
-    x = torch.cat([call.input[:, -1] for call in calls])
-    error = (output - y).norm(dim=1)
-    if not bool((error <= 1e3 * eps * (y - x).norm(dim=1) + 30 * eps * y.norm(dim=1)).all()):
+    x = torch.cat([call.input[:, -1].to(y) for call in calls])
+    if not agreement.agree(output, y, carried=x):
         return False
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(*y.shape, 1, generator=generator, dtype=torch.float64).to(y)
-    mine = adjoint(probe)
-    theirs = torch.cat([_own_adjoint(c, p) for c, p in zip(calls, probe[..., 0], strict=True)])
-    difference = (mine[..., 0] - theirs).norm(dim=1)
-    return bool((difference <= 1e4 * eps * theirs.norm(dim=1)).all())
+    probe = agreement.random_like(y, columns=1)
+    u = probe[..., 0]
+    own = torch.stack([_own_pull(call, one) for call, one in zip(calls, u, strict=True)])
+    return agreement.agree(adjoint(probe)[..., 0] + u, own, agreement.GROWN, carried=u)
 
 
-def _own_adjoint(call: BlockCall, u: Float[Tensor, " embed"]) -> Float[Tensor, "1 embed"]:
-    """Jᵀ u through the block as it is."""
-    with one_at_a_time, torch.enable_grad():
-        x = point(call)[:, 0].detach().requires_grad_(True)
-        y = call(x[:, None])[:, 0]
-    (pulled,) = torch.autograd.grad(y, x, u[None].to(y))
-    return pulled - u
+def _own_pull(call: BlockCall, u: Float[Tensor, " embed"]) -> Float[Tensor, " embed"]:
+    """(J + I)ᵀ u through the block as it is."""
+    with one_at_a_time:
+        x, y = agreement.at_token(call, 0)
+    return agreement.pulled_back(x, y, u)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from blockcoupling.transformer.agreement import ROUNDING
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 # Relative to the point's norm. A function of rounded arguments (an integer kernel) is constant
 # over small steps, and one that saturates may change at large ones only.
 STEPS = (1e-3, 1e-2, 1e-1)
-# Allowed of a function that does not change, relative to what is subtracted. Other roundings than
-# those of the sums: some kernels work on all tokens in an order that depends on every one of them.
-ROUNDINGS = 32
 
 
 def unchanged(
@@ -39,8 +38,6 @@ def unchanged(
         residual: whether the identity is subtracted.
     """
     generator = torch.Generator().manual_seed(0)
-    # In float64 too: most models take their softmax in float32 all the same.
-    allowed = ROUNDINGS * torch.finfo(torch.float32).eps
     result = torch.ones(len(point), dtype=torch.bool)
     with torch.no_grad():
         before = function(point)
@@ -57,5 +54,5 @@ def unchanged(
                 if residual:
                     change = change - (there.double() - point.double())
                     size = size + there.double().norm(dim=1) + point.double().norm(dim=1)
-                result &= (change.norm(dim=1) <= allowed * size).cpu()
+                result &= (change.norm(dim=1) <= ROUNDING * size).cpu()
     return result

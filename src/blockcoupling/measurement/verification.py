@@ -20,16 +20,12 @@ import torch
 from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
+from blockcoupling.transformer import agreement
+from blockcoupling.transformer.agreement import UNREPEATABLE, WHY_UNREPEATABLE, pulled_back
 from blockcoupling.transformer.calls import BlockCall
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-# Rounding grows through the blocks: 1e4 eps (1e-3) allows for it, and a token seen at another
-# position or past another context is off by far more. That of float32 in float64 too, since most
-# models take their softmax in float32 all the same.
-EPS = torch.finfo(torch.float32).eps
-ALLOWED = 1e4 * EPS
 
 
 def other_state(
@@ -43,10 +39,10 @@ def other_state(
         states: of the whole prompt.
     """
     for state, call in enumerate(calls, start=1):
-        decoded = call.output[0, -1].double().cpu().numpy()
-        whole = states[token, state]
-        error, size = np.linalg.norm(decoded - whole), np.linalg.norm(whole)
-        if not error <= ALLOWED * size:
+        decoded = call.output[0, -1].double().cpu()
+        whole = torch.from_numpy(states[token, state])
+        if not agreement.agree(decoded, whole, agreement.GROWN):
+            error, size = (decoded - whole).norm(), whole.norm()
             return (
                 f"gives another hidden state after block {state} than the whole prompt does "
                 f"(relative difference {error / size:.1e})"
@@ -61,12 +57,9 @@ def refuse_unrepeatable(prompt: str, calls: Sequence[BlockCall]) -> None:
         MeasurementError: naming prompt and block.
     """
     for block, call in enumerate(calls, start=1):
-        with torch.no_grad():
-            again = call(call.input)
-        if not _same_output(again, call.output):
+        if not agreement.repeats(call):
             raise MeasurementError(
-                f"prompt {prompt!r}, block {block}: called again with the same arguments, the "
-                "block returns something else (a state of its own, or chance, takes part)"
+                f"prompt {prompt!r}: block {block}, {UNREPEATABLE} ({WHY_UNREPEATABLE})"
             )
 
 
@@ -127,20 +120,16 @@ class Verifier:
         last = token if last is None else last
         thorough = (last, prompt) in self._thorough
         for block, (call, reference) in enumerate(zip(decoded, whole, strict=True)):
-            x, y = _at(call, 0)
-            if not _same_output(y[None, None], call.output):
-                return (
-                    f"cannot be repeated (block {block + 1}, called again with the same arguments, "
-                    "returns something else)"
-                )
+            x, y = agreement.at_token(call, 0)
+            if not agreement.agree(y[None, None].detach(), call.output):
+                return f"cannot be repeated (block {block + 1}, {UNREPEATABLE})"
             graph = (block, operations(y))
             if not thorough and graph in self.graphs:
                 continue
-            u = torch.randn(
-                y.shape, generator=torch.Generator().manual_seed(block), dtype=torch.float64
-            ).to(y)
-            mine, theirs = _pulled(x, y, u), _pulled(*_at(reference, token), u)
-            if not _agree(mine, theirs, u):
+            u = agreement.random_like(y.detach(), seed=block)
+            mine = pulled_back(x, y, u)
+            theirs = pulled_back(*agreement.at_token(reference, token), u)
+            if not agreement.agree(mine, theirs, agreement.GROWN, carried=u):
                 return f"gives another Jacobian of block {block + 1} than the whole prompt does"
             self.graphs.add(graph)
         if thorough:
@@ -163,33 +152,3 @@ def operations(y: Tensor) -> str:
             seen.add(node)
             pending.extend(following for following, _ in node.next_functions)
     return digest.hexdigest()
-
-
-def _at(call: BlockCall, token: int) -> tuple[Float[Tensor, " embed"], Float[Tensor, " embed"]]:
-    """One token's state on its way into a block, and what it is on its way out, with its graph."""
-    whole = call.input.to(call.output.device)
-    with torch.enable_grad():
-        x = whole[0, token].detach().clone().requires_grad_(True)
-        parts = [whole[:, :token], x[None, None], whole[:, token + 1 :]]
-        hidden = torch.cat([part for part in parts if part.shape[1]], dim=1)
-        return x, call(hidden)[0, token]
-
-
-def _pulled(x: Tensor, y: Tensor, u: Tensor) -> Float[Tensor, " embed"]:
-    """∂(y·u)/∂x; zero where no gradient comes through, which is told where it is measured."""
-    if not y.requires_grad:
-        return torch.zeros_like(x)
-    (pulled,) = torch.autograd.grad(y, x, u.to(y), allow_unused=True)
-    return torch.zeros_like(x) if pulled is None else pulled
-
-
-def _agree(mine: Tensor, theirs: Tensor, u: Tensor) -> bool:
-    """Whether two products are the same: what counts is what they differ from the identity by."""
-    limit = ALLOWED * (theirs - u).norm() + 30 * EPS * u.norm()
-    difference = (mine - theirs).norm()
-    return bool(difference <= limit) or not bool(torch.isfinite(theirs).all())
-
-
-def _same_output(again: Tensor, output: Tensor) -> bool:
-    again, output = again.detach().nan_to_num(), output.nan_to_num()
-    return bool((again - output).norm() <= 1e3 * EPS * output.norm())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.agreement import identical
 from blockcoupling.transformer.calls import hidden_state, place_of_hidden_state
 from blockcoupling.transformer.running import Given, run
 
@@ -181,8 +182,7 @@ def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
         before, after = visit.outputs[index - 1], visit.inputs[index]
         assert before is not None
         assert after is not None
-        # NaN, of a broken weight, is passed on like any number; it is reported when measured.
-        if not torch.equal(before.nan_to_num(), after.nan_to_num()):
+        if not identical(before, after):
             return f"the hidden state is changed between blocks {index} and {index + 1}"
     return None
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.agreement import identical
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.running import Given, run
@@ -68,13 +69,13 @@ def find_final_norm(model: nn.Module, blocks: Blocks, given: Given) -> nn.Module
     final = getattr(output, "last_hidden_state", None)
     if final is None:
         final = output if isinstance(output, Tensor) else output[0]
-    from_last = [(module, after) for module, before, after in calls if _same(before, last[-1])]
+    from_last = [(module, after) for module, before, after in calls if identical(before, last[-1])]
     # Where the head was passed as well, the last hidden state is not among what came out.
     headed = final.shape != last[-1].shape
     for module, after in from_last:
-        if (_same(after, final) or headed) and _changed(last[-1], after):
+        if (identical(after, final) or headed) and _changed(last[-1], after):
             return module
-    if _same(last[-1], final):
+    if identical(last[-1], final):
         why = "its last hidden state is its last block's output, so nothing is to be added to it"
     else:
         why = "no single module makes its last hidden state out of its last block's output"
@@ -92,9 +93,4 @@ def after_norm(call: BlockCall, norm: nn.Module) -> BlockCall:
 
 
 def _changed(before: Tensor, after: Tensor) -> bool:
-    return before.shape == after.shape and not _same(before, after)
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    # NaN, of a broken weight, is reported where it is measured.
-    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
+    return before.shape == after.shape and not identical(before, after)

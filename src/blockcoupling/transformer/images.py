@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.agreement import agreeing, identical
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.recording import record_full
 
@@ -138,19 +139,15 @@ def find_layout(
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(image.shape, generator=generator).to(image)
     first, again, other = (
-        record_full(model, blocks, given)[0].input[0].nan_to_num()
-        for given in (image, image, noise)
+        record_full(model, blocks, given)[0].input[0] for given in (image, image, noise)
     )
     name = type(model).__name__
-    if not torch.equal(first, again):
+    if not identical(first, again):
         raise UserError(
             f"{name} sees something else of one image each time (it masks patches at random); it "
             "cannot be measured"
         )
-    moved = (first - other).norm(dim=-1)
-    # Rounding: a token of the model's own may have passed a norm, in another batch of sums.
-    limit = 1e3 * torch.finfo(torch.float32).eps
-    patches = (moved > limit * first.norm(dim=-1)).nonzero().flatten().tolist()
+    patches = (~agreeing(other, first)).nonzero().flatten().tolist()
     if not patches:
         raise UserError(f"{name}: no token on its way into the first block changes with the image")
     return Layout(len(first), tuple(patches))

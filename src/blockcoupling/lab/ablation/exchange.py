@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blockcoupling.transformer.agreement import identical
 from blockcoupling.transformer.blocks import Blocks
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
@@ -82,7 +83,7 @@ def _unlike(module: nn.Module, other: nn.Module, apart: int) -> str | None:
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
     if one is None or other is None:
         return one is other
-    return one.shape == other.shape and bool(torch.equal(one, other))
+    return identical(one, other)
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from blockcoupling.lab.ablation.store import join
 from blockcoupling.measurement.instrument import Instrument, refuse_both_ways
 from blockcoupling.measurement.measure import in_precision
 from blockcoupling.store.schema import stamp
+from blockcoupling.transformer.agreement import agree
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.head import Passage, logits_after, record_passage
 from blockcoupling.transformer.running import differentiable
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 PROMPT, HELDOUT = "prompt", "heldout"
-_SAME = 1e3 * torch.finfo(torch.float32).eps  # of a pass done twice: a thousand roundings
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class Surgery:
         if not bool(torch.isfinite(whole).all()):
             raise MeasurementError(f"prompt {names}: the model's predictions are not finite")
         for found in (as_it_is.log_p, again):
-            if float((found - whole).norm()) > _SAME * float(whole.norm()):
+            if not agree(found.flatten(), whole.flatten()):
                 raise MeasurementError(
                     f"prompt {names}: blocks called one after the other do not give what the whole "
                     "model does, so that what a change does cannot be told"
