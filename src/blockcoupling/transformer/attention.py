@@ -15,12 +15,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface, Cache
+from transformers import Cache
 
 from blockcoupling.transformer.caches import Shared, fresh
 
@@ -192,6 +193,7 @@ def attend_to(context: Surroundings, block: nn.Module) -> Iterator[None]:
         if hasattr(getattr(module, "config", None), "_attn_implementation")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
+    _register()
     context.renew()
     _current.context = context
     try:
@@ -313,4 +315,9 @@ def hidden(mask: Tensor | None, nothing: Tensor) -> Tensor:
     return nothing + mask
 
 
-AttentionInterface.register(NAME, one_token_attention)
+@cache
+def _register() -> None:
+    """Enter the attention function under its name."""
+    from transformers import AttentionInterface  # imports all that models need: seconds
+
+    AttentionInterface.register(NAME, one_token_attention)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from blockcoupling.errors import UserError
 
@@ -50,6 +49,8 @@ def without_head(model: nn.Module) -> nn.Module:
     one (an adapter, a prefix, a class of the user's) lives in its own forward, which is not passed
     by.
     """
+    from transformers import PreTrainedModel  # imports all that models need: seconds
+
     base = getattr(model, "base_model", model)
     kind = type(model)
     plain = (
