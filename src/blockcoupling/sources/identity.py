@@ -1,28 +1,22 @@
 """What a model is by its content: digests of weights, configuration and tokenizer (no torch).
 
-A directory's name says nothing about what lies in it. Two models are the same where these digests
-are, wherever their files lie; what does not decide numbers (facts, names, paths) is not in them.
+Two models are the same where these digests are equal, wherever their files are. Names, paths and
+facts decide no number and are not part of the identity.
 
-    >>> from blockcoupling.sources.identity import content_identity, digest_of
-    >>> digest_of(content_identity(study.model_spec("mine", "main")))      # a rule's parameter
-    '5f0c…'
+    >>> content_identity(study.model_spec("mine", "main"))
+    {'config': '5f0c…', 'weights': …}
 
-Files are hashed once: their digests are remembered (in ~/.cache/blockcoupling, or the directory
-BLOCKCOUPLING_CACHE) together with size, times and inode, so that asking again costs a `stat` each.
-A link counts as what it leads to. Large files in the hub's cache are named after their digest,
-which nobody else holds them against: one that is damaged, on the way here or since, is refused.
+A link counts as the file it leads to. Large files in the hub's cache are named after their digest:
+one that does not match its name was damaged during the download or since, and is refused.
 """
 
-import hashlib
 import json
-import os
 import re
-import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from blockcoupling.digests import json_digest, remembered_digest
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.weight_files import weight_files
 
@@ -49,8 +43,6 @@ _IRRELEVANT = frozenset(
 _LFS_BLOB = re.compile(r"[0-9a-f]{64}")
 _CONTENT = ("config", "weights", "tokenizer", "code")
 _HOW_LOADED = ("init_seed", "dtype", "quantization")
-# A file changed within this time of being hashed may change again without a trace in its times.
-_UNSETTLED_NS = 2 * 10**9
 
 
 def content_identity(
@@ -86,11 +78,6 @@ def content_identity(
     return identity
 
 
-def digest_of(identity: Mapping[str, Any]) -> str:
-    """One digest of an identity, or of any JSON value that a number is made from."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
 def origin(record: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """What a store says about the model it was measured on: its names, and its content.
 
@@ -108,7 +95,7 @@ def origin(record: Mapping[str, Any], dtype: str) -> dict[str, Any]:
         "quantization": record.get("quantization"),
         "dtype": dtype,
         **{f"{key}_sha256": digest for key, digest in content.items()},
-        "identity": digest_of(identity),
+        "identity": json_digest(identity),
     }
 
 
@@ -134,26 +121,15 @@ def demand_same_content(record: Mapping[str, Any], directory: Path | str, title:
         )
 
 
-def file_digest(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, remembered for as long as the file is not written to.
+def _file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes; hashed once.
 
     Raises:
         UserError: the file cannot be read, or is in the hub's cache and not what the hub has.
     """
-    path = Path(path)
     try:
         target = path.resolve(strict=True)
-        stamp = _stamp(target)
-        memory = _memory(target)
-        if (known := _remembered(memory, stamp)) is not None:
-            return _as_named(target, known)
-        begun = time.time_ns()
-        with target.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        settled = max(stamp["mtime_ns"], stamp["ctime_ns"]) < begun - _UNSETTLED_NS
-        if settled and _stamp(target) == stamp:
-            _remember(memory, {**stamp, "path": str(target), "sha256": digest})
-        return _as_named(target, digest)
+        return _as_named(target, remembered_digest(target))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
@@ -179,63 +155,19 @@ def _found(place: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def _together(place: Path, files: Iterable[Path]) -> str:
-    return digest_of({str(file.relative_to(place)): _settings_or_bytes(file) for file in files})
+    return json_digest({str(file.relative_to(place)): _settings_or_bytes(file) for file in files})
 
 
 def _settings_or_bytes(file: Path) -> str:
     """The digest of a file; of a small one of settings, without those that decide nothing."""
     if file.name not in ("config.json", "tokenizer_config.json"):
-        return file_digest(file)
+        return _file_digest(file)
     try:
         settings = json.loads(file.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     except ValueError:
-        return file_digest(file)  # whoever loads it says what is wrong
+        return _file_digest(file)  # whoever loads it says what is wrong
     if not isinstance(settings, dict):
-        return file_digest(file)
-    return digest_of({key: settings[key] for key in settings.keys() - _IRRELEVANT})
-
-
-# ------------------------------------------------------------------------ what was hashed before
-
-
-def _stamp(target: Path) -> dict[str, int]:
-    """What changes when a file is written to, replaced, or given back its old time."""
-    found = target.stat()
-    return {
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,
-        "inode": found.st_ino,
-        "device": found.st_dev,
-    }
-
-
-def _memory(target: Path) -> Path:
-    place = os.environ.get("BLOCKCOUPLING_CACHE") or (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "blockcoupling"
-    )
-    name = hashlib.sha256(str(target).encode()).hexdigest()[:32]
-    return Path(place) / "digests" / f"{name}.json"
-
-
-def _remembered(memory: Path, stamp: Mapping[str, int]) -> str | None:
-    try:
-        known = json.loads(memory.read_bytes())
-    except (OSError, ValueError):
-        return None  # not there, or half of it: hashed again
-    same = all(known.get(key) == value for key, value in stamp.items())
-    return known.get("sha256") if same else None
-
-
-def _remember(memory: Path, entry: Mapping[str, Any]) -> None:
-    """Keep a digest for next time. Several processes may do so at once, each with its own file."""
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        handle, fresh = tempfile.mkstemp(dir=memory.parent)
-        with os.fdopen(handle, "w") as stream:
-            json.dump(entry, stream)
-        Path(fresh).replace(memory)
-    except OSError:
-        return  # a home that cannot be written to: hashed again next time, nothing is wrong
+        return _file_digest(file)
+    return json_digest({key: settings[key] for key in settings.keys() - _IRRELEVANT})

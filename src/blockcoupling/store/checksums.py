@@ -12,7 +12,6 @@ Every chunk of a sealed store is written, those that hold padding alone too: one
 lost, not empty.
 """
 
-import hashlib
 import itertools
 import json
 import math
@@ -23,6 +22,7 @@ from typing import Any
 
 import xarray as xr
 
+from blockcoupling.digests import file_digest, json_digest
 from blockcoupling.errors import MeasurementError, UserError
 
 ZARR: dict[str, Any] = {"zarr_format": 3, "consolidated": False}
@@ -103,7 +103,7 @@ def digest(path: Path | str) -> str:
     store = path.parent if path.name == "zarr.json" else path
     try:
         if not store.is_dir():
-            return _of_file(path)
+            return file_digest(path)
         held = attributes(store)
         return held.get(DIGEST) or _digest(store, held)
     except OSError as error:
@@ -273,24 +273,15 @@ def _chunks(array: Path) -> list[Path]:
 
 def _metadata(store: Path, attributes: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the root's attributes and of each array's metadata."""
-    return {_ROOT: _of_json(without_seal(attributes))} | {
-        name: _of_file(store / name / "zarr.json") for name in _arrays(store)
+    return {_ROOT: json_digest(without_seal(attributes))} | {
+        name: file_digest(store / name / "zarr.json") for name in _arrays(store)
     }
 
 
 def _digest(store: Path, attributes: Mapping[str, Any]) -> str:
     chunks = {
-        str(file.relative_to(store)): _of_file(file)
+        str(file.relative_to(store)): file_digest(file)
         for name in _arrays(store)
         for file in _chunks(store / name)
     }
-    return _of_json([_metadata(store, attributes), chunks])
-
-
-def _of_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _of_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return json_digest([_metadata(store, attributes), chunks])

@@ -4,7 +4,6 @@ A part carries the fingerprint of everything its numbers depend on, so that a jo
 as finished what it would measure to the same numbers, and nothing else.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from blockcoupling.atomic import replacing
+from blockcoupling.digests import json_digest
 from blockcoupling.errors import UserError
 from blockcoupling.store.checksums import check, is_whole, without_seal, write_store
 from blockcoupling.store.part_names import part_path
@@ -28,8 +28,7 @@ def fingerprint(**settings: Any) -> str:
 
     That is what becomes the store's attributes, the settings that do not, and the prompt's text.
     """
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return json_digest(settings)[:16]
 
 
 def write_part(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: str) -> Path:

@@ -10,14 +10,10 @@ from pathlib import Path
 import pytest
 from tiny_model import save_tiny_model
 
+from blockcoupling import digests
+from blockcoupling.digests import json_digest, remembered_digest
 from blockcoupling.errors import UserError
-from blockcoupling.sources import identity as module
-from blockcoupling.sources.identity import (
-    content_identity,
-    demand_same_content,
-    digest_of,
-    file_digest,
-)
+from blockcoupling.sources.identity import content_identity, demand_same_content
 from blockcoupling.sources.models import load_model, model_record
 from blockcoupling.sources.records import with_facts, without_facts
 
@@ -42,13 +38,13 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose bytes are read."""
     names: list[str] = []
-    digest = module.hashlib.file_digest
+    digest = digests.hashlib.file_digest
 
     def noting(stream, kind):
         names.append(Path(stream.name).name)
         return digest(stream, kind)
 
-    monkeypatch.setattr(module.hashlib, "file_digest", noting)
+    monkeypatch.setattr(digests.hashlib, "file_digest", noting)
     return names
 
 
@@ -120,7 +116,7 @@ def test_how_it_is_loaded_is_in_it(copy: Path, tmp_path: Path) -> None:
         {"init_seed": 0},
         {"tokenizer": str(other_tokenizer)},
     ):
-        assert digest_of(content_identity({"path": copy, **more})) != digest_of(plain)
+        assert json_digest(content_identity({"path": copy, **more})) != json_digest(plain)
     (copy / "code.py").write_text("1")
     trusted = content_identity({"path": copy, "trust_remote_code": True})
     (copy / "code.py").write_text("2")
@@ -161,7 +157,7 @@ def test_pickles_count_where_there_is_nothing_else(copy: Path) -> None:
 
 
 def test_a_file_is_read_once(copy: Path, reading: list[str], monkeypatch) -> None:
-    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(digests, "_UNSETTLED_NS", 0)
     content_identity({"path": copy})
     assert "model.safetensors" in reading
     reading.clear()
@@ -176,27 +172,27 @@ def test_a_file_just_written_is_read_again(copy: Path, reading: list[str]) -> No
     """Within a tick of the clock it could be written to again under the same times."""
     weights = copy / "model.safetensors"
     weights.touch()
-    first = file_digest(weights)
+    first = remembered_digest(weights)
     data, before = bytearray(weights.read_bytes()), weights.stat()
     data[-1] ^= 1
     with weights.open("r+b") as stream:  # in place: the same inode
         stream.write(data)
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert file_digest(weights) != first
+    assert remembered_digest(weights) != first
 
 
 def test_old_times_do_not_hide_new_content(copy: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(digests, "_UNSETTLED_NS", 0)
     settle(copy)
-    first = file_digest(copy / "model.safetensors")
+    first = remembered_digest(copy / "model.safetensors")
     time.sleep(0.02)  # more than a tick of the file system's clock
     flip(copy / "model.safetensors")
     settle(copy)
-    assert file_digest(copy / "model.safetensors") != first
+    assert remembered_digest(copy / "model.safetensors") != first
 
 
 def test_a_link_is_what_it_leads_to(copy: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(digests, "_UNSETTLED_NS", 0)
     other = shutil.copytree(copy, tmp_path / "other")
     flip(other / "model.safetensors")
     link = tmp_path / "link"
@@ -216,7 +212,7 @@ def test_files_of_the_hub_are_held_against_their_names(tiny: Path, tmp_path: Pat
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "commit"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
-    digest = file_digest(tiny / "model.safetensors")
+    digest = remembered_digest(tiny / "model.safetensors")
     for file in tiny.iterdir():
         name = digest if file.name == "model.safetensors" else f"{len(file.name):040x}"
         shutil.copy(file, blobs / name)
@@ -233,7 +229,7 @@ def test_files_of_the_hub_are_held_against_their_names(tiny: Path, tmp_path: Pat
 def test_a_home_that_cannot_be_written_to_costs_time_only(
     copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(digests, "_UNSETTLED_NS", 0)
     expected = content_identity({"path": copy})
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BLOCKCOUPLING_CACHE", str(tmp_path / "file"))

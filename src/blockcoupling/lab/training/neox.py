@@ -12,10 +12,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import blockcoupling
 from blockcoupling.config.models import Training
+from blockcoupling.digests import file_digest
 from blockcoupling.lab.training.penalty import Penalties
 from blockcoupling.lab.training.run import Run, another
 from blockcoupling.lab.training.schedule import warmed_cosine
-from blockcoupling.lab.training.states import digest
 from blockcoupling.lab.training.stochastic_depth import drop_neox_branches
 from blockcoupling.lab.training.tied import tie, written_out
 from blockcoupling.lab.training.tokenizer import END_OF_TEXT_ID, VOCABULARY, byte_tokenizer
@@ -140,7 +140,7 @@ class NeoxRun(Run):
             "blockcoupling": blockcoupling.__version__,
             "torch": torch.__version__,
             # The one small file that differs wherever the weights do.
-            "weights_sha256": digest(directory / "model.safetensors"),
+            "weights_sha256": file_digest(directory / "model.safetensors"),
         }
         (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 

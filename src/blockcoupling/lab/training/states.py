@@ -5,7 +5,6 @@ A state is a directory that appears whole: the model as an ordinary Hugging Face
 `state.json`, which says of which training and step it is and what its files must hash to.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from blockcoupling.atomic import replacing
+from blockcoupling.digests import file_digest, json_digest
 
 MODEL, OPTIMIZER, ABOUT = "model", "optimizer.safetensors", "state.json"
 
@@ -40,7 +40,7 @@ class States:
 
     def __init__(self, directory: Path | str, training: Mapping[str, Any]) -> None:
         self.directory = Path(directory)
-        self._training = _of(training)
+        self._training = json_digest(training)
 
     def keep(
         self, place: Path, step: int, loss: float | None, write: Callable[[Path], None]
@@ -53,9 +53,9 @@ class States:
                 "training": self._training,
                 "step": step,
                 "loss": loss,
-                "files": {str(p.relative_to(fresh)): digest(p) for p in _files(fresh)},
+                "files": {str(p.relative_to(fresh)): file_digest(p) for p in _files(fresh)},
             }
-            about["sha256"] = _of(about)
+            about["sha256"] = json_digest(about)
             (fresh / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
 
     def place(self, step: int) -> Path:
@@ -89,7 +89,7 @@ class States:
         except (OSError, ValueError):
             return {}
         told = about.pop("sha256", None) if isinstance(about, dict) else None
-        return about if told == _of(about) and about["training"] == self._training else {}
+        return about if told == json_digest(about) and about["training"] == self._training else {}
 
     def _step(self, path: Path) -> int:
         return int(self._about(path).get("step", -1))
@@ -99,21 +99,11 @@ class States:
         if not about:
             return None
         for name, wanted in about["files"].items():
-            if not (path / name).is_file() or digest(path / name) != wanted:
+            if not (path / name).is_file() or file_digest(path / name) != wanted:
                 logger.warning("%s is damaged and passed over: %s", path, name)
                 return None
         return State(path, about["step"], about["loss"])
 
 
-def _of(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file())
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

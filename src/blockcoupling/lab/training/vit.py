@@ -15,6 +15,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 import blockcoupling
 from blockcoupling.config.vision import VisionTraining
+from blockcoupling.digests import file_digest
 from blockcoupling.lab.training.augmentation import Augmenting
 from blockcoupling.lab.training.image_data import (
     ImageData,
@@ -26,7 +27,6 @@ from blockcoupling.lab.training.mixing import Mixing
 from blockcoupling.lab.training.parallel import ALONE, Part
 from blockcoupling.lab.training.run import Run, another
 from blockcoupling.lab.training.schedule import warmed_cosine
-from blockcoupling.lab.training.states import digest
 from blockcoupling.lab.training.stochastic_depth import drop_vit_branches
 
 BETAS = (0.9, 0.999)
@@ -227,7 +227,7 @@ class VitRun(Run):
             "blockcoupling": blockcoupling.__version__,
             "torch": torch.__version__,
             # The one small file that differs wherever the weights do.
-            "weights_sha256": digest(directory / "model.safetensors"),
+            "weights_sha256": file_digest(directory / "model.safetensors"),
         }
         (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 
