@@ -12,7 +12,8 @@ from snakemake.logging import logger
 
 from blockcoupling.study import needs
 from blockcoupling.study.check import load_config
-from blockcoupling.study.slurm_faults import SaysWhy, fixed_requests
+from blockcoupling.study.screen import ending
+from blockcoupling.study.slurm_faults import fixed_requests
 from blockcoupling.study.together import chunk_needs, datasets_needs
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, figures_of
@@ -52,7 +53,6 @@ if workflow.remote_exec and "SLURM_JOB_ID" in os.environ:
 
 # Once, not in each job.
 if workflow.is_main_process:
-    logger.addFilter(SaysWhy())
     for sentence in fixed_requests(workflow.resource_settings.overwrite_resources):
         logger.warning(sentence)
 

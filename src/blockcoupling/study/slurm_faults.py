@@ -6,7 +6,6 @@ Slurm wrote at the end of the job's own output tells; where that says nothing, a
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 import subprocess
@@ -82,24 +81,6 @@ def _accounting(number: str) -> str | None:
     except subprocess.TimeoutExpired:
         return None
     return asked.stdout.strip() or None if asked.returncode == 0 else None
-
-
-class SaysWhy(logging.Filter):
-    """Completes what Snakemake is about to say, on the screen and in its log, of failed jobs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through; of failed jobs, with the reason in it."""
-        for name in ("rule_msg", "msg"):
-            message = getattr(record, name, None)
-            if isinstance(message, str) and _NUMBER.search(message):
-                logs = [*_listed(record, "log"), *_listed(record, "aux_logs")]
-                setattr(record, name, explained(message, logs))
-        return True
-
-
-def _listed(record: logging.LogRecord, name: str) -> list[str]:
-    value = getattr(record, name, None)
-    return [str(each) for each in value] if isinstance(value, list | tuple) else []
 
 
 def fixed_requests(given: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,10 +1,11 @@
-"""Where a study stands: what is done, runs, has failed or is stale, and how long the rest takes."""
+"""The state of a study's jobs: done, running, failed, out of date; and how long the rest takes."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -12,30 +13,31 @@ from typing import Any
 
 from blockcoupling.config.study import Study
 from blockcoupling.study import needs
-from blockcoupling.study.failures import Failure, failures, reason, still_counts, times
+from blockcoupling.study.journal import Failure
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.running import QUEUED, RUNNING, Now
+from blockcoupling.study.screen import last_lines
 from blockcoupling.study.together import chunk_needs, datasets_needs
 
 DONE, FAILED, STALE, WAITING = "done", "failed", "stale", "waiting"
 STATES = (DONE, RUNNING, QUEUED, FAILED, STALE, WAITING)
 _PARTS = {"extract": "parts", "tokenwise": "token_parts"}
 _START = 10.0
-"""Seconds that a job takes which does next to nothing: Python and Snakemake start."""
+"""Seconds that the shortest job takes: Python and Snakemake start."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job and how it stands.
+    """A job and its state.
 
     Attributes:
-        job: Which.
-        state: `done`; `running`; `queued`, in Slurm; `failed`; `stale`: all of its files are there,
-            made from something else than they would be now; `waiting`: some are not there yet.
-        why: Of what failed or is stale, the reason.
-        elapsed: Of what runs, seconds since it began.
-        prompts: Of what goes through prompts and has begun, how many are finished, and of how many.
-        left: Seconds that it will take, as far as one can tell.
+        job: The job.
+        state: `done`; `running`; `queued`: waiting in Slurm's queue; `failed`; `stale`: all of its
+            files exist, but their inputs or settings have changed; `waiting`: some are missing.
+        why: The reason of a state `failed` or `stale`.
+        elapsed: Seconds since a running job began.
+        prompts: The number of finished prompts and of all prompts, of a job that has begun some.
+        left: The estimated number of seconds until it ends.
     """
 
     job: Planned
@@ -47,24 +49,24 @@ class JobStatus:
 
     @property
     def step(self) -> str:
-        """The rule whose job it is."""
+        """Its rule."""
         return self.job.rule
 
     @property
     def model(self) -> str | None:
-        """The model that it is of; None of what concerns the whole study."""
+        """Its model; None for a job of the whole study."""
         return self.job.wildcards.get("model")
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a study stands.
+    """The state of a study.
 
     Attributes:
         study: Its name.
         jobs: All of its jobs.
-        seconds: By step and model, the mean seconds of the jobs that have ended.
-        now: What goes on in the directory.
+        seconds: The mean seconds of finished jobs, by step and model.
+        now: What is running in the directory.
     """
 
     study: str
@@ -74,17 +76,17 @@ class Status:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many jobs there are in each state."""
+        """The number of jobs in each state."""
         return Counter(job.state for job in self.jobs)
 
     @property
     def at_once(self) -> int:
-        """How many jobs run now; one, where none does."""
+        """The number of jobs that run now, at least one."""
         return max(1, self.counts[RUNNING])
 
     @property
     def left(self) -> float:
-        """Seconds until all is done, with as many jobs at once as now."""
+        """Seconds until the study is done, with as many jobs at once as now."""
         return sum(job.left for job in self.jobs) / self.at_once
 
     def of(self, *states: str) -> list[JobStatus]:
@@ -92,7 +94,7 @@ class Status:
         return [job for job in self.jobs if job.state in states]
 
     def by_step(self) -> dict[tuple[str | None, str], list[JobStatus]]:
-        """The jobs by model and step, in the order of the work; what is of no model comes last."""
+        """The jobs by model and step, in the order of the work; those of no model come last."""
         groups: dict[tuple[str | None, str], list[JobStatus]] = defaultdict(list)
         for job in self.jobs:
             groups[job.model, job.step].append(job)
@@ -115,47 +117,39 @@ _ORDER = (
 
 
 def status(study: Study, jobs: Sequence[Planned], planned_at: float, now: Now) -> Status:
-    """How each job stands.
+    """Find the state of each job.
 
     Args:
         study: The study.
         jobs: All of its jobs, as Snakemake would plan them at that time.
         planned_at: In seconds of the epoch.
-        now: What goes on in the directory, looked at before planning: a job that ends in between
-            is then running, not stale.
+        now: What is running in the directory, looked at before planning: a job that ends in
+            between then counts as running, not as stale.
     """
     seconds = _seconds(jobs)
     usual = _Usual(study, seconds, jobs)
-    noted = failures()
     return Status(
         study=study.study,
-        jobs=[_status(study, job, planned_at, now, noted, usual) for job in jobs],
+        jobs=[_status(study, job, planned_at, now, usual) for job in jobs],
         seconds={key: fmean(values) for key, values in seconds.items()},
         now=now,
     )
 
 
-def _status(
-    study: Study,
-    job: Planned,
-    planned_at: float,
-    now: Now,
-    noted: Mapping[str, Failure],
-    usual: _Usual,
-) -> JobStatus:
-    if (state := now.state(job.outputs)) is not None:
-        since = now.since(job.outputs)
+def _status(study: Study, job: Planned, planned_at: float, now: Now, usual: _Usual) -> JobStatus:
+    key = job.outputs[0]
+    if (state := now.state(key)) is not None:
+        since = now.since(key)
         elapsed = None if since is None or state == QUEUED else max(0.0, time.time() - since)
         prompts, lately = _prompts(study, job, since)
         left = _left(usual(job), elapsed, prompts, lately)
         return JobStatus(job, state, elapsed=elapsed, prompts=prompts, left=left)
-    made = times(job.outputs)
+    made = _times(job.outputs)
     whole = len(made) == len(job.outputs)
     if not job.reason or (whole and min(made) > planned_at):
         return JobStatus(job, DONE)
-    failure = noted.get(job.outputs[0])
-    if failure is not None and still_counts(failure, job):
-        return JobStatus(job, FAILED, reason(failure, job.log), left=usual(job))
+    if failure := now.jobs.failed.get(key):
+        return JobStatus(job, FAILED, _cause(failure, job.log), left=usual(job))
     if whole:
         return JobStatus(job, STALE, job.reason.split(":")[0].strip(), left=usual(job))
     prompts, _ = _prompts(study, job)
@@ -164,13 +158,33 @@ def _status(
     return JobStatus(job, WAITING, prompts=begun, left=share * usual(job))
 
 
+def _cause(failure: Failure, log: str | None) -> str:
+    """Why a job failed: its own error message, else Slurm's or Snakemake's."""
+    lines = last_lines(log) if log else []
+    if lines and lines[0].startswith("error: "):
+        return lines[0].removeprefix("error: ")
+    last = (
+        lines[-1] if lines else "the job ended without an error message (killed, or out of memory)"
+    )
+    return failure.message or last
+
+
+def _times(files: Iterable[str | Path]) -> list[float]:
+    """The modification times of those files that exist; Snakemake may remove some meanwhile."""
+    found = []
+    for file in files:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.append(Path(file).stat().st_mtime)
+    return found
+
+
 # ------------------------------------------------------------------------------- prompts and time
 
 
 def _prompts(
     study: Study, job: Planned, since: float | None = None
 ) -> tuple[tuple[int, int] | None, int]:
-    """How many prompts of a job are finished, of how many; and how many were since then."""
+    """The finished prompts and all prompts of a job, and how many were finished since then."""
     if job.rule not in _PARTS:
         return None, 0
     of = job.wildcards
@@ -181,10 +195,10 @@ def _prompts(
     if job.rule == "tokenwise" and study.tokenwise is not None:
         total = min(total, study.tokenwise.prompts)
     parts = study.results / _PARTS[job.rule] / of["model"] / of["checkpoint"] / of["dataset"]
-    # What was measured with other settings is older than what this job has decided.
+    # Parts that are older than the job's plan were measured with other settings.
     plan = parts / "plan.json"
-    begun = max(times([plan]), default=0.0)
-    made = times(parts.glob("[!.]*.zarr/zarr.json"))
+    begun = max(_times([plan]), default=0.0)
+    made = _times(parts.glob("[!.]*.zarr/zarr.json"))
     done = min(total, sum(each >= begun for each in made))
     return (done, total), sum(each >= (since or 0.0) for each in made)
 
@@ -195,19 +209,19 @@ def _left(
     prompts: tuple[int, int] | None,
     lately: int,
 ) -> float:
-    """Seconds that a job which runs will take: from its prompts, else from what is usual."""
+    """Seconds until a running job ends, from its prompts or from what is usual."""
     if elapsed is None:
         return usual
     if prompts is None:
         return max(0.0, usual - elapsed)
     done, total = prompts
-    if lately:  # what an earlier attempt has left was not measured in this time
+    if lately:  # parts of an earlier attempt took none of this time
         return (total - done) * elapsed / lately
     return max(0.0, usual * (total - done) / total - elapsed)
 
 
 def _seconds(jobs: Sequence[Planned]) -> dict[tuple[str, str | None], list[float]]:
-    """By step and model, what the jobs took that have ended, from Snakemake's benchmark files."""
+    """The seconds of finished jobs by step and model, from Snakemake's benchmark files."""
     found: dict[tuple[str, str | None], list[float]] = defaultdict(list)
     for job in jobs:
         if job.benchmark is not None and Path(job.benchmark).is_file():
@@ -219,7 +233,10 @@ def _seconds(jobs: Sequence[Planned]) -> dict[tuple[str, str | None], list[float
 
 
 class _Usual:
-    """Seconds that a job takes: as its like took, else as estimated, in proportion to others."""
+    """The usual seconds of a job: the mean of its step and model, else an estimate.
+
+    An estimate is scaled by what the step took for other models.
+    """
 
     def __init__(
         self,
@@ -229,15 +246,15 @@ class _Usual:
     ) -> None:
         self._study, self._seconds = study, seconds
         took: dict[str, float] = defaultdict(float)
-        told: dict[str, float] = defaultdict(float)
+        estimated: dict[str, float] = defaultdict(float)
         counted: set[tuple[str, str | None]] = set()
         for job in jobs:
             key = (job.rule, job.wildcards.get("model"))
             if key in seconds and key not in counted:
                 counted.add(key)
                 took[job.rule] += fmean(seconds[key])
-                told[job.rule] += _expected(study, job)
-        self._factor = {rule: took[rule] / told[rule] for rule in took}
+                estimated[job.rule] += _expected(study, job)
+        self._factor = {rule: took[rule] / estimated[rule] for rule in took}
 
     def __call__(self, job: Planned) -> float:
         if own := self._seconds.get((job.rule, job.wildcards.get("model"))):
@@ -246,37 +263,37 @@ class _Usual:
 
 
 def _expected(study: Study, job: Planned) -> float:
-    """Seconds that a job is expected to take, from its model's size."""
+    """The estimated seconds of a job, from its model's size."""
     of = job.wildcards
     match job.rule:
         case "train":
-            told = needs.train_needs(study, of["model"])
+            estimate = needs.train_needs(study, of["model"])
         case "weights":
-            told = needs.record_needs(study, of["model"], of["checkpoint"])
+            estimate = needs.record_needs(study, of["model"], of["checkpoint"])
         case "extract":
-            told = needs.extract_needs(study, of["model"], of["dataset"], of["checkpoint"])
+            estimate = needs.extract_needs(study, of["model"], of["dataset"], of["checkpoint"])
         case "reduce":
-            told = needs.reduce_needs(study, of["model"], of["dataset"])
+            estimate = needs.reduce_needs(study, of["model"], of["dataset"])
         case "tokenwise":
-            told = needs.tokenwise_needs(study, of["model"])
+            estimate = needs.tokenwise_needs(study, of["model"])
         case "score":
-            told = needs.score_needs(study, of["model"])
+            estimate = needs.score_needs(study, of["model"])
         case "weight_spectra":
-            told = needs.weight_spectra_needs(study, of["model"], of["checkpoint"])
+            estimate = needs.weight_spectra_needs(study, of["model"], of["checkpoint"])
         case "extract_together" | "extract_together_of_images":
-            told = datasets_needs(study, of["model"], of["checkpoint"])
+            estimate = datasets_needs(study, of["model"], of["checkpoint"])
         case rule if (chunk := rule.removeprefix("together_")) in study.chunks():
-            told = chunk_needs(study, chunk)
+            estimate = chunk_needs(study, chunk)
         case _:
             return _START
-    return _START + 60 * told.expected
+    return _START + 60 * estimate.expected
 
 
 # ------------------------------------------------------------------------------------- as JSON
 
 
 def as_json(found: Status) -> dict[str, Any]:
-    """The same for programs."""
+    """The state of a study as plain JSON."""
 
     def about(each: JobStatus) -> dict[str, Any]:
         return {"step": each.step, **each.job.wildcards}
@@ -287,8 +304,8 @@ def as_json(found: Status) -> dict[str, Any]:
         **{state: found.counts[state] for state in STATES},
         "seconds_left": round(found.left),
         "at_once": found.at_once,
-        "snakemake": sorted(found.now.snakemake),
-        "locked": found.now.locked,
+        "snakemake": found.now.processes,
+        "interrupted": found.now.interrupted,
         "steps": [
             {
                 "model": model,

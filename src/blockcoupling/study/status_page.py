@@ -1,4 +1,4 @@
-"""How a study stands, for a reader: a table and what needs attention, on a terminal in colour."""
+"""The state of a study for a reader: a table, then the jobs that need attention."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from blockcoupling.wording import MISSING, duration
 
 _STYLES = {DONE: "green", RUNNING: "cyan", QUEUED: "blue", FAILED: "bold red", STALE: "yellow"}
 _STUDY = "(study)"
-_SHOWN = 20  # jobs of one state that are told one by one
+_SHOWN = 20
+"""Jobs of one state that are listed one by one."""
 
 
 def page(found: Status) -> RenderableType:
-    """A table of steps and models, then each job that runs or failed, then what is stale."""
+    """Lay out a table of steps and models, then the running, failed and stale jobs."""
     parts: list[RenderableType] = [_table(found)]
     for title, lines in (
         ("Running", [_running(each) for each in found.of(RUNNING, QUEUED)]),
         ("Failed", [_failed(each) for each in found.of(FAILED)]),
-        ("Stale, made again by the next run", _stale(found.of(STALE))),
-        ("Begun and not ended", [_begun(each) for each in found.of(WAITING) if each.prompts]),
+        ("Stale: the next run makes them again", _stale(found.of(STALE))),
+        ("Begun and not finished", [_begun(each) for each in found.of(WAITING) if each.prompts]),
     ):
         if lines:
             more = [f"  and {len(lines) - _SHOWN} more"] * (len(lines) > _SHOWN)
@@ -48,19 +49,19 @@ def _table(found: Status) -> Table:
         ]
         each = found.seconds.get((step, model if model != _STUDY else None))
         left = sum(each.left for each in jobs)
-        told = [duration(each) if each else "", duration(left) if left else ""]
-        table.add_row(model, step, *cells, *told)
+        times = [duration(each) if each else "", duration(left) if left else ""]
+        table.add_row(model, step, *cells, *times)
     return table
 
 
 def _rows(found: Status) -> Iterator[tuple[str, str, Sequence[JobStatus]]]:
-    """A line a step of a model; one line of a model of which all steps stand alike."""
+    """One row per step of a model, or one row for all steps if all jobs have the same state."""
     groups = found.by_step()
     for model in dict.fromkeys(model for model, _ in groups):
         own = {step: jobs for (of, step), jobs in groups.items() if of == model}
         name = _STUDY if model is None else model
-        alike = {each.state for jobs in own.values() for each in jobs}
-        if len(alike) == 1 and len(own) > 1:
+        states = {each.state for jobs in own.values() for each in jobs}
+        if len(states) == 1 and len(own) > 1:
             yield name, "all steps", [each for jobs in own.values() for each in jobs]
         else:
             for step, jobs in own.items():
@@ -81,7 +82,7 @@ def _running(each: JobStatus) -> str:
 
 def _begun(each: JobStatus) -> str:
     done, total = each.prompts or (0, 0)
-    return f"  {_name(each)}: {done} of {total} prompts; the next run goes on from there"
+    return f"  {_name(each)}: {done} of {total} prompts; the next run resumes there"
 
 
 def _failed(each: JobStatus) -> str:
@@ -89,18 +90,20 @@ def _failed(each: JobStatus) -> str:
 
 
 def _stale(jobs: Sequence[JobStatus]) -> list[str]:
-    """By reason, as one edit makes many jobs stale."""
+    """One line per reason: one edit makes many jobs stale."""
     steps: dict[str, Counter[str]] = defaultdict(Counter)
     for each in jobs:
         steps[each.why][each.step] += 1
-    told = {why: ", ".join(f"{n} {step}" for step, n in own.items()) for why, own in steps.items()}
-    return [f"  {why[:1].lower()}{why[1:]}: {which}" for why, which in told.items()]
+    jobs_of = {
+        why: ", ".join(f"{n} {step}" for step, n in own.items()) for why, own in steps.items()
+    }
+    return [f"  {why[:1].lower()}{why[1:]}: {which}" for why, which in jobs_of.items()]
 
 
 def summary(found: Status) -> str:
-    """All of it in a line."""
-    told = [f"{found.counts[state]} {state}" for state in STATES if found.counts[state]]
-    line = f"{len(found.jobs)} jobs: {', '.join(told)}"
+    """Sum the study up in one line."""
+    counts = [f"{found.counts[state]} {state}" for state in STATES if found.counts[state]]
+    line = f"{len(found.jobs)} jobs: {', '.join(counts)}"
     if not found.left:
         return line
     at_once = f" with {found.at_once} at once" if found.at_once > 1 else " one after another"
@@ -108,13 +111,18 @@ def summary(found: Status) -> str:
 
 
 def _who(found: Status) -> str:
-    """Whether Snakemake is at work, and what to do where it was killed."""
-    if found.now.snakemake:
-        numbers = ", ".join(map(str, sorted(found.now.snakemake)))
-        return f"Snakemake runs here (process {numbers})"
-    if found.now.locked:
+    """Whether Snakemake is at work, and what to do if it was killed."""
+    run = found.now.jobs.run
+    if run is None:
+        return "Snakemake is not running here"
+    if found.now.alive:
+        return f"Snakemake is running here (process {run.process})"
+    if run.here:
         return (
-            "The directory is locked, and no Snakemake runs on this machine: it runs on another "
-            "one, or it was killed. If it was: snakemake --unlock, then the same command again"
+            f"The last run was killed (process {run.process}): snakemake --unlock, then the same "
+            "command again"
         )
-    return "No Snakemake runs here"
+    return (
+        f"The last run started on {run.host} (process {run.process}) and has not ended. If it was "
+        "killed there: snakemake --unlock, then the same command again"
+    )

@@ -1,4 +1,4 @@
-"""How a study stands, looked at once or again and again."""
+"""Show the state of a study once, or keep it up to date while Snakemake runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from blockcoupling.study.status_page import page
 _EVERY = 2.0
 """Seconds between two looks at what runs."""
 _PLAN_SHARE = 10
-"""How many times as long as Snakemake takes to plan a plan is good for."""
+"""A plan is used for this many times as long as Snakemake took to make it."""
 _WIDTH = 140
-"""Columns where there is no terminal."""
+"""Columns without a terminal."""
 
 
 class _Watch:
-    """Looks at a study; asks Snakemake for a plan now and then only, which takes it a while."""
+    """Looks at a study; asks Snakemake for a plan only now and then, because that takes a while."""
 
     def __init__(self, study: Study, config: Path, snakefile: Path | None) -> None:
         self._study, self._config, self._snakefile = study, config, snakefile
@@ -43,19 +43,19 @@ class _Watch:
 
 
 def as_document(study: Study, config: Path, snakefile: Path | None = None) -> dict[str, Any]:
-    """How a study stands, as plain JSON (see `status.as_json`).
+    """The state of a study as plain JSON (see `status.as_json`).
 
     Raises:
-        UserError: Snakemake finds no workflow here, or cannot load it.
+        UserError: No workflow found here, or Snakemake cannot load it.
     """
     return as_json(_Watch(study, config, snakefile).look())
 
 
 def show(study: Study, config: Path, snakefile: Path | None = None) -> None:
-    """Print how a study stands; on a terminal, again and again for as long as Snakemake runs.
+    """Print the state of a study; on a terminal, keep it up to date for as long as Snakemake runs.
 
     Raises:
-        UserError: Snakemake finds no workflow here, or cannot load it.
+        UserError: No workflow found here, or Snakemake cannot load it.
     """
     watch, console = _Watch(study, config, snakefile), Console()
     if not console.is_terminal:
@@ -63,7 +63,7 @@ def show(study: Study, config: Path, snakefile: Path | None = None) -> None:
         return
     found = watch.look()
     with suppress(KeyboardInterrupt), Live(page(found), console=console) as live:
-        while found.now.snakemake:
+        while found.now.alive:
             time.sleep(_EVERY)
             found = watch.look()
             live.update(page(found))

@@ -1,40 +1,16 @@
-"""Which Snakemakes run in a directory."""
+"""Which jobs run, from the journal, the process table and Slurm's queue."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 
 import pytest
+from snakemake_records import OUTPUT, begun, planned
 
-from blockcoupling.study.running import now
+from blockcoupling.study import journal
+from blockcoupling.study.journal import JOURNAL, Begun, Jobs, Journal, Run
+from blockcoupling.study.running import Now, now
 
-# Says when it is there, and ends with what it reads from.
-WAITS = "import sys\nprint(flush=True)\nsys.stdin.read()\n"
-FORKS = "import os\nos.fork()\n" + WAITS
-
-
-@contextmanager
-def called_snakemake(directory: Path, text: str, *words: str) -> Iterator[int]:
-    """A process that goes by the name of Snakemake; yields its number."""
-    (directory / "snakemake").write_text(text)
-    process = subprocess.Popen(
-        [sys.executable, "snakemake", *words],
-        cwd=directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin
-    assert process.stdout
-    try:
-        for _ in range(text.count("fork()") + 1):
-            process.stdout.readline()
-        yield process.pid
-    finally:
-        process.stdin.close()
-        process.wait(timeout=10)
-        process.stdout.close()
+COMMENT = "rule_extract_wildcards_small_step2_mine"
 
 
 @pytest.fixture(autouse=True)
@@ -43,25 +19,65 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_one_that_is_about_to_start_a_job_is_one(here: Path):
-    with called_snakemake(here, FORKS) as number:
-        assert list(now().snakemake) == [number]
+def squeue(here: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Put a `squeue` on the path that lists these jobs."""
+    script = here / "bin" / "squeue"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\ncat <<'X'\n" + "\n".join(lines) + "\nX\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
 
 
-def test_two_of_them_are_two(here: Path):
-    with called_snakemake(here, WAITS) as first, called_snakemake(here, WAITS) as second:
-        assert sorted(now().snakemake) == sorted([first, second])
-    assert not now().snakemake
+def start() -> Journal:
+    running = Journal()
+    for each in (planned(extract=1), begun(1)):
+        running.note(each)
+    return running
 
 
-@pytest.mark.parametrize("word", ["-n", "--unlock", "--mode"])
-def test_one_that_runs_no_workflow_is_none(here: Path, word: str):
-    with called_snakemake(here, WAITS, word):
-        assert not now().snakemake
+def test_a_job_of_a_live_run_runs():
+    running = start()
+    found = now()
+    assert found.processes == [os.getpid()]
+    assert not found.interrupted
+    assert found.state(OUTPUT) == "running"
+    assert found.since(OUTPUT) is not None
+    assert (found.state("other"), found.since("other")) == (None, None)
+    running.close()
+    ended = now()
+    assert (ended.processes, ended.interrupted, ended.state(OUTPUT)) == ([], False, None)
 
 
-def test_one_in_another_directory_is_none(here: Path, monkeypatch: pytest.MonkeyPatch):
-    with called_snakemake(here, WAITS):
-        (here / "other").mkdir()
-        monkeypatch.chdir(here / "other")
-        assert not now().snakemake
+def test_a_killed_run_is_interrupted_and_its_jobs_do_not_run():
+    start()
+    no_process = JOURNAL.read_text().replace(f'"process": {os.getpid()}', f'"process": {2**22 + 1}')
+    JOURNAL.write_text(no_process)
+    found = now()
+    assert (found.processes, found.interrupted, found.state(OUTPUT)) == ([], True, None)
+
+
+def test_a_run_on_another_machine_cannot_be_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal.socket, "gethostname", lambda: "elsewhere")
+    start()
+    monkeypatch.undo()
+    assert not Run(os.getpid(), "elsewhere", 0.0).here
+
+
+def test_a_job_in_slurms_queue_runs_whatever_became_of_snakemake(here: Path, monkeypatch):
+    start().close()
+    squeue(
+        here,
+        monkeypatch,
+        f"PENDING|/somewhere/else|{COMMENT}",
+        f"RUNNING|{here}|rule_score_wildcards_small_step2",
+        f"PENDING|{here}|{COMMENT}",
+    )
+    found = now()
+    assert found.queue == {"rule_score_wildcards_small_step2": "RUNNING", COMMENT: "PENDING"}
+    assert found.state(OUTPUT) == "queued"
+
+
+def test_an_earlier_runs_job_runs_only_in_slurm():
+    jobs = Jobs(Run(1, "h", 0.0), {"x": Begun(3.0, "c", last=False)})
+    assert Now(jobs, alive=True).state("x") is None
+    assert Now(jobs, alive=True, queue={"c": "RUNNING"}).state("x") == "running"

@@ -1,12 +1,11 @@
 """What is said of jobs that Slurm has ended, from the words that Slurm writes itself."""
 
-import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from blockcoupling.study.slurm_faults import SaysWhy, explained, fixed_requests
+from blockcoupling.study.slurm_faults import explained, fixed_requests
 
 FAILED = (
     "SLURM-job '41' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable "
@@ -67,20 +66,6 @@ def test_without_accounting_and_without_a_word_it_says_so(
 
 def test_what_is_not_of_slurm_stays_as_it_is() -> None:
     assert explained("exit code 1", ["x.log"]) == "exit code 1"
-
-
-def test_snakemakes_own_record_of_a_failure_is_completed(tmp_path: Path) -> None:
-    (tmp_path / "41.log").write_text(CGROUP)
-    logger = logging.getLogger("test_slurm_faults")
-    heard: list[logging.LogRecord] = []
-    logger.addHandler(handler := logging.Handler())
-    handler.emit = heard.append  # type: ignore[method-assign]
-    logger.addFilter(SaysWhy())
-    about = {"rule_msg": FAILED, "log": ["a.log", str(tmp_path / "41.log")]}
-    logger.error("Error in rule extract", extra=about)
-    logger.error("Error in group g", extra={"msg_of_group": None})
-    assert "Why: out of memory" in heard[0].__dict__["rule_msg"]
-    assert heard[1].getMessage() == "Error in group g"
 
 
 def test_a_number_that_does_not_grow_is_told_with_what_to_type() -> None:

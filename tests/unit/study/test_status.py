@@ -1,7 +1,5 @@
-"""How jobs stand, told from files, notes and logs that are made up here, with Snakemake's names."""
+"""The states of jobs, from files and logs that are made up here."""
 
-import base64
-import json
 import os
 import time
 from pathlib import Path
@@ -9,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from blockcoupling.config.study import Study
-from blockcoupling.study.failures import failures
+from blockcoupling.study.journal import Begun, Failure, Jobs, Run
 from blockcoupling.study.planned import Planned
-from blockcoupling.study.running import Begun, Now, now
+from blockcoupling.study.running import Now
 from blockcoupling.study.status import as_json, status
 from blockcoupling.study.status_page import summary
 
@@ -66,6 +64,11 @@ def stands(study: Study, job: Planned, running: Now | None = None, planned_at=No
     return status(study, [job], at, running or Now()).jobs[0]
 
 
+def begun(job: Planned, since: float) -> Now:
+    jobs = Jobs(Run(1, "here", since), {job.outputs[0]: Begun(since)})
+    return Now(jobs, alive=True)
+
+
 def test_what_snakemake_would_leave_alone_is_done(study: Study):
     made(extract())
     assert stands(study, extract()).state == "done"
@@ -92,89 +95,43 @@ def test_what_runs_tells_its_prompts_and_the_time_left(study: Study):
     job = extract("Missing output files: x")
     parts(400, 300, 15, 5)  # two of an earlier attempt, two in the last 20 s
     since = time.time() - 20
-    running = Now(snakemake={1: since - 100}, begun={job.outputs[1]: Begun(since)})
+    running = begun(job, since)
     found = stands(study, job, running)
     assert (found.state, found.prompts) == ("running", (4, 10))
     assert found.left == pytest.approx(6 * 10, rel=0.05)  # 10 s a prompt
 
 
-def test_a_note_of_a_killed_snakemake_is_of_nothing_that_runs(study: Study):
-    job = extract("Missing output files: x")
-    left = {job.outputs[0]: Begun(time.time() - 50)}
-    assert stands(study, job, Now(begun=left)).state == "waiting"
-    later = {1: time.time() - 10}
-    assert stands(study, job, Now(snakemake=later, begun=left)).state == "waiting"
-
-
-def test_a_job_in_slurm_runs_whatever_became_of_snakemake(study: Study):
-    job = extract("Missing output files: x")
-    noted = {job.outputs[0]: Begun(time.time() - 50, "17")}
-    for state, expected in [("PENDING", "queued"), ("RUNNING", "running")]:
-        assert stands(study, job, Now(begun=noted, queue={"17": state})).state == expected
-    assert stands(study, job, Now(begun=noted, queue={"18": "RUNNING"})).state == "waiting"
-
-
-def snakemake_says(*lines: str, age: float = 0.0, log: str = "1.snakemake.log") -> None:
-    stamp = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(time.time() - age))
-    write(f".snakemake/log/{log}", f"[{stamp}]\nError in rule extract:\n" + "\n".join(lines) + "\n")
-
-
-def error(job: Planned, message: str = "None", *more: str) -> list[str]:
-    told = [f"message: {message}", f"output: {', '.join(job.outputs)}", f"log: {job.log} (…)"]
-    return [f"    {line}" for line in [*told, *more]]
+def failure(job: Planned, message: str = "") -> Now:
+    return Now(Jobs(failed={job.outputs[0]: Failure(time.time(), message)}))
 
 
 def test_a_failure_gives_the_verbs_reason_and_its_log(study: Study):
     job = extract("Missing output files: x")
-    write(job.log, "measuring: prompt 1 of 9\nerror: the disk is full\n", age=10)
-    snakemake_says(*error(job), age=9)
-    found = stands(study, job)
+    write(job.log, "measuring: prompt 1 of 9\nerror: the disk is full\n")
+    found = stands(study, job, failure(job, "FAILED"))
     assert (found.state, found.why, found.job.log) == ("failed", "the disk is full", job.log)
 
 
-def test_a_failure_before_the_last_attempt_counts_no_more(study: Study):
-    job = extract("Params have changed since last execution")
-    snakemake_says(*error(job), age=200)
-    write(job.log, "error: it was", age=150)
+def test_a_failure_of_a_job_that_was_made_otherwise_counts_no_more(study: Study):
+    job = extract()
     made(job)
-    assert stands(study, job).state == "stale"
+    assert stands(study, job, failure(job)).state == "done"
 
 
 @pytest.mark.parametrize(
-    ("slurm_log", "message", "reason"),
+    ("log", "message", "reason"),
     [
-        ("slurmstepd: error: Detected 1 oom_kill event", "x", "Detected 1 oom_kill event"),
-        ("", "SLURM status is: 'TIMEOUT'", "SLURM status is: 'TIMEOUT'"),
-        ("", "None", "it ended without a word: killed, or out of memory"),
+        ("measuring\n", "FAILED. Why: out of memory", "FAILED. Why: out of memory"),
+        ("measuring\nand then\n", "", "and then"),
+        ("", "", "the job ended without an error message (killed, or out of memory)"),
     ],
 )
-def test_what_the_verb_could_not_say_slurm_or_snakemake_says(study, slurm_log, message, reason):
+def test_without_an_error_message_slurm_or_the_last_line_gives_the_reason(
+    study, log, message, reason
+):
     job = extract("Missing output files: x")
-    write(job.log, "", age=10)
-    snakemake_says(*error(job, message, "external_jobid: 17"))
-    write(".snakemake/slurm_logs/rule_extract/a/17.log", slurm_log)
-    assert reason in stands(study, job).why
-
-
-def test_the_last_failure_of_a_job_is_the_one_told(study: Study):
-    job = extract()
-    snakemake_says(*error(job, "first"), age=100, log="2026-01-01.snakemake.log")
-    snakemake_says(*error(job, "second"), log="2026-01-02.snakemake.log")
-    assert failures()[job.outputs[0]].message == "second"
-
-
-def test_the_notes_of_snakemake_are_read_however_long_the_name(study: Study):
-    short, long = "a/b.yml", "x" * 400
-    name = base64.urlsafe_b64encode(short.encode()).decode()
-    write(f".snakemake/incomplete/{name}", json.dumps({"external_jobid": None}))
-    name = base64.urlsafe_b64encode(long.encode()).decode()
-    cut = [f"@{name[:254]}", f"@{name[254:508]}", name[508:]]
-    write(".snakemake/incomplete/" + "/".join(cut), json.dumps({"external_jobid": "17"}))
-    write(".snakemake/locks/0.input.lock")
-    found = now()
-    assert {name: begun.slurm for name, begun in found.begun.items()} == {short: None, long: "17"}
-    assert found.locked
-    assert found.snakemake == {}
+    write(job.log, log)
+    assert stands(study, job, failure(job, message)).why == reason
 
 
 def test_time_left_follows_what_the_like_took(study: Study):
