@@ -154,8 +154,8 @@ def costs(
 ) -> None:
     """Tabulate what the jobs of a study took: time, processor, memory.
 
-    Example:  `blockcoupling costs --benchmarks results/ladder/benchmarks --catalog
-    results/ladder/catalog/measurements.yml --out costs.parquet`
+    Example:  `blockcoupling costs --benchmarks results/demo/benchmarks --catalog
+    results/demo/catalog/measurements.yml --out costs.parquet`
     """
     from blockcoupling.catalog import open_catalog
     from blockcoupling.statistics.costs import write_costs

@@ -9,7 +9,7 @@ from blockcoupling.study.check import load_config
 
 ROOT = Path(__file__).parents[3]
 NAMES = (
-    *("damage", "intervention", "intervention-depth", "paper", "smollm2", "sweep"),
+    *("ladder", "damage", "intervention", "intervention-depth", "paper", "smollm2", "sweep"),
     *("vit", "vit-small"),
 )
 STUDIES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in NAMES)]
@@ -38,7 +38,7 @@ def test_the_small_real_study_has_every_kind_of_model_and_all_benchmarks() -> No
     assert {model.quantization for model in real} == {None, "nf4", "nf4-double", "int8"}
     assert study.checkpoints("smollm2") == ["init", "main"]
     trained = [model for model in study.models.values() if isinstance(model, TrainedModel)]
-    built_in = load_config("config/config.yaml")
+    built_in = load_config("config/studies/ladder.yaml")
     ladder = {name: model for name, model in built_in.models.items() if model.family == "neox"}
     assert {name: study.checkpoints(name) for name in ladder} == {
         name: built_in.checkpoints(name) for name in ladder
