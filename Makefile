@@ -1,7 +1,11 @@
 # Every target builds .venv from requirements.lock when it is missing or out of date.
 PYTHON ?= python3
+# Which PyTorch a new .venv gets: cpu, cu128, …; empty: the one of your package index.
+TORCH ?=
+UV := uv==0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENV := .venv/installed
+PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test test-slurm walk faults lint format bench clean
@@ -9,14 +13,27 @@ ENV := .venv/installed
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-env: $(ENV)     ## build .venv, nothing else
+env: $(ENV)     ## build .venv, nothing else; TORCH=cpu: without CUDA's libraries
 
+# uv does not read pip's configuration: package locations and certificate are passed on to it.
 $(ENV): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is older than Python 3.11: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
-	.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@command -v uv >/dev/null || $(PIP) install --quiet $(UV) || true
+	@configured=$$($(PIP) config list); \
+	  from_pip() { echo "$$configured" | sed -n "s/^.*[.]$$1='\(.*\)'$$/\1/p" | head -n 1; }; \
+	  pass_on() { [ -n "$$(printenv $$1)" ] || [ -z "$$2" ] || export "$$1=$$2"; }; \
+	  pass_on UV_DEFAULT_INDEX "$$(from_pip index-url)"; \
+	  pass_on UV_FIND_LINKS "$$(from_pip find-links | sed 's/\\n/ /g; s/^ *//; s/  */,/g')"; \
+	  pass_on SSL_CERT_FILE "$$(from_pip cert)"; \
+	  echo "Installing the packages into .venv, about a minute"; \
+	  uv pip install --quiet --python .venv/bin/python --compile-bytecode $(TORCH:%=--torch-backend=%) \
+	    --requirement requirements.lock --editable . \
+	  || { echo "uv could not install the packages (see above); pip does, in a few minutes." >&2; \
+	    $(TORCH:%=$(PIP) install --quiet $$(grep ^torch= requirements.lock) \
+	      --index-url https://download.pytorch.org/whl/% &&) \
+	    $(PIP) install --quiet --requirement requirements.lock --editable .; }
 	@touch $@
 
 demo: $(ENV)    ## train small language models and ViTs, measure them, write a report
