@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,32 @@ class _ContextProduct(torch.autograd.Function):
         return product.view(batch, mapped, rows, -1), 1
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a block's attention is called with.
+
+    Attributes:
+        query, key, value: of the tokens that the block is called on.
+        mask: as the model makes it: boolean, or added to the scores; None: nothing is hidden.
+        scale: of the scores.
+        softcap: if any, scores are softcap · tanh(score / softcap).
+    """
+
+    query: Float[Tensor, "row head token key_dim"]
+    key: Float[Tensor, "row kv_head token key_dim"]
+    value: Float[Tensor, "row kv_head token value_dim"]
+    mask: Tensor | None
+    scale: float
+    softcap: float | None
+
+    def demand_one_token(self, kv_heads: int) -> None:
+        """Raise `UnsupportedAttention` unless there is one token, with as many heads as given."""
+        if (self.query.shape[2], *self.key.shape[1:3]) != (1, kv_heads, 1):
+            raise UnsupportedAttention("not one token at a time")
+
+
 class Surroundings(Shared):
-    """What a block's token attends to; the attention function below finds it by `attend_to`.
+    """What a block's token attends to; the attention function finds it by `attend_to`.
 
     Attributes:
         uses: how often a block has attended to it.
@@ -80,30 +105,22 @@ class Surroundings(Shared):
     def renew(self) -> None:
         """Called before each call of a block."""
 
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> Tensor:
-        """The attention's output for what a block hands over, (row, token, head, value_dim)."""
+    def attend(self, asked: Asked) -> Float[Tensor, "row token head value_dim"]:
+        """The output of the attention."""
         raise NotImplementedError
 
     @property
     def used_once(self) -> bool:
-        """Whether a block has attended just once, and to this."""
+        """Whether a block has attended exactly once, and to this."""
         return self.uses == 1
 
 
 class Context(Surroundings):
-    """Stands where a block expects its cache, and keeps the context's keys and values.
+    """Replaces a block's cache and keeps the context's keys and values.
 
-    `update` gives the block back only the token's own key and value; the attention function below
-    finds the context here. Prompts of different lengths are padded on the left, the padding hidden
-    by a bias of minus infinity.
+    `update` returns only the token's own key and value to the block; the attention function finds
+    the context here. Prompts of different lengths are padded on the left, and a bias of minus
+    infinity hides the padding.
 
     Args:
         caches: one cache per prompt, as it was before the token was decoded.
@@ -119,19 +136,19 @@ class Context(Surroundings):
         self.uses = 0
 
     def __getattr__(self, name: str) -> Any:
-        # Anything else a model asks of its cache (its length, say) is the first prompt's answer.
+        # Other attributes of a cache (its length, for example) are those of the first prompt's.
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._lent[0], name)
 
     def renew(self) -> None:
-        """Forget what a call has changed: each call of a block begins with the caches as given."""
+        """Discard what a call has changed: every call of a block starts from the given caches."""
         self._lent = fresh(self._caches)
 
     def update(
         self, keys: Tensor, values: Tensor, layer: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Keep the layer's context for the attention that follows; return what was given."""
+        """Keep the layer's context for the attention that follows; return the arguments."""
         self.updates += 1
         held = [cache.layers[layer] for cache in self._caches]
         lengths = [
@@ -154,27 +171,20 @@ class Context(Surroundings):
 
     @property
     def used_once(self) -> bool:
-        """Whether a block has asked for the context just once, and attended to it."""
+        """Whether a block has asked for the context exactly once, and attended to it."""
         return self.updates == self.uses == 1
 
-    def attend(
-        self,
-        query: Float[Tensor, "row head 1 key_dim"],
-        key: Float[Tensor, "row kv_head 1 key_dim"],
-        value: Float[Tensor, "row kv_head 1 value_dim"],
-        mask: Tensor | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> Float[Tensor, "row 1 head value_dim"]:
+    def attend(self, asked: Asked) -> Float[Tensor, "row 1 head value_dim"]:
         """Softmax attention over the context and the token itself, linearized at the token."""
-        if query.shape[2] != 1 or key.shape[2] != 1 or self.keys is None:
-            raise UnsupportedAttention("not one token at a time with a cache")
+        if self.keys is None:
+            raise UnsupportedAttention("not with a cache")
         assert self.values is not None
         assert self.bias is not None
-        prompts, _, length = self.keys.shape[:3]
-        nothing = self.bias.new_zeros(prompts, query.shape[1], 1, length + 1)
-        bias = hidden(mask, nothing) + functional.pad(self.bias, (0, 1))[:, None, None]
-        return linearized(query, key, value, self.keys, self.values, bias, scaling, softcap)
+        prompts, kv_heads, length = self.keys.shape[:3]
+        asked.demand_one_token(kv_heads)
+        nothing = self.bias.new_zeros(prompts, asked.query.shape[1], 1, length + 1)
+        bias = hidden(asked.mask, nothing) + functional.pad(self.bias, (0, 1))[:, None, None]
+        return linearized(asked, self.keys, self.values, bias)
 
 
 class _Current(threading.local):
@@ -217,10 +227,10 @@ def one_token_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "row token head value_dim"], None]:
-    """What a block attends by, within `attend_to`: it is handed on to the surroundings.
+    """The attention function of blocks within `attend_to`; the surroundings compute its output.
 
     Raises:
-        UnsupportedAttention: for arguments that would change the result in ways not covered here.
+        UnsupportedAttention: for arguments that would change the result in unsupported ways.
     """
     context = _current.context
     assert context is not None
@@ -230,18 +240,14 @@ def one_token_attention(
     if unknown:
         raise UnsupportedAttention(f"attention arguments {unknown}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return context.attend(query, key, value, attention_mask, scale, softcap), None
+    return context.attend(Asked(query, key, value, attention_mask, scale, softcap)), None
 
 
 def linearized(
-    query: Float[Tensor, "row head 1 key_dim"],
-    key: Float[Tensor, "row kv_head 1 key_dim"],
-    value: Float[Tensor, "row kv_head 1 value_dim"],
+    asked: Asked,
     context_keys: Float[Tensor, "prompt kv_head context key_dim"],
     context_values: Float[Tensor, "prompt kv_head context value_dim"],
     bias: Float[Tensor, "prompt head_or_1 1 context_and_token"],
-    scale: float,
-    softcap: float | None,
 ) -> Float[Tensor, "row 1 head value_dim"]:
     """Softmax attention of one token over its context and itself, linearized at the token.
 
@@ -252,44 +258,40 @@ def linearized(
 
         do = Σ_t p_t (v_t − o) ds_t + p dv,   ds_t = scale k_t · dq (+ scale q · dk for itself),
 
-    so that a matrix of key width × value width a head holds all that the context has to say. It is
-    worked out once, and what is returned is o and this linear map: products with the block's
-    Jacobian cost the same however long the context is.
+    so a matrix of key width × value width a head describes the whole context. It is computed once,
+    and the result is o and this linear map: products with the block's Jacobian cost the same
+    however long the context is.
 
     Args:
-        query: the token's own.
-        key: the token's own.
-        value: the token's own.
+        asked: of the one token.
         context_keys: of the context, constant.
         context_values: of the context, constant.
-        bias: added to the scores, the token's own last.
-        scale: of the scores.
-        softcap: if any, scores are softcap · tanh(score / softcap).
+        bias: added to the scores; the last column is the token's own.
     """
     prompts, kv_heads = context_keys.shape[:2]
-    heads = query.shape[1]
+    heads = asked.query.shape[1]
     group = heads // kv_heads
 
     def moving(x: Tensor) -> Tensor:
         """(prompt · copy, head, 1, n) → (prompt, copy, kv_head, head of its group, n)."""
         return x.reshape(prompts, -1, kv_heads, x.shape[1] // kv_heads, x.shape[-1])
 
-    q, k, v = moving(query), moving(key), moving(value)
+    q, k, v = moving(asked.query), moving(asked.key), moving(asked.value)
     with torch.no_grad():
         # All copies of a token are at the same point: (prompt, kv_head, head of its group, n).
         q0, k0, v0 = (x[:, 0].to(context_keys.dtype) for x in (q, k, v))
         keys = torch.cat([context_keys, k0], dim=2)
         values = torch.cat([context_values, v0], dim=2)
-        scores = scale * (q0 @ keys.mT)
+        scores = asked.scale * (q0 @ keys.mT)
         slope = torch.ones_like(scores)
-        if softcap is not None:
-            capped = torch.tanh(scores / softcap)
-            scores, slope = softcap * capped, 1 - capped.square()
+        if asked.softcap is not None:
+            capped = torch.tanh(scores / asked.softcap)
+            scores, slope = asked.softcap * capped, 1 - capped.square()
         by_head = bias.expand(-1, heads, -1, -1).reshape(prompts, kv_heads, group, bias.shape[-1])
         weights = (scores + by_head).softmax(-1)
         output = weights @ values
         off = values[:, :, None] - output[..., None, :]  # v_t − o
-        pull = scale * slope * weights
+        pull = asked.scale * slope * weights
         by_query = keys.mT[:, :, None] @ (pull[..., None] * off)
         by_key = pull[..., -1:] * q0
         own, itself = weights[..., -1:], off[..., -1, :]
@@ -299,14 +301,14 @@ def linearized(
     turned = turned.transpose(1, 2).unflatten(2, (kv_heads, group))
     drawn = ((k - k.detach()) * by_key[:, None]).sum(-1, keepdim=True) * itself[:, None]
     moved = output[:, None] + turned + drawn + own[:, None] * (v - v.detach())
-    return moved.reshape(query.shape[0], 1, heads, -1)
+    return moved.reshape(asked.query.shape[0], 1, heads, -1)
 
 
 def hidden(mask: Tensor | None, nothing: Tensor) -> Tensor:
-    """What a mask adds to the scores, `nothing` (prompt, head, query, key) where there is none."""
+    """What a mask adds to the scores: `nothing` (prompt, head, query, key) without a mask."""
     if mask is None:
         return nothing
-    # Columns before the context's belong to tokens that a sliding window has let go.
+    # Columns before the context's belong to tokens that have left a sliding window.
     mask = mask[..., -nothing.shape[-1] :]
     if mask.shape[-1] != nothing.shape[-1]:
         raise UnsupportedAttention("a mask of another length than the context")

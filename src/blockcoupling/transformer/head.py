@@ -1,13 +1,12 @@
-"""A model's logits after any state of its last block: its own final norm and head, no blocks.
+"""A model's logits for any state after its last block: its own final norm and head, no blocks.
 
-The model's own forward is run with every block passed by, so that whatever it does around its
-blocks (norms, scaling, soft caps) is done, and no architecture is named.
+The model's own forward runs with every block skipped, so that everything it does around its blocks
+(norms, scaling, soft caps) is included and no architecture is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.recording import record_calls
+from blockcoupling.transformer.running import replaced_forward
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passage:
-    """One forward pass of a model, without a cache: its blocks' calls, and what they returned.
+    """One forward pass of a model without a cache.
 
     Attributes:
         input_ids: (prompt, token).
         calls: of the blocks, first to last.
-        outputs: what each block returned, as it returned it.
+        outputs: what each block returned, unchanged.
     """
 
     input_ids: Int[Tensor, "prompt token"]
@@ -41,14 +41,14 @@ class Passage:
 def record_passage(
     model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "prompt token"]
 ) -> Passage:
-    """Record a pass without a cache, in which no place of a block's call is filled twice.
+    """Record a forward pass without a cache.
 
     Raises:
-        CannotDecode: a block writes into what it was given.
+        CannotDecode: a block writes into its arguments.
     """
     outputs: list[Any] = []
     with ExitStack() as hooks:
-        for module in _once(blocks):
+        for module in set(blocks.modules):
             handle = module.register_forward_hook(lambda m, args, output: outputs.append(output))
             hooks.callback(handle.remove)
         calls = record_calls(model, blocks, input_ids, use_cache=False)
@@ -58,12 +58,12 @@ def record_passage(
 def logits_after(
     model: nn.Module, blocks: Blocks, passage: Passage, hidden: Float[Tensor, "prompt token embed"]
 ) -> Float[Tensor, "prompt token word"]:
-    """The logits of every token where the last block had returned `hidden`.
+    """The logits of every token if the last block had returned `hidden`.
 
     Args:
-        model: with its head.
+        model: the model, with its head.
         blocks: its blocks.
-        passage: of the tokens.
+        passage: the recorded forward pass of the tokens.
         hidden: a state of all its tokens.
 
     Raises:
@@ -73,41 +73,20 @@ def logits_after(
         _in_place_of(call.output, output, hidden)
         for call, output in zip(passage.calls, passage.outputs, strict=True)
     ]
-    with torch.no_grad(), _passed_by(blocks, returned):
+    waiting = iter(returned)
+    with torch.no_grad(), replaced_forward(blocks.modules, lambda *a, **k: next(waiting)):
         output = model(input_ids=passage.input_ids, use_cache=False)
     logits = getattr(output, "logits", None)
     if not isinstance(logits, Tensor) or logits.shape[:2] != passage.input_ids.shape:
         raise UserError(
             f"{type(model).__name__} returns no logits for every token (it has no head to predict "
-            "tokens with): damage is measured on what a causal language model predicts"
+            "tokens with): ablation damage is measured on the predictions of causal language models"
         )
     return logits
 
 
-@contextmanager
-def _passed_by(blocks: Blocks, returned: list[Any]) -> Iterator[None]:
-    """Let every block return what it is told to, for a while."""
-    before = {id(module): vars(module).get("forward") for module in blocks.modules}
-    waiting = iter(returned)
-    try:
-        for module in _once(blocks):
-            module.forward = lambda *args, **kwargs: next(waiting)
-        yield
-    finally:
-        for module in _once(blocks):
-            own = before[id(module)]
-            if own is None:
-                del module.forward
-            else:
-                module.forward = own
-
-
-def _once(blocks: Blocks) -> list[nn.Module]:
-    return list({id(module): module for module in blocks.modules}.values())
-
-
 def _in_place_of(recorded: Tensor, output: Any, hidden: Tensor) -> Any:
-    """What a block returned, with another hidden state in it."""
+    """A block's output with another hidden state in it."""
     if isinstance(output, Tensor):
         return hidden
     place = next(n for n, v in enumerate(output) if _is(v, recorded))

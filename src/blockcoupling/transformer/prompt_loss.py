@@ -1,13 +1,12 @@
-"""A model's own loss on prompts that have passed its blocks: of the rest, its head alone is run.
+"""A model's own loss on prompts that have already passed its blocks: only its head is run.
 
-The model's own forward is run with its body passed by, so that whatever it does around its head
-(scaling, soft caps) is done, and no architecture is named.
+The model's own forward runs with its body skipped, so that everything it does around its head
+(scaling, soft caps) is included and no architecture is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +15,13 @@ from torch.nn.functional import cross_entropy
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.blocks import Blocks
-from blockcoupling.transformer.running import without_head
+from blockcoupling.transformer.running import replaced_forward, text_config, without_head
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 LOGITS = 2**24
-"""How many numbers to have at once: a vocabulary is wide."""
+"""How many logits to compute at once: vocabularies are large."""
 
 
 class NoPredictions(UserError):
@@ -47,16 +46,14 @@ def prompt_losses(
         returned: what the model returned for each (`recording.record_whole`, with every logit).
 
     Returns:
-        The loss of each prompt; NaN for a prompt of one token, of which nothing is predicted.
+        The loss of each prompt; NaN for a prompt of one token, in which nothing is predicted.
 
     Raises:
         NoPredictions: the model has no logits for every token.
     """
-    lengths = [ids.shape[1] - 1 for ids in prompts]
-    body = without_head(model)
-    if body is model:
+    if without_head(model) is model:
         each = [
-            _loss(_checked(model, getattr(one, "logits", None), ids)[:, :-1], ids[:, 1:])
+            _loss(_logits_in(one, model, ids)[:, :-1], ids[:, 1:])
             for one, ids in zip(returned, prompts, strict=True)
         ]
     else:
@@ -67,20 +64,32 @@ def prompt_losses(
             torch.cat([part.to(states.device) for part in parts], dim=1)
             for parts in ([p[:, :-1] for p in prompts], [p[:, 1:] for p in prompts])
         )
-        around = _around(model, blocks)
-        together = max(1, LOGITS // _vocabulary(model, following))
+        at_once = max(1, LOGITS // _vocabulary(model, following))
         losses = [torch.empty(0)]
-        for start in range(0, ids.shape[1], together):
-            some = slice(start, start + together)
+        for start in range(0, ids.shape[1], at_once):
+            some = slice(start, start + at_once)
             output = type(returned[0])(last_hidden_state=states[:, some])
-            with torch.no_grad(), _returning(around, output) as calls:
-                after = model(input_ids=ids[:, some])
-            if len(calls) != 1:
-                raise NoPredictions(model)
-            logits = _checked(model, getattr(after, "logits", None), ids[:, some])
-            losses.append(_loss(logits, following[:, some]))
-        each = list(torch.cat(losses).split(lengths))
+            losses.append(_loss(_head(model, blocks, output, ids[:, some]), following[:, some]))
+        each = list(torch.cat(losses).split([len(one[0]) - 1 for one in prompts]))
     return [float(of_prompt.double().mean()) for of_prompt in each]
+
+
+def _head(model: nn.Module, blocks: Blocks, output: Any, ids: Int[Tensor, "1 token"]) -> Tensor:
+    """The model's logits if its body returns `output`."""
+    calls: list[None] = []
+
+    def body(*args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        return output
+
+    # The modules around the blocks: the body, or what the model calls instead of it.
+    names = blocks.path.split(".")[:-1]
+    around = [model.get_submodule(".".join(names[: n + 1])) for n in range(len(names))]
+    with torch.no_grad(), replaced_forward(around, body):
+        after = model(input_ids=ids)
+    if len(calls) != 1:
+        raise NoPredictions(model)
+    return _logits_in(after, model, ids)
 
 
 def _loss(
@@ -90,48 +99,22 @@ def _loss(
     return cross_entropy(wide[0], following[0].to(wide.device), reduction="none").cpu()
 
 
-def _checked(model: nn.Module, logits: Any, ids: Int[Tensor, "1 token"]) -> Tensor:
-    """The logits, where they are of every token and of every word."""
-    right = (
+def _logits_in(
+    output: Any, model: nn.Module, ids: Int[Tensor, "1 token"]
+) -> Float[Tensor, "1 token word"]:
+    """A model's logits, if it returned them for every token and every word."""
+    logits = getattr(output, "logits", None)
+    if (
         isinstance(logits, Tensor)
         and logits.ndim == 3
         and logits.shape[:2] == ids.shape
         and logits.shape[-1] >= _vocabulary(model, ids)
-    )
-    if not right:
-        raise NoPredictions(model)
-    return logits
+    ):
+        return logits
+    raise NoPredictions(model)
 
 
 def _vocabulary(model: nn.Module, ids: Int[Tensor, "1 token"]) -> int:
-    """How many kinds of tokens there are, as far as the configuration tells."""
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    told = getattr(text, "vocab_size", None)
-    return told if isinstance(told, int) else int(ids.max()) + 1
-
-
-@contextmanager
-def _returning(modules: Sequence[nn.Module], output: Any) -> Iterator[list[None]]:
-    """Let modules return what they are told to, for a while; what is yielded counts their calls."""
-    calls: list[None] = []
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        calls.append(None)
-        return output
-
-    with ExitStack() as after:
-        for module in modules:
-            own = vars(module)
-            if "forward" in own:
-                after.callback(own.__setitem__, "forward", own["forward"])
-            else:
-                after.callback(own.pop, "forward")
-            own["forward"] = forward
-        yield calls
-
-
-def _around(model: nn.Module, blocks: Blocks) -> list[nn.Module]:
-    """What stands around the blocks inside the model: its body, or what it calls in place of it."""
-    names = blocks.path.split(".")[:-1]
-    return [model.get_submodule(".".join(names[: n + 1])) for n in range(len(names))]
+    """The size of the vocabulary; if the configuration does not say, at least that of the ids."""
+    size = getattr(text_config(model), "vocab_size", None)
+    return size if isinstance(size, int) else int(ids.max()) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from blockcoupling.errors import UserError
 
 Given = Int[Tensor, "1 token"] | Float[Tensor, "1 channel height width"]
-"""What a model is run on: token ids, or the pixel values of an image."""
+"""Input of a model: token ids, or the pixel values of an image."""
 
 
 def run(model: nn.Module, given: Given, *, every_logit: bool = False, **kwargs: Any) -> Any:
-    """Pass a prompt or an image through a model, by the door that it was handed over with.
+    """Run a model on a prompt or an image, without its head where nothing else depends on that.
 
     Args:
         model: the model; its own forward is called.
         given: token ids (1, token), or pixel values (1, channel, height, width).
-        every_logit: where the model is run with its head, have the logits of all tokens.
-        kwargs: further arguments, passed on where the forward takes them.
+        every_logit: if the head is run, compute the logits of all tokens, not of the last alone.
+        kwargs: further arguments; those that the forward does not take are dropped.
     """
     inner = without_head(model)
     parameters = inspect.signature(inner.forward).parameters
@@ -38,16 +38,15 @@ def run(model: nn.Module, given: Given, *, every_logit: bool = False, **kwargs: 
     return inner(given, **named)
 
 
-# What a class is called that is a body with a head on its last hidden state.
+# Ends of the names of classes that are a body with a head on its last hidden state.
 _HEADED = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForImageClassification")
 
 
 def without_head(model: nn.Module) -> nn.Module:
-    """The part of a model below its head, where leaving the head out changes nothing else.
+    """The part of a model below its head, if omitting the head changes nothing else.
 
-    So it is for transformers' own language models and image classifiers as they are. What wraps
-    one (an adapter, a prefix, a class of the user's) lives in its own forward, which is not passed
-    by.
+    This holds for transformers' own language models and image classifiers. A wrapper (an adapter,
+    a prefix, a class of the user's) acts in its own forward and is returned as it is.
     """
     from transformers import PreTrainedModel  # imports all that models need: seconds
 
@@ -65,37 +64,57 @@ def without_head(model: nn.Module) -> nn.Module:
     return base if plain else model
 
 
+@contextmanager
+def replaced_forward(modules: Iterable[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    """A context in which calls of modules call a function instead of their own forward."""
+    with ExitStack() as after:
+        for module in {id(module): module for module in modules}.values():
+            own = vars(module)
+            if "forward" in own:
+                after.callback(own.__setitem__, "forward", own["forward"])
+            else:
+                after.callback(own.pop, "forward")
+            own["forward"] = forward
+        yield
+
+
+def text_config(model: object) -> Any:
+    """A model's configuration, or that of its language model if it has several parts."""
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def refuse_absent_weights(model: nn.Module) -> None:
-    """Refuse a model whose weights are not in memory, or cannot be differentiated with.
+    """Refuse a model whose weights are not in memory, or cannot take part in differentiation.
 
     Raises:
-        UserError: saying which, and what to do.
+        UserError: the reason, and what to do.
     """
     name = type(model).__name__
     tensors = [*model.parameters(), *model.buffers()]
     if not any(tensor.is_floating_point() for tensor in tensors):
-        raise UserError(f"{name} has no weights to differentiate: pass a model with its weights")
+        raise UserError(f"{name} has no floating-point weights: pass a model with its weights")
     if any(tensor.is_meta for tensor in tensors):
         raise UserError(
             f"{name} has weights that are not in memory (offloaded to the disk or the CPU, or on "
-            "the meta device). Load it whole, without offloading; a model larger than memory is "
-            "streamed from its directory (blockcoupling.transformer.streaming.stream_model)."
+            "the meta device). Load it without offloading, or stream a model larger than memory "
+            "from its directory (blockcoupling.transformer.streaming.stream_model)."
         )
     if any(tensor.is_inference() for tensor in tensors):
         raise UserError(
-            f"{name} has weights that were made under torch.inference_mode(), which cannot be "
-            "differentiated. Load it outside of that."
+            f"{name} has weights that were created under torch.inference_mode() and cannot be "
+            "differentiated. Load the model outside that context."
         )
 
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """Put a model into a state in which its blocks can be differentiated twice, for a while.
+    """A context in which a model's blocks can be differentiated twice.
 
     Evaluation mode (no dropout), and the plain PyTorch implementations of attention and of
-    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices. What
-    stands around the call is left outside: inference mode, automatic mixed precision; what has
-    been compiled runs as it was before.
+    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices.
+    Inference mode and automatic mixed precision around the call are disabled, and compiled modules
+    run uncompiled.
     """
     plain = {"_attn_implementation": "eager", "_experts_implementation": "eager"}
     configs = {

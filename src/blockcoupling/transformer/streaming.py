@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.transformer.running import without_head
+from blockcoupling.transformer.running import replaced_forward, text_config, without_head
 from blockcoupling.transformer.slices import linear_in_slices
 from blockcoupling.transformer.weight_files import stored_tensors, under_another_name
 
@@ -159,8 +159,8 @@ class BlockWeights:
             for module, leaf, value in list(self._head(model)):
                 after.callback(module._parameters.__setitem__, leaf, module._parameters[leaf])
                 if isinstance(module, nn.Linear) and leaf == "weight":
-                    vars(module)["forward"] = linear_in_slices(module, self._device, self._dtype)
-                    after.callback(delattr, module, "forward")
+                    forward = linear_in_slices(module, self._device, self._dtype)
+                    after.enter_context(replaced_forward([module], forward))
                     kept = value
                 else:
                     kept = value.to(self._device, self._dtype)
@@ -171,13 +171,14 @@ class BlockWeights:
         """Modules outside the blocks that lack a parameter, its name, and what the files hold."""
         prefix = getattr(model, "base_model_prefix", "") + "."
         embedding = getattr(model, "get_input_embeddings", lambda: None)()
+        tied = getattr(text_config(model), "tie_word_embeddings", False)
         for name, parameter in list(model.named_parameters(remove_duplicate=False)):
             inside = any(name.startswith(f"{member}.") for member in self._names.values())
             if inside or not parameter.is_meta:
                 continue
             owner, _, leaf = name.rpartition(".")
             module = model.get_submodule(owner)
-            if _tied(model) and embedding is not None and embedding.weight.shape == parameter.shape:
+            if tied and embedding is not None and embedding.weight.shape == parameter.shape:
                 yield module, leaf, embedding.weight.detach()
                 continue
             try:
@@ -207,13 +208,6 @@ class BlockWeights:
                 hooks.callback(hook.remove)
             yield
         self.hold(None)
-
-
-def _tied(model: nn.Module) -> bool:
-    """Whether one matrix is both embedding and head."""
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return bool(getattr(text, "tie_word_embeddings", False))
 
 
 @dataclass
