@@ -12,5 +12,7 @@ def join() -> None:
     """Add the laboratory's rows to the instrument's tables; calling it again changes nothing."""
     from blockcoupling import figures
     from blockcoupling.lab.figures import FIGURES
+    from blockcoupling.lab.steps import add_steps
 
     figures.FIGURES.update(FIGURES)
+    add_steps()

@@ -1,7 +1,7 @@
-"""What the jobs of a study took: time, processor and memory, as its benchmark files tell.
+"""What the jobs of a study took: time, processor and memory, from its benchmark files.
 
 A benchmark file is a table of one row (`s`, `cpu_time`, `max_rss`, `mean_load`, …), and its path
-says whose it is: RULE/MODEL/CHECKPOINT/DATASET.tsv, as far as a rule has these.
+says what it is of: STEP/MODEL/CHECKPOINT/DATASET.tsv, as far as a step has these.
 """
 
 from __future__ import annotations
@@ -13,28 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from blockcoupling.atomic import replacing
+from blockcoupling.config.steps import Step, steps
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
-RULES: dict[str, tuple[str, ...]] = {
-    "train": ("model",),
-    "checkpoint": ("model", "checkpoint"),
-    "weights": ("model", "checkpoint"),
-    "model": ("model", "checkpoint"),
-    "prompts": ("dataset",),
-    "extract": ("model", "checkpoint", "dataset"),
-    "tokenwise": ("model", "checkpoint", "dataset"),
-    "damage": ("model", "checkpoint", "dataset"),
-    "reduce": ("model", "checkpoint", "dataset"),
-    "score": ("model", "checkpoint"),
-    "weight_spectra": ("model", "checkpoint"),
-}
-"""Rules whose jobs belong to a model or a dataset, and the parts of their paths, in their order."""
-
-_ALL_PROMPTS = ("prompts", "extract", "reduce")  # those that go through all of a dataset's prompts
 WHOSE = ("model", "checkpoint", "dataset")
 _MEASURED = {
     "s": "seconds",
@@ -58,15 +43,15 @@ def write_costs(benchmarks: Path, catalog: Catalog, out: Path) -> None:
 def costs(benchmarks: Path, catalog: Catalog) -> pd.DataFrame:
     """Read what every job took.
 
-    Files of models, checkpoints and datasets that the catalog does not have (left by an earlier
-    study in the same place) are passed over.
+    Files of models, checkpoints and datasets that are not in the catalog (from an earlier study in
+    the same place) are skipped.
 
     Args:
         benchmarks: directory of the benchmark files.
         catalog: has the entries of the kinds model and prompts.
 
     Returns:
-        One row a job, in the order of `RULES`, then by name: rule, model, checkpoint, dataset;
+        One row a job, in the order of the steps, then by name: rule, model, checkpoint, dataset;
         seconds (wall clock), cpu_seconds (of all threads), mean_load_percent (100: one core busy),
         max_rss_mb (the most memory resident, MB of 2^20 bytes), NaN where a job ended before it was
         looked at; of jobs that go through a dataset its prompts and seconds_per_prompt, starting up
@@ -79,20 +64,26 @@ def costs(benchmarks: Path, catalog: Catalog) -> pd.DataFrame:
         "dataset": set(prompts),
     }
     rows = []
-    for rule, parts in RULES.items():
-        for file in sorted((benchmarks / rule).glob("/".join("*" * len(parts)) + ".tsv")):
-            names = [*file.relative_to(benchmarks / rule).parts[:-1], file.stem]
-            job = dict(zip(parts, names, strict=True))
-            if any(job[part] not in known[part] for part in parts if part in known):
+    for step in counted():
+        of_step = benchmarks / step.name
+        for file in sorted(of_step.glob("/".join("*" * len(step.per)) + ".tsv")):
+            names = [*file.relative_to(of_step).parts[:-1], file.stem]
+            job = dict(zip(step.per, names, strict=True))
+            if any(job[part] not in known[part] for part in step.per if part in known):
                 continue
             if "checkpoint" in job and (job["model"], job["checkpoint"]) not in facts:
                 continue
-            rows += [_row(rule, job, measured, facts, prompts) for measured in _read(file)]
+            rows += [_row(step, job, measured, facts, prompts) for measured in _read(file)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     words, counts = ["rule", *WHOSE], ["prompts", *_FACTS]
     numbers = [name for name in COLUMNS if name not in words and name not in counts]
     types = dict.fromkeys(words, "string") | dict.fromkeys(counts, "Int64")
     return table.astype(types | dict.fromkeys(numbers, "float64"))
+
+
+def counted() -> list[Step]:
+    """The steps whose jobs belong to a model or a dataset."""
+    return [step for step in steps() if {"model", "dataset"} & set(step.per)]
 
 
 def by_rule(table: pd.DataFrame, *further: str) -> pd.DataFrame:
@@ -114,15 +105,15 @@ def by_rule(table: pd.DataFrame, *further: str) -> pd.DataFrame:
 
 
 def _row(
-    rule: str,
+    step: Step,
     job: dict[str, str],
     measured: dict[Any, Any],
     facts: dict[tuple[str, str], dict[str, Any]],
     prompts: dict[str, int],
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"rule": rule, **job}
+    row: dict[str, Any] = {"rule": step.name, **job}
     row |= {name: measured.get(column) for column, name in _MEASURED.items()}
-    if rule in _ALL_PROMPTS:
+    if "dataset" in job and step.prompts is None:
         row["prompts"] = prompts[job["dataset"]]
         row["seconds_per_prompt"] = row["seconds"] / row["prompts"]
     own = [found for place, found in facts.items() if place[0] == job.get("model")]

@@ -4,17 +4,16 @@ Rough on purpose, and on the safe side: an estimate decides where a scheduler pu
 it may kill it, not how the job runs. Rates are those of one core of an ordinary server.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
+from inspect import signature
 from math import ceil
-from typing import Any
 
-from blockcoupling.config.damage import changes
-from blockcoupling.config.models import INIT, LocalModel, TrainedModel, Training
-from blockcoupling.config.places import NAMED
+from blockcoupling.config import steps
+from blockcoupling.config.models import INIT, LocalModel, TrainedModel
 from blockcoupling.config.study import Study
 from blockcoupling.config.vision import VisionTraining
-from blockcoupling.lab.ablation.course import MOST_NUMBERS, passes
 from blockcoupling.measurement.memory import (
     BYTES,
     bytes_per_prompt,
@@ -23,19 +22,17 @@ from blockcoupling.measurement.memory import (
 )
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.reduce.chunks import most_bytes_of_a_chunk
-from blockcoupling.sources.local import checkpoint_facts, count_parameters
+from blockcoupling.study.sizes import (
+    USUAL_TOKENS,
+    pairs_of,
+    parameters,
+    prompts_of,
+    shape_of,
+    vocabulary_of,
+)
 
-UNKNOWN_SIZE = 1_000_000_000
-"""Parameters of a model that does not say how many it has."""
-UNKNOWN_PROMPTS = 200
 TESTED = 10_000
 """Images held out, as CIFAR-10 has."""
-USUAL_TOKENS = 512
-"""Tokens of a long prompt."""
-USUAL_PROMPT = 100
-"""Tokens of an ordinary prompt."""
-LARGEST_VOCABULARY = 256_000
-"""Of a model that does not say how many kinds of tokens it has."""
 GPU_MEMORY = 80 * 10**9
 """Bytes that batches are made for where no size of batch is given."""
 
@@ -84,50 +81,28 @@ class Needs:
     disk_mb: int = 0
 
 
-def parameters(study: Study, model: str) -> int:
-    """Number of parameters of a model, as far as it can be told without downloading it."""
-    section = study.models[model]
-    if section.parameters is not None:
-        return section.parameters
-    if isinstance(section, TrainedModel):
-        shape = section.train
-        # A block has 12 d² weights; in and out there is a byte-level embedding each, or one of
-        # patches and one of positions.
-        ends = 2 * 257 if isinstance(shape, Training) else 3 * shape.patch**2 + shape.tokens
-        return shape.hidden_size * (12 * shape.hidden_size * shape.blocks + ends)
-    if isinstance(section, LocalModel):
-        directory = list(section.trained_checkpoints().values())[-1]
-        return count_parameters(directory) or UNKNOWN_SIZE
-    return _fact(section.facts, "parameters") or UNKNOWN_SIZE
+def needs_of(study: Study, name: str, wildcards: Mapping[str, str]) -> Needs:
+    """What a job of a step asks for.
 
-
-def train_needs(study: Study, model: str) -> Needs:
-    """Training: weights, gradients and two moments; 6 operations a parameter and token.
-
-    An image model is trained on the device that models are measured on, one GPU a process.
+    Args:
+        study: The study.
+        name: Of the step (see `config.steps`); one without an estimate takes next to nothing.
+        wildcards: What the job is for: model, checkpoint, dataset, as far as the step has them.
     """
-    section = study.models[model]
-    assert isinstance(section, TrainedModel)
-    size, shape = parameters(study, model), section.train
-    each = shape.context if isinstance(shape, Training) else shape.tokens
-    samples = (
-        shape.steps * shape.batch if isinstance(shape, Training) else shape.epochs * shape.seen
-    )
-    activations = 40 * shape.batch * each * shape.hidden_size * shape.blocks
-    held, work = 16 * size + activations, 6.0 * size * samples * each
-    processes = shape.processes
-    if isinstance(shape, VisionTraining) and _on_gpu(study.extract.device):
-        loading = LOADED * size * processes
-        gpus = _on_device(study.extract.device, size, held, work / processes, 0, loading)
-        return replace(gpus, gpus=processes, threads=processes)
-    return _needs(processes * held, work / processes / FLOPS_PER_CORE, threads=processes)
+    where = steps.step(name).needs
+    if where is None:
+        return on_machine(0, 0)
+    module, function = where.split(":")
+    estimate: Callable[..., Needs] = getattr(import_module(module), function)
+    taken = signature(estimate).parameters
+    return estimate(study, **{key: each for key, each in wildcards.items() if key in taken})
 
 
 def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
     """Looking a checkpoint up, and downloading its weights where they lie elsewhere."""
     here = isinstance(study.models[model], TrainedModel | LocalModel) or checkpoint == INIT
     size = 0 if here else STORED * parameters(study, model)
-    return _needs(0, size / DOWNLOAD, disk_mb=_mb(size))
+    return on_machine(0, size / DOWNLOAD, disk_mb=megabytes(size))
 
 
 def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
@@ -141,19 +116,23 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
             anew are held in memory whole.
     """
     size = parameters(study, model)
-    dimension, blocks = _shape(study, model)
+    dimension, blocks = shape_of(study, model)
     options = study.extract_of(model, checkpoint or study.checkpoints(model)[-1])
-    k, pairs, prompts = options.k_for(dimension), _pairs(options.tokens), _prompts(study, dataset)
+    k, pairs, prompts = (
+        options.k_for(dimension),
+        pairs_of(options.tokens),
+        prompts_of(study, dataset),
+    )
     stream = study.streams(model, checkpoint or study.checkpoints(model)[-1])
     precision = 2 if options.dtype == "float64" else 1
 
-    outside = min(size, _vocabulary(study, model) * dimension)
+    outside = min(size, vocabulary_of(study, model) * dimension)
     held = min(size, outside + ceil(size / blocks)) if stream else size
     kept = products_kept(options)  # A, and its like for other variants and for overlaps
     each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs, kept)
     if options.batch is not None:
         batch = options.batch
-    elif _on_gpu(options.device):
+    elif on_gpu(options.device):
         batch = prompts_at_once(precision * each, 2 * (GPU_MEMORY - precision * LOADED * held))
     else:
         batch = 8 if pairs == 1 else 1
@@ -171,10 +150,9 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     work += 2.0 * size * USUAL_TOKENS
     # Streamed weights are read for the states and for each of two sweeps, batch by batch.
     reads = 3 * ceil(prompts / batch) if stream else 1
-    # As parts and in the store.
     stored = kept * (blocks * k) ** 2
     stored += 2 * blocks * dimension * k * options.vectors
-    needs = _on_device(
+    needs = on_device(
         options.device,
         size,
         measured,
@@ -183,15 +161,15 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
         # Weights pass through the machine's memory, and so do their files.
         loading=(LOADED + STORED) * held,
     )
-    return replace(needs, disk_mb=_mb(2 * BYTES * stored * pairs * prompts))
+    return replace(needs, disk_mb=megabytes(BYTES * stored * pairs * prompts))
 
 
 def tokenwise_needs(study: Study, model: str) -> Needs:
     """Comparing tokens: the weights, the Jacobians to one token, and triples of all of them."""
     assert study.tokenwise is not None
     options, size = study.tokenwise, parameters(study, model)
-    dimension, blocks = _shape(study, model)
-    tokens = _pairs(options.tokens)
+    dimension, blocks = shape_of(study, model)
+    tokens = pairs_of(options.tokens)
     used = min(blocks, len({block for pair in options.blocks for block in pair}))
     price = cost(
         size // blocks, dimension, tokens, len(options.blocks), used, min(options.k, dimension)
@@ -199,7 +177,7 @@ def tokenwise_needs(study: Study, model: str) -> Needs:
     precision = 2 if options.dtype == "float64" else 1
     triples = 2 * price.jacobians * dimension * options.k
     measured = precision * LOADED * (size + 3 * tokens * dimension**2 + triples) + 3 * price.store
-    needs = _on_device(
+    needs = on_device(
         options.device,
         size,
         measured,
@@ -207,35 +185,7 @@ def tokenwise_needs(study: Study, model: str) -> Needs:
         reading=STORED * size / READ,
         loading=(LOADED + STORED) * size,
     )
-    return replace(needs, disk_mb=_mb(2 * price.store * options.prompts))
-
-
-def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
-    """Damage: every change of blocks on every text, from its first block to the logits."""
-    assert study.damage is not None
-    checkpoint = checkpoint or study.checkpoints(model)[-1]
-    options, size = study.damage_of(model, checkpoint, dataset), parameters(study, model)
-    dimension, blocks = _shape(study, model)
-    head = min(size, _vocabulary(study, model) * dimension)
-    through, heads = passes(changes(options, blocks), blocks)
-    texts = min(options.prompts, _prompts(study, dataset))
-    tokens = texts * USUAL_PROMPT + options.passages * options.window
-    block = max(1, size - head) / blocks
-    precision = 2 if options.dtype == "float64" else 1
-    work = 2.0 * precision * tokens * (through * block + heads * head)
-    held = min(size, 2 * head + ceil(2 * block)) if options.stream else size
-    # Logits before and after, twice each: themselves and their logarithms.
-    measured = precision * LOADED * (held + 4 * MOST_NUMBERS)
-    batches = ceil((texts + options.passages) / 4)
-    reads = STORED * block * through * batches if options.stream else STORED * size
-    return _on_device(
-        options.device,
-        size,
-        measured,
-        work,
-        reading=reads / READ,
-        loading=(LOADED + STORED) * held,
-    )
+    return replace(needs, disk_mb=megabytes(price.store * options.prompts))
 
 
 def score_needs(study: Study, model: str) -> Needs:
@@ -244,18 +194,18 @@ def score_needs(study: Study, model: str) -> Needs:
     if isinstance(section, TrainedModel) and isinstance(section.train, VisionTraining):
         size, images = parameters(study, model), TESTED * section.train.tokens
         work = 2.0 * size * images * study.score.test
-        return _on_device(study.extract.device, size, LOADED * 4 * size, work, 0, LOADED * size)
+        return on_device(study.extract.device, size, LOADED * 4 * size, work, 0, LOADED * size)
     if section.takes != "text":
-        return _needs(0, 0)
+        return on_machine(0, 0)
     questions = sum(task.limit or 10_000 for task in study.score.harness.values())
     if not (study.score.heldout or questions):
-        return _needs(0, 0)
+        return on_machine(0, 0)
     size = parameters(study, model)
-    return _on_device(
+    return on_device(
         study.extract.device,
         size,
         # A window of text has as many scores as the vocabulary for every token.
-        LOADED * (size + 4 * USUAL_TOKENS * _vocabulary(study, model)),
+        LOADED * (size + 4 * USUAL_TOKENS * vocabulary_of(study, model)),
         2.0 * size * (50_000 * (study.score.heldout + study.score.gap) + 800 * questions),
         reading=STORED * size / READ,
         loading=(LOADED + STORED) * size,
@@ -264,14 +214,14 @@ def score_needs(study: Study, model: str) -> Needs:
 
 def weight_spectra_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
     """Spectra of weights: products and eigenvalues of one matrix after another, in float64."""
-    size, (dimension, _) = parameters(study, model), _shape(study, model)
+    size, (dimension, _) = parameters(study, model), shape_of(study, model)
     checkpoint = checkpoint or study.checkpoints(model)[-1]
     in_files = study.streams(model, checkpoint, asked=True)
     held = 0 if in_files else (LOADED + STORED) * size
     # A matrix of an MLP, 4 d × d, in its own precision and in float64, and d × d with its like.
     matrices = 2 * (4 * 8 + 4 * 4 + 3 * 8) * dimension**2
     seconds = 10 * size * dimension / FLOPS_PER_CORE + STORED * size / READ
-    return _needs(held + matrices, seconds)
+    return on_machine(held + matrices, seconds)
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
@@ -280,93 +230,54 @@ def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     Of workers that are jobs of Slurm, what each of them takes: the memory of the job that hands
     their work out is the same.
     """
-    dimension, blocks = _shape(study, model)
+    dimension, blocks = shape_of(study, model)
     one_prompt = 4 * (blocks * study.extract.k_for(dimension)) ** 2
-    prompts, kept = _prompts(study, dataset), products_kept(study.extract)
+    prompts, kept = prompts_of(study, dataset), products_kept(study.extract)
     at_once = most_bytes_of_a_chunk(one_prompt)
     workers, each = study.reduce.workers, 5 * (1 + kept) * at_once
     # The five variants at every K read A about fifty times, at a gigabyte a second.
     seconds = 20 + prompts * (0.1 + 50 * one_prompt / 1e9) / workers
+    # A matrix of blocks for each variant and K; the tables are smaller.
+    options = study.extract_of(model, study.checkpoints(model)[-1])
+    matrices = len(study.reduce.variants) * len(study.reduce.k) * blocks**2
+    disk = megabytes(BYTES * matrices * pairs_of(options.tokens) * prompts)
     match study.reduce.cluster:
         case "slurm":
-            return _needs(each, seconds)
+            return on_machine(each, seconds, disk_mb=disk)
         case "local":
-            return _needs(workers * (each + PROCESS), seconds, threads=workers)
+            memory = workers * (each + PROCESS)
+            return on_machine(memory, seconds, threads=workers, disk_mb=disk)
         case "threads":
-            return _needs(workers * each, seconds, threads=workers)
+            return on_machine(workers * each, seconds, threads=workers, disk_mb=disk)
 
 
-def _needs(memory: float, seconds: float, **others: int) -> Needs:
+def on_machine(memory: float, seconds: float, **others: int) -> Needs:
+    """Needs of a job on processors: memory in bytes; `others` are fields of `Needs`."""
     return Needs(
-        mem_mb=IMPORTS_MB + _mb(memory),
+        mem_mb=IMPORTS_MB + megabytes(memory),
         minutes=max(10, ceil(SAFETY * seconds / 60)),
         expected=seconds / 60,
         **others,
     )
 
 
-def _on_device(
+def on_device(
     device: str, size: int, measured: float, flops: float, reading: float, loading: float
 ) -> Needs:
     """Needs of a job on a device: memory in bytes, `reading` in seconds."""
     threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
-    if _on_gpu(device):
+    if on_gpu(device):
         seconds = reading + flops / FLOPS_PER_GPU
-        return _needs(loading, seconds, threads=threads, gpus=1, gpu_mb=_mb(measured))
+        return on_machine(loading, seconds, threads=threads, gpus=1, gpu_mb=megabytes(measured))
     seconds = reading + flops / (FLOPS_PER_CORE * threads)
-    return _needs(max(measured, loading), seconds, threads=threads)
+    return on_machine(max(measured, loading), seconds, threads=threads)
 
 
-def _on_gpu(device: str) -> bool:
+def on_gpu(device: str) -> bool:
+    """Whether a job on this device asks for a GPU."""
     return device.startswith("cuda")
 
 
-def _prompts(study: Study, dataset: str) -> int:
-    return study.datasets[dataset].prompts or UNKNOWN_PROMPTS
-
-
-def _pairs(tokens: Any) -> int:
-    """How many Jacobians a long prompt has, for `extract.tokens`."""
-    if isinstance(tokens, dict):
-        return USUAL_TOKENS // int(tokens["every"]) + 1
-    if isinstance(tokens, list):
-        return len(tokens)
-    return 1 if tokens in NAMED else USUAL_TOKENS
-
-
-def _shape(study: Study, model: str) -> tuple[int, int]:
-    """Dimension and number of blocks: told, read, or what a model of this size usually has."""
-    section, size = study.models[model], parameters(study, model)
-    if isinstance(section, TrainedModel):
-        return section.train.hidden_size, section.train.blocks
-    facts = section.facts
-    if isinstance(section, LocalModel):
-        facts = {"config": checkpoint_facts(list(section.trained_checkpoints().values())[-1])}
-    dimension = _fact(facts, "dimension") or ceil(2.1 * size ** (1 / 3))
-    blocks = _fact(facts, "blocks") or ceil(size / (12 * dimension**2))
-    return dimension, max(2, blocks)
-
-
-def _vocabulary(study: Study, model: str) -> int:
-    section = study.models[model]
-    if isinstance(section, TrainedModel):
-        # Bytes, and a mark; of images there is none.
-        return 257 if section.takes == "text" else 0
-    if isinstance(section, LocalModel):
-        directory = list(section.trained_checkpoints().values())[-1]
-        return checkpoint_facts(directory)["vocabulary"] or LARGEST_VOCABULARY
-    return LARGEST_VOCABULARY
-
-
-def _fact(facts: Mapping[str, Any], name: str) -> int | None:
-    """A number that a model's facts tell: its own configuration's, else a table's."""
-    for source in ("config", "table"):
-        told = facts.get(source)
-        value = told.get(name) if isinstance(told, Mapping) else None
-        if isinstance(value, int | float) and value > 0:
-            return int(value)
-    return None
-
-
-def _mb(count: float) -> int:
+def megabytes(count: float) -> int:
+    """A number of bytes in MB of 2^20 bytes."""
     return ceil(count / 2**20)

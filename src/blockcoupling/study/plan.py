@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from blockcoupling.config.steps import Step, steps
 from blockcoupling.config.study import Study
-from blockcoupling.study.needs import Needs
-from blockcoupling.study.together import STEPS, chunk_needs, datasets_needs, of_step
+from blockcoupling.study.needs import Needs, needs_of
+from blockcoupling.study.together import chunk_needs, datasets_needs
 
 
 def plan_of(study: Study) -> dict[str, Any]:
@@ -19,12 +20,11 @@ def plan_of(study: Study) -> dict[str, Any]:
         and `disk_gb`. And `totals`: `jobs`, `memory_gb`, `gpu_memory_gb` (of the largest job),
         `hours`, `core_hours`, `gpu_hours`, `disk_gb`. GB are 2^30 bytes.
     """
-    steps = []
+    lines = []
     everything: list[Needs] = []
     for step, model, jobs in _lines(study):
-        if jobs:
-            everything += jobs
-            steps.append(_line(step, model, jobs))
+        everything += jobs
+        lines.append(_line(step, model, jobs))
     totals = {
         "jobs": len(everything),
         "memory_gb": _gb(max(job.mem_mb for job in everything)),
@@ -34,7 +34,7 @@ def plan_of(study: Study) -> dict[str, Any]:
         "gpu_hours": _hours(sum(job.expected * job.gpus for job in everything)),
         "disk_gb": _gb(sum(job.disk_mb for job in everything)),
     }
-    return {"study": study.study, "steps": steps, "totals": totals}
+    return {"study": study.study, "steps": lines, "totals": totals}
 
 
 def as_table(plan: dict[str, Any]) -> str:
@@ -78,14 +78,23 @@ def _lines(study: Study) -> Iterator[tuple[str, str, list[Needs]]]:
     for chunk, models in chunks.items():
         about = f"{models[0]} to {models[-1]}" if len(models) > 1 else models[0]
         yield "together", about, [chunk_needs(study, chunk)]
-    for step in STEPS:
+    for step in steps():
+        if step.needs is not None:
+            for model, jobs in _by_model(study, step).items():
+                if model not in sharing:
+                    yield step.name, model, jobs
+
+
+def _by_model(study: Study, step: Step) -> dict[str, list[Needs]]:
+    """What each job of a step asks for, by model."""
+    found: dict[str, list[Needs]] = {}
+    if step.name == "extract" and study.together.datasets:
         for model in study.models:
-            if model in sharing:
-                continue
-            jobs = list(of_step(study, step, model))
-            if step == "extract" and study.together.datasets:
-                jobs = [datasets_needs(study, model, each) for each in study.checkpoints(model)]
-            yield step, model, jobs
+            found[model] = [datasets_needs(study, model, each) for each in study.checkpoints(model)]
+        return found
+    for job in step.wildcards(study):
+        found.setdefault(job["model"], []).append(needs_of(study, step.name, job))
+    return found
 
 
 def _line(step: str, model: str, jobs: list[Needs]) -> dict[str, Any]:

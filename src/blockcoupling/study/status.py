@@ -11,17 +11,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from blockcoupling.config.steps import steps
 from blockcoupling.config.study import Study
-from blockcoupling.study import needs
 from blockcoupling.study.journal import Failure
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.running import QUEUED, RUNNING, Now
 from blockcoupling.study.screen import last_lines
-from blockcoupling.study.together import chunk_needs, datasets_needs
+from blockcoupling.study.together import EXTRACT_TOGETHER, rule_needs
 
 DONE, FAILED, STALE, WAITING = "done", "failed", "stale", "waiting"
 STATES = (DONE, RUNNING, QUEUED, FAILED, STALE, WAITING)
-_PARTS = {"extract": "parts", "tokenwise": "token_parts"}
 _START = 10.0
 """Seconds that the shortest job takes: Python and Snakemake start."""
 
@@ -99,21 +98,13 @@ class Status:
         for job in self.jobs:
             groups[job.model, job.step].append(job)
         models = [*dict.fromkeys(job.model for job in self.jobs if job.model), None]
-        order = {rule: place for place, rule in enumerate(_ORDER)}
+        order = {each.name: place for place, each in enumerate(steps())}
 
         def place(key: tuple[str | None, str]) -> tuple[int, int]:
-            return models.index(key[0]), order.get(key[1], len(order))
+            own = "extract" if key[1].startswith(EXTRACT_TOGETHER) else key[1]
+            return models.index(key[0]), order.get(own, len(order))
 
         return {key: groups[key] for key in sorted(groups, key=place)}
-
-
-_ORDER = (
-    *("train", "checkpoint", "image_checkpoint", "weights", "model"),
-    *("extract", "extract_together", "extract_together_of_images", "reduce", "tokenwise"),
-    *("damage", "score", "weight_spectra"),
-    *("prompts", "catalog_measurements", "correlate", "costs", "catalog_statistics", "figure"),
-    *("catalog_figures", "report", "catalog"),
-)
 
 
 def status(study: Study, jobs: Sequence[Planned], planned_at: float, now: Now) -> Status:
@@ -185,16 +176,17 @@ def _prompts(
     study: Study, job: Planned, since: float | None = None
 ) -> tuple[tuple[int, int] | None, int]:
     """The finished prompts and all prompts of a job, and how many were finished since then."""
-    if job.rule not in _PARTS:
+    row = next((each for each in steps() if each.name == job.rule), None)
+    if row is None or row.parts is None:
         return None, 0
     of = job.wildcards
     listed = study.results / "prompts" / f"{of['dataset']}.jsonl"
     if not listed.is_file():
         return None, 0
     total = sum(1 for line in listed.read_text(encoding="utf-8").splitlines() if line.strip())
-    if job.rule == "tokenwise" and study.tokenwise is not None:
-        total = min(total, study.tokenwise.prompts)
-    parts = study.results / _PARTS[job.rule] / of["model"] / of["checkpoint"] / of["dataset"]
+    if row.prompts is not None:
+        total = min(total, row.prompts(study) or total)
+    parts = study.results / row.parts.format(**of)
     # Parts that are older than the job's plan were measured with other settings.
     plan = parts / "plan.json"
     begun = max(_times([plan]), default=0.0)
@@ -264,29 +256,7 @@ class _Usual:
 
 def _expected(study: Study, job: Planned) -> float:
     """The estimated seconds of a job, from its model's size."""
-    of = job.wildcards
-    match job.rule:
-        case "train":
-            estimate = needs.train_needs(study, of["model"])
-        case "weights":
-            estimate = needs.record_needs(study, of["model"], of["checkpoint"])
-        case "extract":
-            estimate = needs.extract_needs(study, of["model"], of["dataset"], of["checkpoint"])
-        case "reduce":
-            estimate = needs.reduce_needs(study, of["model"], of["dataset"])
-        case "tokenwise":
-            estimate = needs.tokenwise_needs(study, of["model"])
-        case "score":
-            estimate = needs.score_needs(study, of["model"])
-        case "weight_spectra":
-            estimate = needs.weight_spectra_needs(study, of["model"], of["checkpoint"])
-        case "extract_together" | "extract_together_of_images":
-            estimate = datasets_needs(study, of["model"], of["checkpoint"])
-        case rule if (chunk := rule.removeprefix("together_")) in study.chunks():
-            estimate = chunk_needs(study, chunk)
-        case _:
-            return _START
-    return _START + 60 * estimate.expected
+    return _START + 60 * rule_needs(study, job.rule, job.wildcards).expected
 
 
 # ------------------------------------------------------------------------------------- as JSON

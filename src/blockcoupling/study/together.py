@@ -1,46 +1,32 @@
-"""What the jobs of a study ask for, step by step, and those that share a process."""
+"""Jobs that share a process: all jobs of some models, or one checkpoint on all of its datasets."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 
-from blockcoupling.config.models import TrainedModel
+from blockcoupling.config.steps import Step, steps
 from blockcoupling.config.study import Study
-from blockcoupling.study import needs
-from blockcoupling.study.needs import SAFETY, Needs
+from blockcoupling.study.needs import SAFETY, Needs, needs_of
 
-STEPS = ("train", "model", "extract", "reduce", "tokenwise", "damage", "score", "weight_spectra")
+EXTRACT_TOGETHER, CHUNK = "extract_together_", "together_"
+"""How the names of the rules begin whose jobs do what those of several rules would."""
 
 
-def of_step(study: Study, step: str, model: str) -> Iterator[Needs]:
-    """What each job of a step of a model asks for, by itself."""
-    if step == "train":
-        if isinstance(study.models[model], TrainedModel):
-            yield needs.train_needs(study, model)
-        return
-    if step == "tokenwise":
-        for name, _, _ in study.token_jobs():
-            if name == model:
-                yield needs.tokenwise_needs(study, model)
-        return
-    if step == "damage":
-        for name, checkpoint, dataset in study.damage_jobs():
-            if name == model:
-                yield needs.damage_needs(study, model, dataset, checkpoint)
-        return
-    for checkpoint in study.checkpoints(model):
-        match step:
-            case "model":
-                yield needs.record_needs(study, model, checkpoint)
-            case "score":
-                yield needs.score_needs(study, model)
-            case "weight_spectra" if study.weight_spectra:
-                yield needs.weight_spectra_needs(study, model, checkpoint)
-            case "extract":
-                for dataset in study.datasets_of(model):
-                    yield needs.extract_needs(study, model, dataset, checkpoint)
-            case "reduce":
-                for dataset in study.datasets_of(model):
-                    yield needs.reduce_needs(study, model, dataset)
+def jobs_of(study: Study, models: Sequence[str]) -> Iterator[tuple[Step, dict[str, str]]]:
+    """The jobs of some models, model by model, in an order in which each finds what it needs.
+
+    Yields:
+        The step and its wildcards: first what makes the model, then checkpoint by checkpoint, so
+        that one process loads each of them once.
+    """
+    of_models = [each for each in steps() if "model" in each.per]
+    recorded = [each.name for each in of_models].index("weights")
+    for model in models:
+        only = study.model_copy(update={"models": {model: study.models[model]}})
+        jobs = [(each, each.wildcards(only)) for each in of_models]
+        yield from ((each, wildcards) for each, found in jobs[:recorded] for wildcards in found)
+        for checkpoint in study.checkpoints(model):
+            for each, found in jobs[recorded:]:
+                yield from ((each, job) for job in found if job["checkpoint"] == checkpoint)
 
 
 def together(jobs: Iterable[Needs]) -> Needs:
@@ -60,13 +46,24 @@ def together(jobs: Iterable[Needs]) -> Needs:
 
 def chunk_needs(study: Study, chunk: str) -> Needs:
     """All small jobs of models that share a process."""
-    models = study.chunks()[chunk]
-    return together(job for m in models for step in STEPS for job in of_step(study, step, m))
+    jobs = jobs_of(study, study.chunks()[chunk])
+    return together(needs_of(study, step.name, wildcards) for step, wildcards in jobs)
 
 
 def datasets_needs(study: Study, model: str, checkpoint: str) -> Needs:
     """Extraction from all datasets in one process."""
+    of = {"model": model, "checkpoint": checkpoint}
     return together(
-        needs.extract_needs(study, model, dataset, checkpoint)
+        needs_of(study, "extract", {**of, "dataset": dataset})
         for dataset in study.datasets_of(model)
     )
+
+
+def rule_needs(study: Study, rule: str, wildcards: Mapping[str, str]) -> Needs:
+    """What a job of any rule of the workflow asks for; next to nothing if it is not a step."""
+    if rule.startswith(EXTRACT_TOGETHER):
+        return datasets_needs(study, wildcards["model"], wildcards["checkpoint"])
+    if (chunk := rule.removeprefix(CHUNK)) in study.chunks():
+        return chunk_needs(study, chunk)
+    known = rule in [each.name for each in steps()]
+    return needs_of(study, rule if known else "catalog", wildcards)

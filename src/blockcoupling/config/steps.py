@@ -1,0 +1,232 @@
+"""The steps of a study, one row each.
+
+The workflow's outputs, entries and targets, jobs that share a process, `plan`, `status`, `clean`
+and the table of costs all read this table. How to use it:
+
+    steps()                         all rows, in the order of the work
+    step("extract")                 one row; its name is the name of the workflow's rule
+    step("extract").wildcards(study)    [{"model": …, "checkpoint": …, "dataset": …}, …], its jobs
+    step("extract").outputs         path patterns below the results, as Snakemake knows them
+    step("extract").parts           pattern of its directory of finished parts, or None
+    study.needs.needs_of(study, "extract", wildcards)    what one of the jobs asks for
+
+A new step is a row here, a rule in `workflow/rules/` that has its outputs from the row, and a verb
+of the command line. The laboratory adds rows of its own with :func:`add`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from blockcoupling.config.artifacts import STATISTICS, TABLES
+
+if TYPE_CHECKING:
+    from blockcoupling.config.study import Study
+
+CHECKPOINT = ("model", "checkpoint")
+MEASUREMENT = ("model", "checkpoint", "dataset")
+OF_CHECKPOINT = "{model}/{checkpoint}"
+OF_MEASUREMENT = "{model}/{checkpoint}/{dataset}"
+
+
+def once(_: Study) -> Iterable[tuple[str, ...]]:
+    """The one job of a step that every study has."""
+    return [()]
+
+
+def of_checkpoints(study: Study) -> Iterable[tuple[str, ...]]:
+    """A job for each checkpoint of each model."""
+    return [(model, each) for model in study.models for each in study.checkpoints(model)]
+
+
+def of_measurements(study: Study) -> Iterable[tuple[str, ...]]:
+    """A job for each checkpoint of each model on each dataset that it takes."""
+    return study.jobs()
+
+
+def of_datasets(study: Study) -> Iterable[tuple[str, ...]]:
+    """A job for each dataset that a model takes."""
+    return dict.fromkeys((dataset,) for _, _, dataset in study.jobs())
+
+
+def of_modalities(study: Study) -> Iterable[tuple[str, ...]]:
+    """A job for language models, and one for image models."""
+    return [(each,) for each in study.modalities()]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the workflow: a rule, and the verb that it runs.
+
+    Attributes:
+        name: Name of the rule, of its directory of logs and of its directory of benchmarks.
+        verb: The verb of the command line.
+        per: The rule's wildcards: what a job of it is for, in the order of its paths.
+        jobs: Values of the wildcards of all jobs that a study has; none where it does not ask for
+            the step.
+        makes: Kind of catalog entry → path pattern of the artifact, below the results.
+        files: Path patterns of further files that it makes, which have no entry.
+        parts: Path pattern of the directory that keeps finished parts while a job runs.
+        needs: `module:function` that estimates what a job asks for: called with the study and the
+            wildcards that it has parameters for. None: next to nothing.
+        prompts: Prompts of its dataset that a job goes through at most; None: all of them.
+        catalog: Whether it is a join of entries: of those of all rows since the join before.
+    """
+
+    name: str
+    verb: str
+    per: tuple[str, ...] = ()
+    jobs: Callable[[Study], Iterable[tuple[str, ...]]] = once
+    makes: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    parts: str | None = None
+    needs: str | None = None
+    prompts: Callable[[Study], int | None] | None = None
+    catalog: bool = False
+
+    def wildcards(self, study: Study) -> list[dict[str, str]]:
+        """The wildcards of each job that a study has."""
+        return [dict(zip(self.per, values, strict=True)) for values in self.jobs(study)]
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """Kind → pattern of the file that Snakemake knows the artifact by, below the results."""
+        return {
+            kind: f"{path}/zarr.json" if path.endswith(".zarr") else path
+            for kind, path in self.makes.items()
+        }
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """Kind → pattern of the entry file, below the results."""
+        of = "/".join(f"{{{name}}}" for name in self.per)
+        directory = of if "model" in self.per else "/".join(filter(None, [self.name, of]))
+        return {kind: f"entries/{directory}/{kind}.yml" for kind in self.makes}
+
+    @property
+    def outputs(self) -> list[str]:
+        """Patterns of all files that a job makes, below the results."""
+        return [*self.artifacts.values(), *self.files, *self.entries.values()]
+
+
+_NEEDS = "blockcoupling.study.needs"
+
+_STEPS = [
+    Step(
+        "weights",
+        "model",
+        CHECKPOINT,
+        of_checkpoints,
+        files=(f"weights/{OF_CHECKPOINT}.json",),
+        needs=f"{_NEEDS}:record_needs",
+    ),
+    Step(
+        "model",
+        "model",
+        CHECKPOINT,
+        of_checkpoints,
+        {"model": f"models/{OF_CHECKPOINT}.json"},
+    ),
+    Step("prompts", "prompts", ("dataset",), of_datasets, {"prompts": "prompts/{dataset}.jsonl"}),
+    Step(
+        "extract",
+        "extract",
+        MEASUREMENT,
+        of_measurements,
+        {"svd": f"svd/{OF_MEASUREMENT}/svd.zarr"},
+        parts=f"parts/{OF_MEASUREMENT}",
+        needs=f"{_NEEDS}:extract_needs",
+    ),
+    Step(
+        "tokenwise",
+        "tokenwise",
+        MEASUREMENT,
+        lambda study: study.token_jobs(),
+        {
+            "token_products": f"tokens/{OF_MEASUREMENT}/products.zarr",
+            "tokenwise": f"tables/{OF_MEASUREMENT}/tokenwise.parquet",
+        },
+        parts=f"token_parts/{OF_MEASUREMENT}",
+        needs=f"{_NEEDS}:tokenwise_needs",
+        prompts=lambda study: study.tokenwise.prompts if study.tokenwise else None,
+    ),
+    Step(
+        "reduce",
+        "reduce",
+        MEASUREMENT,
+        of_measurements,
+        {
+            **{kind: f"tables/{OF_MEASUREMENT}/{kind}.parquet" for kind in TABLES},
+            "miscoupling": f"tables/{OF_MEASUREMENT}/miscoupling.zarr",
+        },
+        needs=f"{_NEEDS}:reduce_needs",
+    ),
+    Step(
+        "score",
+        "score",
+        CHECKPOINT,
+        of_checkpoints,
+        {"score": f"scores/{OF_CHECKPOINT}.parquet"},
+        needs=f"{_NEEDS}:score_needs",
+    ),
+    Step(
+        "weight_spectra",
+        "weight-spectra",
+        CHECKPOINT,
+        lambda study: of_checkpoints(study) if study.weight_spectra else [],
+        {"weight_spectra": f"weight_spectra/{OF_CHECKPOINT}.parquet"},
+        needs=f"{_NEEDS}:weight_spectra_needs",
+    ),
+    Step("catalog_measurements", "catalog", files=("catalog/measurements.yml",), catalog=True),
+    Step(
+        "correlate",
+        "correlate",
+        ("modality",),
+        of_modalities,
+        {kind: f"statistics/{{modality}}/{kind}.parquet" for kind in STATISTICS},
+    ),
+    Step("costs", "costs", makes={"costs": "statistics/costs.parquet"}),
+    Step("catalog_statistics", "catalog", files=("catalog/statistics.yml",), catalog=True),
+    # Which figures there are depends on the numbers: the list says which were drawn.
+    Step("figures", "figures", ("modality",), of_modalities, files=("figures/{modality}.json",)),
+    Step("catalog_figures", "catalog", files=("catalog/figures.yml",), catalog=True),
+    Step("report", "report", makes={"report": "report.html"}),
+    # The study's own catalog, wherever the study wants it.
+    Step("catalog", "catalog", catalog=True),
+]
+
+
+def steps() -> tuple[Step, ...]:
+    """All rows, in the order of the work."""
+    return tuple(_STEPS)
+
+
+def step(name: str) -> Step:
+    """The row of that name.
+
+    Raises:
+        KeyError: There is none.
+    """
+    for each in _STEPS:
+        if each.name == name:
+            return each
+    raise KeyError(name)
+
+
+def entered_by(catalog: str) -> list[Step]:
+    """The rows whose entries a join adds: those since the join before it."""
+    before: list[Step] = []
+    for each in _STEPS:
+        if each.name == catalog:
+            break
+        before = [] if each.catalog else [*before, each]
+    return before
+
+
+def add(*rows: Step, before: str) -> None:
+    """Add rows in front of another one; those that are there already stay where they are."""
+    fresh = [row for row in rows if row not in _STEPS]
+    place = _STEPS.index(step(before))
+    _STEPS[place:place] = fresh
