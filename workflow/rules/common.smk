@@ -10,7 +10,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from blockcoupling.study import needs
+from blockcoupling.lab import needs as lab_needs
+from blockcoupling.study import needs, sizes
 from blockcoupling.study.check import load_config
 from blockcoupling.study.screen import ending
 from blockcoupling.study.slurm_faults import fixed_requests

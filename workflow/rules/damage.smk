@@ -18,9 +18,9 @@ rule damage:
         "<benchmarks>/damage/{model}/{checkpoint}/{dataset}.tsv"
     conda:
         ENVIRONMENT
-    threads: cores(needs.damage_needs, "model", "dataset", "checkpoint")
+    threads: cores(lab_needs.damage_needs, "model", "dataset", "checkpoint")
     resources:
-        **need(needs.damage_needs, "model", "dataset", "checkpoint"),
+        **need(lab_needs.damage_needs, "model", "dataset", "checkpoint"),
         device=study.damage.device if study.damage else study.extract.device,
     params:
         # Finished texts, in a directory that no rule owns: Snakemake would clear it.

@@ -8,12 +8,12 @@ rule train:
     benchmark:
         "<benchmarks>/train/{model}.tsv"
     # The longest training first, so that it is not waited for at the end.
-    priority: lambda wildcards: needs.parameters(study, wildcards.model)
+    priority: lambda wildcards: sizes.parameters(study, wildcards.model)
     conda:
         ENVIRONMENT
-    threads: cores(needs.train_needs, "model")
+    threads: cores(lab_needs.train_needs, "model")
     resources:
-        **need(needs.train_needs, "model"),
+        **need(lab_needs.train_needs, "model"),
         # Not in params, which start a training anew: what is kept on the way changes no weights.
         checkpoints=lambda wildcards: ",".join(
             str(step) for step in study.models[wildcards.model].checkpoints
@@ -48,9 +48,9 @@ rule checkpoint:
         "<benchmarks>/checkpoint/{model}/step{step}.tsv"
     conda:
         ENVIRONMENT
-    threads: cores(needs.train_needs, "model")
+    threads: cores(lab_needs.train_needs, "model")
     resources:
-        **need(needs.train_needs, "model"),
+        **need(lab_needs.train_needs, "model"),
     params:
         spec=lambda wildcards: as_json(
             training(wildcards.model) | {"checkpoints": [int(wildcards.step)]}

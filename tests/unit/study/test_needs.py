@@ -1,20 +1,18 @@
 """What jobs ask for: enough for a model of known size, and never less for a larger one."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blockcoupling.config.study import Study
-from blockcoupling.lab.training.neox import new_model
 from blockcoupling.study.needs import (
-    UNKNOWN_SIZE,
     extract_needs,
-    parameters,
+    needs_of,
+    on_machine,
     record_needs,
     reduce_needs,
     score_needs,
-    train_needs,
 )
+from blockcoupling.study.sizes import UNKNOWN_SIZE, parameters
 
 
 def study(size=None, device="auto", **dataset):
@@ -28,17 +26,6 @@ def study(size=None, device="auto", **dataset):
 def test_a_model_says_how_large_it_is():
     assert parameters(study(70_000_000), "m") == 70_000_000
     assert parameters(study(), "m") == UNKNOWN_SIZE
-
-
-@pytest.mark.parametrize("shape", [(64, 2, 4), (128, 6, 4)])
-def test_a_model_to_be_trained_is_counted(shape):
-    width, blocks, heads = shape
-    trained = Study(
-        models={"m": {"train": {"hidden_size": width, "blocks": blocks, "heads": heads}}}
-    )
-    truth = sum(p.numel() for p in new_model(trained.models["m"].train).parameters())
-    # Biases and norms are left out of the estimate: 13 d a block beside 12 d².
-    assert parameters(trained, "m") == pytest.approx(truth, rel=0.05)
 
 
 def test_seven_billion_parameters():
@@ -69,13 +56,6 @@ def test_more_prompts_never_ask_for_less_time(size, prompts, more):
     few, many = study(size, prompts=prompts), study(size, prompts=prompts + more)
     assert extract_needs(many, "m", "d").minutes >= extract_needs(few, "m", "d").minutes
     assert reduce_needs(many, "m", "d").minutes >= reduce_needs(few, "m", "d").minutes
-
-
-def test_longer_training_asks_for_more_time():
-    def minutes(steps):
-        return train_needs(Study(models={"m": {"train": {"steps": steps}}}), "m").minutes
-
-    assert minutes(100_000) > minutes(10_000) > 0
 
 
 LARGE = {"parameters": 70e9, "blocks": 80, "dimension": 8192}
@@ -121,8 +101,8 @@ def test_a_batch_is_made_for_the_memory_of_a_gpu():
     assert 4 * 7e9 < needs.gpu_mb * 2**20 <= 80e9
 
 
-def test_disk_holds_every_prompts_products_twice():
-    # A of 4 blocks at K = 10 for 200 prompts, in float32, as parts and in the store.
+def test_disk_holds_every_prompts_products():
+    # A of 4 blocks at K = 10 for 200 prompts, in float32.
     facts = {"config": {"parameters": 1e6, "blocks": 4, "dimension": 64}}
     for kept, settings in {
         1: {"swapped": False},
@@ -131,7 +111,7 @@ def test_disk_holds_every_prompts_products_twice():
     }.items():
         study = hub(facts, k=10, **settings)
         found = extract_needs(study, "m", "d").disk_mb
-        assert found == -(-2 * 200 * 4 * kept * 40**2 // 2**20)
+        assert found == -(-200 * 4 * kept * 40**2 // 2**20)
 
 
 def test_a_recorded_score_needs_next_to_nothing():
@@ -152,25 +132,6 @@ def test_a_job_may_take_longer_than_expected():
     assert needs.minutes >= 3 * needs.expected
 
 
-def test_a_training_that_is_shared_takes_a_gpu_for_each_process():
-    def needs(device, **shape):
-        study = Study(
-            models={"m": {"train": {"architecture": "vit", **shape}}},
-            datasets={"d": {"images": {"source": "digits"}}},
-            extract={"device": device},
-        )
-        return train_needs(study, "m")
-
-    alone, four = (needs("cuda", processes=each) for each in (1, 4))
-    assert (alone.gpus, four.gpus) == (1, 4)
-    assert four.expected == pytest.approx(alone.expected / 4)
-    assert needs("cpu", processes=4).threads == four.threads == 4
-    assert needs("cpu").gpus == 0
-    # Language models are trained on processors.
-    study = Study(models={"m": {"train": {"steps": 1}}}, extract={"device": "cuda"})
-    assert train_needs(study, "m").gpus == 0
-
-
 @given(st.integers(1, 200), st.floats(1, 3))
 def test_a_reduction_of_larger_products_never_asks_for_less_memory(k, factor):
     def needs(k):
@@ -180,3 +141,13 @@ def test_a_reduction_of_larger_products_never_asks_for_less_memory(k, factor):
         return reduce_needs(study, "m", "d").mem_mb
 
     assert needs(k) <= needs(int(k * factor))
+
+
+def test_an_estimate_is_called_with_what_it_takes_of_a_jobs_wildcards():
+    study = hub({"config": LARGE})
+    job = {"model": "m", "checkpoint": "main", "dataset": "d"}
+    assert needs_of(study, "extract", job) == extract_needs(study, "m", "d", "main")
+    assert needs_of(study, "reduce", job) == reduce_needs(study, "m", "d")
+    of_checkpoint = {"model": "m", "checkpoint": "init"}
+    assert needs_of(study, "weights", of_checkpoint) == record_needs(study, "m", "init")
+    assert needs_of(study, "report", {}) == on_machine(0, 0)

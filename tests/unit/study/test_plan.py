@@ -32,7 +32,8 @@ def test_every_job_of_a_model_is_counted_once(study):
     jobs = {(line["step"], line["model"]): line["jobs"] for line in plan_of(study)["steps"]}
     assert jobs == {
         ("train", "small"): 1,
-        **{("model", m): 2 for m in CONFIG["models"]},
+        ("checkpoint", "small"): 2,
+        **{("weights", m): 2 for m in CONFIG["models"]},
         **{("extract", m): 4 for m in CONFIG["models"]},
         **{("reduce", m): 4 for m in CONFIG["models"]},
         **{("score", m): 2 for m in CONFIG["models"]},
