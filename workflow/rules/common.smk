@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from blockcoupling.lab import needs as lab_needs
-from blockcoupling.study import needs, sizes
+from blockcoupling.study import inside_snakemake, needs, sizes
 from blockcoupling.study.check import load_config
 from blockcoupling.study.screen import ending
 from blockcoupling.study.slurm_faults import fixed_requests
@@ -19,7 +19,8 @@ from blockcoupling.study.together import chunk_needs, datasets_needs
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, figures_of
 from blockcoupling.lab import join as join_laboratory
-from blockcoupling.sources.identity import content_identity, digest_of, file_digest
+from blockcoupling.digests import file_digest, json_digest
+from blockcoupling.sources.identity import content_identity
 from blockcoupling.sources.records import without_facts
 from blockcoupling.config.flags import flags_of
 from blockcoupling.config.damage import CauseDamage
@@ -49,12 +50,12 @@ shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH
 
 # Steps that download run where Snakemake does (`localrules`). A job on a node finds all of it in the
 # cache, and asks no hub, which it might wait for in vain: unless the variable says otherwise.
-if workflow.remote_exec and "SLURM_JOB_ID" in os.environ:
+if inside_snakemake.on_a_node(workflow) and "SLURM_JOB_ID" in os.environ:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Once, not in each job.
-if workflow.is_main_process:
-    for sentence in fixed_requests(workflow.resource_settings.overwrite_resources):
+if inside_snakemake.in_main_process(workflow):
+    for sentence in fixed_requests(inside_snakemake.set_resources(workflow)):
         logger.warning(sentence)
 
 # Used with `--software-deployment-method conda` only.
@@ -136,7 +137,7 @@ def content_of_model(wildcards):
     if not isinstance(section, LocalModel):
         return None
     spec = study.model_spec(wildcards.model, wildcards.checkpoint)
-    return digest_of(content_identity(spec))
+    return json_digest(content_identity(spec))
 
 
 def content_of_prompts(wildcards):
@@ -197,10 +198,11 @@ def reduce_engine(wildcards, attempt, threads):
         "logs": str(study.results / "logs" / place),
     }
     # As for any other job, from the profile or the command line.
-    given = workflow.get_rule("reduce").resources
     for name in ("partition", "account"):
-        if f"slurm_{name}" in given:
-            asked[name] = str(given[f"slurm_{name}"].raw).strip("'\"")
+        if given := inside_snakemake.resource_of_rule(
+            workflow, "reduce", f"slurm_{name}"
+        ):
+            asked[name] = given
     return flags(
         cluster=cluster,
         workers=study.reduce.workers,

@@ -1,9 +1,6 @@
 """What jobs share a process, and the command lines that they would run by themselves."""
 
 import re
-from types import SimpleNamespace
-
-from snakemake.jobs import Job
 
 CHUNKS = study.chunks()
 SHARING = [model for models in CHUNKS.values() for model in models]
@@ -53,18 +50,17 @@ def steps_of(model):
 
 def by_itself(rule, wildcards, chain):
     """What a rule would run for these wildcards, for `blockcoupling together`."""
-    graph = SimpleNamespace(workflow=workflow, jobid=lambda job: 0)
-    job = Job(workflow.get_rule(rule), graph, dict(wildcards))
-    words, _, _ = job.shellcmd.rpartition(" > ")
+    job = inside_snakemake.job_of_rule(workflow, rule, wildcards)
+    words, _, _ = job.command.rpartition(" > ")
     # What its parameters hold beside the words: the content of files that are not made here.
-    beside = {name: str(value) for name, value in sorted(job.params.items())}
+    beside = {name: str(value) for name, value in sorted(job.parameters.items())}
     return {
         "name": f"{rule} of {', '.join(wildcards.values())}",
         "chain": chain,
         "words": shlex.split(words)[1:],
-        "log": str(job.log[0]),
-        "benchmark": str(job.benchmark),
-        "parameters": digest_of(beside),
+        "log": job.log,
+        "benchmark": job.benchmark,
+        "parameters": json_digest(beside),
     }
 
 

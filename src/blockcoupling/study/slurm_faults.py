@@ -94,7 +94,6 @@ def fixed_requests(given: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for rule, resources in given.items():
         for name, unit in _GROWING.items():
             value = resources.get(name)
-            value = getattr(value, "_value", value)
             text = str(value)
             if value is None or callable(value) or "attempt" in text:
                 continue
