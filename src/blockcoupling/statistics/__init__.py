@@ -1,1 +1,1 @@
-"""Measurements held against scores: points, correlations, variances, costs."""
+"""Measurements compared with scores: points, correlations, predictions, variances, costs."""

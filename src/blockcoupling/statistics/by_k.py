@@ -1,4 +1,4 @@
-"""Coupling against the score for every K and variant: whether the result hangs on the choice."""
+"""Coupling against the score for every K and variant: how far results depend on the choice."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def correlation_by_k(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Hold coupling against one score, for every K and variant that were tabulated.
+    """Correlate coupling with one score, for every tabulated K and variant.
 
     Args:
-        catalog: has the measurements of a study.
+        catalog: the measurements of a study.
         scores: as :func:`read_scores` returns them.
-        score: name of the score, unset: the first.
-        metric: of that score, likewise.
-        checkpoints: which points, as in :func:`subsets`.
+        score: name of the score; None means the first.
+        metric: of that score; None means the first.
+        checkpoints: as in `statistics.subsets.subsets`; the first subset is used.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 

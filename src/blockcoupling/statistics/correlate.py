@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from blockcoupling.statistics.factors import known_factors
-from blockcoupling.statistics.multiplicity import Correction, adjust
-from blockcoupling.statistics.predictors import FACTS, MEASURES, held_fixed
+from blockcoupling.statistics.multiplicity import adjust
+from blockcoupling.statistics.predictors import covariates_of
 from blockcoupling.statistics.regression import relate
-from blockcoupling.statistics.scores import scored
-from blockcoupling.statistics.subsets import SIZE_CLASSES, subsets
+from blockcoupling.statistics.scores import comparisons
 
 COLUMNS = (
     *("predictor", "score", "metric", "higher_is_better", "subset", "subset_kind", "n"),
@@ -22,7 +20,7 @@ COLUMNS = (
     *("spearman_p_adjusted", "comparisons", "correction"),
     *("partial", "partial_p", "partial_n", "partial_given", "resamples", "seed", "note"),
 )
-"""Of the table that :func:`correlate` returns; docs/statistics.md says what they hold."""
+"""Columns of :func:`correlate`, described in docs/statistics.md."""
 
 
 def correlate(
@@ -30,64 +28,43 @@ def correlate(
     scores: pd.DataFrame,
     *,
     checkpoints: Literal["all", "final"] = "all",
-    score_above: Sequence[float] = (),
-    size_classes: Mapping[str, tuple[float, float]] = SIZE_CLASSES,
-    correction: Correction = "holm",
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Hold every predictor against every score, in every subset of the points.
+    """Correlate every predictor with every score, in every subset of the points.
 
     Args:
         table: one row per checkpoint, as `statistics.points.points` returns it. Those with the same
-            weights are made one point (`statistics.origins`).
+            weights become one point (`statistics.origins`).
         scores: columns model, checkpoint, score, metric, value, higher_is_better. A score of
             another name is also a predictor (`arc.accuracy`): does one benchmark do as well?
-        checkpoints: see :func:`subsets`.
-        score_above: see :func:`subsets`.
-        size_classes: see :func:`subsets`.
-        correction: for multiple comparisons, Holm or Benjamini-Hochberg, over the predictors that
-            are compared on the same points and the same score (their number is `comparisons`).
-        resamples: of the bootstrap.
+        checkpoints: as in `statistics.subsets.subsets`.
+        resamples: number of bootstrap resamples.
         seed: of the bootstrap; recorded in every row.
 
     Returns:
-        One row per predictor × score × metric × subset, with :data:`COLUMNS`; no row when none of
-        the points has a score.
+        One row per predictor × score × metric × subset, with :data:`COLUMNS`. P-values are adjusted
+        over the predictors compared on the same points and score. No row where no point has a
+        score.
 
     Raises:
         UserError: a checkpoint has two values of one metric.
-
     """
     rows: list[dict[str, Any]] = []
-    for score, metric, higher, own, others in scored(table, scores):
-        for subset in subsets(
-            own,
-            checkpoints=checkpoints,
-            higher_is_better=higher,
-            score_above=score_above,
-            size_classes=size_classes,
-        ):
-            part = own[subset.chosen]
-            given = known_factors(part)
-            for predictor in [*MEASURES, *FACTS, *others]:
-                if part[predictor].isna().all():
-                    continue
-                related = relate(
-                    part[predictor],
-                    part["value"],
-                    part["model"],
-                    covariates=part[held_fixed(predictor)].assign(**given),
-                    resamples=resamples,
-                    seed=seed,
-                )
-                about: dict[str, Any] = {"predictor": predictor, "score": score, "metric": metric}
-                about |= {"higher_is_better": higher}
-                about |= {"subset": subset.name, "subset_kind": subset.kind}
-                about |= {"copies": int(part["copies"].sum()) - len(part)}
-                rows.append({**about, **related})
+    for about, part, predictors in comparisons(table, scores, checkpoints):
+        factors = known_factors(part)
+        copies = int(part["copies"].sum()) - len(part)
+        for predictor in predictors:
+            related = relate(
+                part[predictor],
+                part["value"],
+                part["model"],
+                covariates=part[covariates_of(predictor)].assign(**factors),
+                resamples=resamples,
+                seed=seed,
+            )
+            rows.append({"predictor": predictor, **about, "copies": copies, **related})
     if not rows:
         return pd.DataFrame(columns=list(COLUMNS))
-    result = pd.DataFrame(rows)
-    result = adjust(result, by=["score", "metric", "subset"], correction=correction)
+    result = adjust(pd.DataFrame(rows), by=["score", "metric", "subset"])
     return result.assign(resamples=resamples, seed=seed)[list(COLUMNS)]

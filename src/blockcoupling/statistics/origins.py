@@ -1,14 +1,13 @@
-"""Which points are of the same weights: copies are one model, however many names they have.
+"""Which points have the same weights: copies count as one model, whatever their names.
 
-A quantized copy, a directory under a second name, a revision that is another's commit: their
-numbers differ by little or nothing, and counting each as a model of its own would make p-values
-too small and intervals too narrow. So
+Numbers of a quantized copy, or of a directory under a second name, hardly differ. Counting each as
+an independent model would make p-values too small and intervals too narrow. Therefore
 
 - checkpoints with the same weights are one point, the mean of the copies (`weights`), and
-- models that share the weights of a trained checkpoint are one unit (`origin`): the bootstrap draws
-  it whole, and what is left out is left out whole.
+- models that share the weights of a trained checkpoint are one unit (`origin`), which is resampled
+  and left out as a whole.
 
-Untrained weights make no two models one: runs that begin alike are trained apart.
+Equal untrained weights do not make two models one unit: they are then trained separately.
 """
 
 from __future__ import annotations
@@ -23,22 +22,21 @@ from scipy.sparse.csgraph import connected_components
 
 
 def origins(records: pd.DataFrame, untrained: pd.Series) -> pd.DataFrame:
-    """Tell which checkpoints have the same weights, and which models are of one origin.
+    """Find checkpoints with the same weights, and models derived from the same weights.
 
-    Weights are the same when the digest of their files is (`sources.identity`), or, in records
-    without one, when they are of the same place: a directory, or a repository of the hub at one
-    commit. Newly initialised ones have the same seed besides. How they are rounded or quantized
-    after loading is no matter.
+    Weights are the same when the digests of their files are equal (`sources.identity`), or, in
+    records without one, when they come from the same directory, or from the same commit of a hub
+    repository. Newly initialised weights need the same seed, too. Rounding and quantization after
+    loading are ignored.
 
     Args:
-        records: one row per checkpoint: model, checkpoint, and of the model's record what there is
-            of identity, path, id, revision, init_seed, quantization.
+        records: one row per checkpoint: model, checkpoint, and those of identity, path, id,
+            revision, init_seed, quantization that the model's record has.
         untrained: of each row.
 
     Returns:
         `weights`, "MODEL CHECKPOINT" of the first row with these weights, and `origin`, the first
         model of the unit; unquantized ones come first, then the order of names.
-
     """
     rounded = records.get("quantization", pd.Series(index=records.index, dtype=object)).notna()
     order = records.assign(rounded=rounded).sort_values(["rounded", "model", "checkpoint"]).index
@@ -57,7 +55,7 @@ def origins(records: pd.DataFrame, untrained: pd.Series) -> pd.DataFrame:
 
 
 def _key(record: dict[Any, Any]) -> str:
-    """Return what weights are recognised by."""
+    """Return the key by which equal weights are recognised."""
 
     def given(name: str) -> Any:
         value = record.get(name)
@@ -77,17 +75,16 @@ def _key(record: dict[Any, Any]) -> str:
 
 
 def merge_copies(points: pd.DataFrame) -> pd.DataFrame:
-    """Make one point of those with the same weights: the mean of their numbers.
+    """Merge points with the same weights into one: the mean of their numbers.
 
     Args:
-        points: one row per checkpoint, with `origin` and `weights`; without these, every model is
-            taken to be of its own.
+        points: one row per checkpoint, with `origin` and `weights`; without these, models are
+            independent.
 
     Returns:
         One row per origin and weights, in the same order. `model` is the origin, numbers are
         means over the copies that have them, anything else is the first copy's; `final` and
-        `untrained` hold where they do for any copy; `copies` is their number.
-
+        `untrained` are true where any copy's are; `copies` is their number.
     """
     if "origin" not in points:
         return points.assign(origin=points["model"], copies=1)
@@ -105,15 +102,14 @@ def merge_copies(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_one_origin(values: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Make one model of copies, prompt by prompt.
+    """Merge copies into one model, prompt by prompt.
 
     Args:
         values: one row per checkpoint and prompt: model, checkpoint, dataset, prompt, measures.
-        points: the checkpoints that are kept: model, checkpoint, origin, weights.
+        points: the checkpoints to keep: model, checkpoint, origin, weights.
 
     Returns:
-        As `values`; of copies the mean, under the origin's name.
-
+        As `values`, with the mean of copies under the origin's name.
     """
     own = ["model", "checkpoint"]
     kept = values.merge(points[[*own, "origin", "weights"]], on=own)

@@ -1,10 +1,9 @@
-"""How well the score of models that were not fitted is predicted, with coupling and without.
+"""How well the score of unseen models is predicted, with coupling and without.
 
-A correlation is computed on the points that it is about. Here each group of points (a model with
-all its checkpoints and copies, a family, all models of one depth) is left out in turn, least
-squares are fitted to the others, and the score of what was left out is predicted: from what is
-known of a model without measuring it, from coupling alone, and from both. The fits, the splits and
-the measures of error are those of scikit-learn.
+Each group of points (a model with all its checkpoints and copies, a family, all models of one
+depth) is left out in turn, least squares are fitted to the others, and the score of the excluded
+group is predicted: from hyperparameters, which are known without measuring a model, from coupling
+alone, and from both. Fits, splits and measures of error are those of scikit-learn.
 """
 
 from __future__ import annotations
@@ -19,29 +18,28 @@ from blockcoupling.statistics.bootstrap import redraw
 from blockcoupling.statistics.factors import known_factors
 from blockcoupling.statistics.predictors import COVARIATES
 from blockcoupling.statistics.regression import FEWEST, is_constant
-from blockcoupling.statistics.scores import scored
-from blockcoupling.statistics.subsets import subsets
+from blockcoupling.statistics.scores import comparisons
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEFT_OUT: Mapping[str, str] = {"model": "origin", "family": "family", "depth": "depth"}
-"""What is left out in turn, and the column of the points that tells it apart."""
+"""Groups to leave out in turn, and the column of the points that identifies them."""
 
 SETS: Mapping[str, tuple[bool, bool]] = {
     "hyperparameters": (True, False),
     "coupling": (False, True),
     "hyperparameters + coupling": (True, True),
 }
-"""What the score is predicted from: hyperparameters (:data:`COVARIATES`, and what members of a
-population were given) or not, coupling or not."""
+"""Sets of predictors: hyperparameters (:data:`COVARIATES`, and factors of a population) or not,
+coupling or not."""
 
 COLUMNS = (
     *("score", "metric", "subset", "left_out", "predictors", "given", "n", "models", "groups"),
     *("q2", "q2_low", "q2_high", "mae", "added_q2", "added_low", "added_high"),
     *("resamples", "seed", "note"),
 )
-"""Of the table that :func:`predict` returns; docs/statistics.md says what they hold."""
+"""Columns of :func:`predict`, described in docs/statistics.md."""
 
 
 def predict(
@@ -52,7 +50,7 @@ def predict(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Predict every score of what is left out, on all, the trained and the final checkpoints.
+    """Predict every score of excluded groups, on all, the trained and the final checkpoints.
 
     Args:
         table: one row per checkpoint, as `statistics.points.points` returns it.
@@ -62,16 +60,11 @@ def predict(
         seed: of the bootstrap; recorded in every row.
 
     Returns:
-        One row per score × metric × subset × what is left out × set of predictors.
-
+        One row per score × metric × subset × kind of group × set of predictors.
     """
     rows: list[dict[str, Any]] = []
-    for each in scored(table, scores):
-        for subset in subsets(each.points, checkpoints=checkpoints):
-            if subset.kind != "checkpoints":
-                continue
-            about = {"score": each.score, "metric": each.metric, "subset": subset.name}
-            part = each.points[subset.chosen]
+    for about, part, _ in comparisons(table, scores, checkpoints):
+        if about["subset_kind"] == "checkpoints":
             for left_out in LEFT_OUT:
                 for row in leave_out(part, left_out, resamples=resamples, seed=seed):
                     rows.append({**about, "left_out": left_out, **row})

@@ -1,4 +1,4 @@
-"""The predictors: what is held against a score, what it is called, and where it is read.
+"""The predictors: what is compared with a score, its label, and the table that holds it.
 
 Every other list of their names, in statistics, figures and report, is taken from this one.
 """
@@ -15,22 +15,22 @@ class Predictor(NamedTuple):
 
     A measurement is read from tables of one `kind`, at each prompt's last token (those of whole
     prompts: over all tokens), and averaged over blocks, prompts and datasets; of weights, over
-    their matrices. A fact stands in the model's record and has no kind.
+    their matrices. A fact is in the model's record and has no kind.
     """
 
     name: str
     label: str
     """For axes and tables."""
     kind: str | None = None
-    """Of the catalog entries that hold it: coupling, trajectory, spectra, overlap, whole_prompt,
+    """Kind of its catalog entries: coupling, trajectory, spectra, overlap, whole_prompt,
     weight_spectra."""
     column: str | None = None
-    """Of those tables, where it is not the name."""
+    """Its column in those tables, where that is not the name."""
     sign: int = 1
     optional: bool = False
-    """Whether a study may lack it: not asked for, without meaning for its models, or since then."""
+    """Whether a study may lack it: not requested, undefined for its models, or added later."""
     covariate: str | None = None
-    """A column of the points that holds this fact fixed, in a partial correlation."""
+    """Column of the points that controls for this fact in a partial correlation."""
 
 
 PREDICTORS: tuple[Predictor, ...] = (
@@ -39,7 +39,7 @@ PREDICTORS: tuple[Predictor, ...] = (
         "adjacent_coupling", "coupling of adjacent blocks", "coupling", column="adjacent", sign=-1
     ),
     *(
-        # Above chance, K/d: as they are, they would tell how wide a model is.
+        # Above chance, K/d: raw overlaps would measure how wide a model is.
         Predictor(name, f"{each.label} above chance", "overlap", f"{name}_excess", optional=True)
         for name, each in OVERLAPS.items()
     ),
@@ -51,7 +51,7 @@ PREDICTORS: tuple[Predictor, ...] = (
     Predictor("block_influence", "block influence, 1 − cos", "whole_prompt", optional=True),
     Predictor("cka", "CKA of neighbouring blocks", "whole_prompt", optional=True),
     Predictor("rankme", "RankMe of the last states", "whole_prompt", optional=True),
-    Predictor("own_loss", "own loss on the prompts", "whole_prompt", optional=True),
+    Predictor("own_loss", "loss on the prompts", "whole_prompt", optional=True),
     Predictor(
         "weight_exponent",
         "power-law exponent α of weights",
@@ -66,25 +66,25 @@ PREDICTORS: tuple[Predictor, ...] = (
 )
 
 MEASURES: dict[str, str] = {each.name: each.label for each in PREDICTORS if each.kind}
-"""What is measured on a prompt, with its label."""
+"""Measurements, with their labels."""
 
 OPTIONAL: frozenset[str] = frozenset(each.name for each in PREDICTORS if each.optional)
 """Measures that a study may lack."""
 
 FACTS: dict[str, str] = {each.name: each.label for each in PREDICTORS if not each.kind}
-"""What is known about a checkpoint without measuring it, with its label."""
+"""Facts known about a checkpoint without measuring it, with their labels."""
 
 LABELS: dict[str, str] = MEASURES | FACTS
 
 COVARIATES: tuple[str, ...] = tuple(each.covariate for each in PREDICTORS if each.covariate)
-"""What a partial correlation holds fixed."""
+"""What a partial correlation controls for."""
 
 
 def of_kind(*kinds: str) -> list[Predictor]:
-    """Return the measurements that are read from tables of these kinds."""
+    """Return the measurements read from tables of these kinds."""
     return [each for each in PREDICTORS if each.kind in kinds]
 
 
-def held_fixed(predictor: str) -> list[str]:
+def covariates_of(predictor: str) -> list[str]:
     """Return the covariates of a predictor: all but the one that is the predictor itself."""
     return [each.covariate for each in PREDICTORS if each.covariate and each.name != predictor]

@@ -1,9 +1,9 @@
-"""Whether what holds between models of different size also holds within a size.
+"""Whether a relation between models of different size also holds within a size.
 
-Pooled over models, a predictor and a score may go together because both go with size, and within a
-size the sign may even be the opposite one: Simpson's paradox, which Martin & Mahoney (2021,
-arXiv 2106.00734) found among rankings of models by quality. Here every relation is estimated
-pooled, within groups of models that are alike, and between the groups.
+Pooled over models, a predictor and a score may be correlated because both depend on size, and
+within a size the sign may even be opposite: Simpson's paradox, which Martin & Mahoney (2021, arXiv
+2106.00734) found among rankings of models by quality. Here every relation is estimated pooled,
+within groups of similar models, and between the groups.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from blockcoupling.statistics.multiplicity import Correction, adjust
-from blockcoupling.statistics.predictors import FACTS, MEASURES
+from blockcoupling.statistics.multiplicity import adjust
 from blockcoupling.statistics.regression import FEWEST, is_constant
-from blockcoupling.statistics.scores import scored
-from blockcoupling.statistics.subsets import subsets
+from blockcoupling.statistics.scores import comparisons
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -29,13 +27,13 @@ ALIKE: Mapping[str, tuple[str, ...]] = {
     "size": ("depth", "dimension"),
     "family": ("family",),
 }
-"""What the models of a group have in common, and the columns of the points that say so."""
+"""What the models of a group have in common, and the columns of the points that hold it."""
 
 FEWEST_MODELS = 3
-"""Independent models that a group needs to tell anything about what holds within it."""
+"""Independent models that a group needs for a slope within it."""
 
 LEVEL = 0.05
-"""Of the tests that a verdict rests on."""
+"""Significance level of the tests behind a verdict."""
 
 VERDICTS: Mapping[str, str] = {
     "opposite": "the signs differ, and neither 95 % interval holds 0: Simpson's paradox",
@@ -43,7 +41,7 @@ VERDICTS: Mapping[str, str] = {
     "not told apart": "no such difference was found, which does not prove that there is none",
     "cannot be told": "too few groups, models or differences: the note says which",
 }
-"""What can be said of a pair of slopes, pooled and within."""
+"""Possible conclusions about the slopes pooled and within."""
 
 _SLOPES = ("pooled", "within", "between", "contrast")
 _NUMBERS = tuple(f"{name}{end}" for name in _SLOPES for end in ("", "_low", "_high", "_p"))
@@ -54,13 +52,14 @@ COLUMNS = (
     *_NUMBERS,
     *("within_p_adjusted", "contrast_p_adjusted", "comparisons", "correction", "verdict", "note"),
 )
-"""Of the table that :func:`within_groups` returns; docs/statistics.md says what they hold."""
+"""Columns of :func:`within_groups`, described in docs/statistics.md."""
 
 
 class Slope(NamedTuple):
     """A slope, its standard error, and the degrees of freedom of Student's t.
 
-    Without freedom, or where points lie on a line, the error is NaN and so is all that rests on it.
+    Without degrees of freedom, or where points lie on a line, the error is NaN, and so are interval
+    and p.
     """
 
     value: float
@@ -75,7 +74,7 @@ class Slope(NamedTuple):
         return self.value - reach, self.value + reach
 
     def p(self) -> float:
-        """Return the two-sided p of its being 0."""
+        """Return the two-sided p of the slope being 0."""
         from scipy import stats
 
         return float(2 * stats.t.sf(abs(self.value) / self.error, self.freedom))
@@ -92,45 +91,36 @@ def within_groups(
     scores: pd.DataFrame,
     *,
     checkpoints: Literal["all", "final"] = "all",
-    correction: Correction = "holm",
 ) -> pd.DataFrame:
-    """Hold every predictor against every score: pooled, and within what is alike.
+    """Relate every predictor to every score: pooled, and within groups of similar models.
 
     Args:
         table: one row per checkpoint, as `statistics.points.points` returns it.
         scores: columns model, checkpoint, score, metric, value, higher_is_better.
         checkpoints: as in `statistics.subsets.subsets`; of the subsets, those by training.
-        correction: for multiple comparisons, over the predictors of one score, subset and
-            grouping.
 
     Returns:
         One row per predictor × score × metric × subset × :data:`ALIKE`, with :data:`COLUMNS`.
+        P-values are adjusted over the predictors of one score, subset and grouping.
 
     Raises:
         UserError: a checkpoint has two values of one metric.
-
     """
     rows: list[dict[str, Any]] = []
-    for score, metric, higher, own, others in scored(table, scores):
-        for subset in subsets(own, checkpoints=checkpoints):
-            if subset.kind != "checkpoints":
-                continue
-            part = own[subset.chosen]
-            about = {"score": score, "metric": metric, "higher_is_better": higher}
-            about |= {"subset": subset.name}
-            for predictor in [*MEASURES, *FACTS, *others]:
-                if part[predictor].isna().all():
-                    continue
-                for alike, columns in ALIKE.items():
-                    found = pooled_and_within(
-                        part[predictor], part["value"], part[[*columns]], part["model"], alike
-                    )
-                    rows.append({"predictor": predictor, **about, "alike": alike, **found})
+    for about, part, predictors in comparisons(table, scores, checkpoints):
+        if about["subset_kind"] != "checkpoints":
+            continue
+        for predictor in predictors:
+            for alike, columns in ALIKE.items():
+                found = pooled_and_within(
+                    part[predictor], part["value"], part[[*columns]], part["model"], alike
+                )
+                rows.append({"predictor": predictor, **about, "alike": alike, **found})
     if not rows:
         return pd.DataFrame(columns=list(COLUMNS))
     result = pd.DataFrame(rows)
     by = ["score", "metric", "subset", "alike"]
-    result = adjust(result, by, correction, columns=("contrast_p", "within_p"))
+    result = adjust(result, by, columns=("contrast_p", "within_p"))
     result["verdict"] = [_verdict(row) for row in result.to_dict("records")]
     return result[list(COLUMNS)]
 
@@ -142,27 +132,24 @@ def pooled_and_within(
 
     Within: least squares with a constant for each group (fixed effects), which is the coefficient
     of the deviation from the group's mean in Mundlak's (1978) regression of y on that deviation and
-    the mean. Between: his coefficient of the mean, which least squares finds from the groups'
+    the mean. Between: Mundlak's coefficient of the mean, which is least squares on the groups'
     means weighted by their points; its error is that of these means, since points of one group
-    share what the group has of its own. Where several points belong to one model, errors of
-    pooled and within are those of a jackknife that leaves out whole models (CV3 of MacKinnon,
-    Nielsen & Webb, 2023), and t has as many degrees of freedom as models less groups. The usual
-    cluster-robust errors (CV1) find something in 12 % of such data in which there is nothing
-    (24 models of 4 depths, 6 checkpoints each), these in 4 %.
+    share an effect of the group. Where several points belong to one model, errors of pooled and
+    within are those of a jackknife over models (CV3 of MacKinnon, Nielsen & Webb, 2023), and t has
+    as many degrees of freedom as models less groups. docs/statistics.md has their level.
 
     Args:
-        x: predictor, (n,); points that lack x, y or their group are left out, and counted in note.
+        x: predictor, (n,); points that lack x, y or their group are excluded, and counted in note.
         y: score, (n,).
         alike: (n, c) equal rows are one group.
-        models: (n,) which independent model each point belongs to.
-        name: what a group is called in a note.
+        models: (n,) the independent model of each point.
+        name: word for a group in a note.
 
     Returns:
         n, models, groups, groups_of_3 (groups with 3 models or more); pooled, within, between and
         contrast (between − within) with _low, _high (95 %) and _p, all in standard deviations of
         y per standard deviation of x over all points, so that they can be compared; within_r, the
-        correlation of the deviations from the groups' means; note. What cannot be had is NaN.
-
+        correlation of the deviations from the groups' means; note. What cannot be computed is NaN.
     """
     a, b, owners = np.asarray(x, float), np.asarray(y, float), np.asarray(models)
     known = np.isfinite(a) & np.isfinite(b) & alike.notna().all(axis=1).to_numpy()
@@ -266,9 +253,9 @@ def _jackknife(
     group: NDArray[np.intp],
     unit: NDArray[np.intp],
 ) -> float:
-    """Return the standard error of :func:`_slope` from leaving out one unit after the other.
+    """Return the standard error of :func:`_slope` by leaving out each unit in turn.
 
-    The sums of a unit in each group are taken from the group's: no fit is made again.
+    The unit's sums are subtracted from those of its group, so that nothing is refitted.
     """
     x, y = (v - _means(v, group)[group] for v in (x, y))
     shape = (unit.max() + 1, group.max() + 1)
@@ -295,13 +282,13 @@ def _between(x: NDArray[np.float64], y: NDArray[np.float64], group: NDArray[np.i
 
 
 def _with_error(slope: float, error: float, freedom: float) -> Slope:
-    # x and y are standardized: what is smaller is rounding, of points that lie on a line.
+    # x and y are standardized: smaller errors are rounding, of points that lie on a line.
     known = freedom >= 1 and error > 1e-9
     return Slope(float(slope), float(error) if known else np.nan, float(freedom))
 
 
 def _is_nothing(rest: NDArray[np.float64], whole: NDArray[np.float64]) -> bool:
-    """Tell whether nothing but rounding is left of values (1e-9 of their spread)."""
+    """Return whether a residual is mere rounding (1e-9 of the spread of the values)."""
     return bool(np.linalg.norm(rest) <= 1e-9 * np.linalg.norm(whole))
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from blockcoupling.atomic import replacing
 from blockcoupling.catalog.modality import of_modality
 from blockcoupling.config.choices import Modality
 from blockcoupling.errors import UserError
 from blockcoupling.statistics.by_k import correlation_by_k
 from blockcoupling.statistics.correlate import correlate
-from blockcoupling.statistics.multiplicity import Correction
 from blockcoupling.statistics.origins import of_one_origin
 from blockcoupling.statistics.points import CHECKPOINT, checkpoint_facts, points, prompt_values
 from blockcoupling.statistics.prediction import predict
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.statistics.scores import one_column_each, read_scores
+from blockcoupling.statistics.tables import write_tables
 from blockcoupling.statistics.variance import components
 from blockcoupling.statistics.within import within_groups
 
@@ -39,8 +37,6 @@ def write_statistics(
     checkpoints: Literal["all", "final"] = "all",
     score: str | None = None,
     metric: str | None = None,
-    score_above: Sequence[float] = (),
-    correction: Correction = "holm",
     resamples: int = 2000,
     seed: int = 0,
     modality: Modality | None = None,
@@ -48,19 +44,17 @@ def write_statistics(
     """Read measurements and scores through the catalog and write the statistics.
 
     Args:
-        catalog: has entries of the kinds model, coupling, trajectory, spectra and score.
-        out: the correlation table; the others are written beside it.
-        k: how many singular vectors the coupling is of.
-        variant: which mis-coupling.
+        catalog: entries of the kinds model, coupling, trajectory, spectra and score.
+        out: the correlation table; the others are written to the same folder.
+        k: number of singular vectors of the coupling.
+        variant: of mis-coupling.
         checkpoints: as in :func:`correlate`.
-        score: the score that the study is about, which figures and report show; the rows about
-            it have `headline` set. Unset, all have.
-        metric: of that score; unset, every one.
-        score_above: as in :func:`correlate`, like the rest.
-        correction: as there.
-        resamples: as there.
-        seed: as there.
-        modality: only of models that take this; unset, of all.
+        score: the score that the study is about, shown by figures and report. Rows about it have
+            `headline` set; without it all rows have.
+        metric: of that score; None means all of them.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        modality: only models that take this input; None means all models.
 
     Returns:
         The files by kind: `correlation` (:func:`correlate`), `predictors`
@@ -70,52 +64,32 @@ def write_statistics(
         (:func:`within_groups`).
 
     Raises:
-        UserError: the catalog lacks what is asked for.
-
+        UserError: the catalog lacks the given K, variant or score.
     """
     if modality is not None:
         catalog = of_modality(catalog, modality)
     values = prompt_values(catalog, k=k, variant=variant)
     table = points(values, checkpoint_facts(catalog))
     scores = read_scores(catalog)
-    correlation = correlate(
-        table,
-        scores,
-        checkpoints=checkpoints,
-        score_above=score_above,
-        correction=correction,
-        resamples=resamples,
-        seed=seed,
-    )
-    if correlation.empty:
-        logger.warning("no checkpoint has a score: there is nothing to hold measurements against")
-    correlation["headline"] = _is_named(correlation, score, metric)
-    spread = components(of_one_origin(values, table[table["final"]]), list(MEASURES))
-    predictors = table.merge(
-        one_column_each(scores), left_on=CHECKPOINT, right_index=True, how="left"
-    )
-
-    by_k = correlation_by_k(
-        catalog, scores, score, metric, checkpoints=checkpoints, resamples=resamples, seed=seed
-    )
-    prediction = predict(table, scores, checkpoints=checkpoints, resamples=resamples, seed=seed)
-    prediction["headline"] = _is_named(prediction, score, metric)
-    within = within_groups(table, scores, checkpoints=checkpoints, correction=correction)
-    within["headline"] = _is_named(within, score, metric)
+    sampling = {"resamples": resamples, "seed": seed}
     tables = {
-        "correlation": correlation.assign(k=k, variant=variant),
-        "predictors": predictors.assign(k=k, variant=variant),
-        "variance": spread.assign(k=k, variant=variant),
-        "correlation_by_k": by_k,
-        "prediction": prediction.assign(k=k, variant=variant),
-        "within": within.assign(k=k, variant=variant),
+        "correlation": correlate(table, scores, checkpoints=checkpoints, **sampling),
+        "predictors": table.merge(
+            one_column_each(scores), left_on=CHECKPOINT, right_index=True, how="left"
+        ),
+        "variance": components(of_one_origin(values, table[table["final"]]), list(MEASURES)),
+        "prediction": predict(table, scores, checkpoints=checkpoints, **sampling),
+        "within": within_groups(table, scores, checkpoints=checkpoints),
     }
-    target = Path(out)
-    files = {name: target.with_name(f"{name}.parquet") for name in tables} | {"correlation": target}
-    for name, content in tables.items():
-        with replacing(files[name]) as fresh:
-            content.to_parquet(fresh, index=False, write_page_checksum=True)
-    return files
+    if tables["correlation"].empty:
+        logger.warning("no checkpoint has a score: nothing to correlate measurements with")
+    for name in ("correlation", "prediction", "within"):
+        tables[name]["headline"] = _is_named(tables[name], score, metric)
+    tables = {name: each.assign(k=k, variant=variant) for name, each in tables.items()}
+    tables["correlation_by_k"] = correlation_by_k(
+        catalog, scores, score, metric, checkpoints=checkpoints, **sampling
+    )
+    return write_tables(tables, out)
 
 
 def _is_named(table: pd.DataFrame, score: str | None, metric: str | None) -> pd.Series:

@@ -10,11 +10,11 @@ from blockcoupling.statistics.multiplicity import adjust
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.sampled_from(["holm", "fdr_bh"]))
-def test_corrections_are_those_of_statsmodels(p, correction):
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_adjusted_p_values_are_those_of_statsmodels(p):
     table = pd.DataFrame({"group": "a", "pearson_p": p, "spearman_p": p})
-    found = adjust(table, ["group"], correction)
-    expected = multipletests(p, method=correction)[1]
+    found = adjust(table, ["group"])
+    expected = multipletests(p, method="holm")[1]
     np.testing.assert_allclose(found["pearson_p_adjusted"], expected, rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(found["spearman_p_adjusted"], expected, rtol=1e-12, atol=1e-300)
 
