@@ -17,8 +17,8 @@ from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.config.damage import DamageSettings, changes
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.variants import VARIANTS
-from blockcoupling.lab.ablation.baselines import Rival
-from blockcoupling.lab.ablation.statistics import beside_rivals, relate
+from blockcoupling.lab.ablation.baselines import Baseline
+from blockcoupling.lab.ablation.statistics import relate, with_baselines
 from blockcoupling.lab.intervention.statistics import compare
 from blockcoupling.statistics.multiplicity import adjust
 from blockcoupling.statistics.write import write_statistics
@@ -180,10 +180,10 @@ def _damage(measured: Catalog, folder: Path) -> dict[str, Path]:
         m = 1 - trained(step) * 0.5 / (1 + distance) + random.normal(0, 0.02, distance.shape)
         influence = random.uniform(0.05, 0.5, blocks)
         found = {
-            Rival("miscoupling", 10, "frobenius"): m,
-            Rival("distance"): distance,
-            Rival("block_influence"): influence,
-            Rival("cosine_distance"): influence[:, None] + influence + distance / 10,
+            Baseline("miscoupling", 10, "frobenius"): m,
+            Baseline("distance"): distance,
+            Baseline("block_influence"): influence,
+            Baseline("cosine_distance"): influence[:, None] + influence + distance / 10,
         }
         means = pd.DataFrame(
             [
@@ -201,7 +201,7 @@ def _damage(measured: Catalog, folder: Path) -> dict[str, Path]:
         refused = (means["treatment"] == "swap") & (means["block"] == 1)
         means.loc[refused, ["kl", "loss_change", "reason"]] = np.nan, np.nan, "of two kinds"
         who = {"model": model, "checkpoint": f"step{step}"}
-        beside.append(beside_rivals(means, found, 10, "frobenius").assign(**who))
+        beside.append(with_baselines(means, found, 10, "frobenius").assign(**who))
         relations += [{**who, **row} for row in relate(means, found, 99, 0)]
     told = adjust(pd.DataFrame(relations), by=["model", "checkpoint", "given"], columns=["p"])
     tables = {

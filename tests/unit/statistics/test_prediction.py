@@ -7,7 +7,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, r2_score
 
 from blockcoupling.statistics.prediction import LEFT_OUT, SETS, leave_out, predict
-from blockcoupling.statistics.predictors import COVARIATES
+from blockcoupling.statistics.predictors import COVARIATES, FACTS, MEASURES
 
 
 def suite(
@@ -135,7 +135,8 @@ def test_a_constant_score_is_said():
 
 
 def test_every_score_subset_and_group_has_its_rows():
-    points = suite(7, models=8).assign(checkpoint="main", untrained=False, final=True, base=True)
+    points = suite(7, models=8).reindex(columns=[*dict.fromkeys([*suite(7), *MEASURES, *FACTS])])
+    points = points.assign(checkpoint="main", untrained=False, final=True, base=True)
     points = points.assign(model=points["origin"], weights=points["origin"], parameters=1e6)
     scores = points[["model", "checkpoint", "value"]].assign(
         score="s", metric="m", higher_is_better=True

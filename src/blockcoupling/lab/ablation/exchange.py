@@ -1,8 +1,8 @@
-"""Weights of blocks put at other places, for a while; which blocks can be exchanged.
+"""Temporary exchange of weights between blocks, and which blocks can be exchanged.
 
-A block stays where it is, with all that belongs to its place (the number of its layer, its window
-of attention); what moves are its parameters and the buffers that are saved with them. No
-architecture is named: two blocks can be exchanged where they are built alike.
+A block keeps what belongs to its position (layer index, attention window). Its parameters and the
+buffers that are saved with them are exchanged. No architecture is named: two blocks can be
+exchanged if they have the same modules, shapes and settings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_COMPARED = ("training",)
 
 
 def why_unlike(blocks: Blocks, i: int, j: int) -> str | None:
-    """Why the weights of two blocks cannot be exchanged; None if they can.
+    """Return why the weights of two blocks cannot be exchanged; None if they can.
 
     Args:
         blocks: of a model.
@@ -42,7 +42,7 @@ def why_unlike(blocks: Blocks, i: int, j: int) -> str | None:
 
 
 def _shared(blocks: Blocks, index: int) -> str | None:
-    """Say with which block it shares a module: its weights cannot be changed at one place only."""
+    """Return an error message if a block shares a module with another block."""
     own = {id(m) for m in blocks.modules[index].modules() if _weights_of(m)}
     for other, module in enumerate(blocks.modules):
         if other != index and any(id(part) in own for part in module.modules()):
@@ -58,7 +58,7 @@ def _differing(one: set[str], other: set[str]) -> str | None:
 
 
 def _unlike(module: nn.Module, other: nn.Module, apart: int) -> str | None:
-    """Where two parts at the same path are not alike: class, weights, or what is set on them."""
+    """Return the first difference between two modules: class, weights or settings."""
     if type(module) is not type(other):
         return f"class ({type(module).__name__}, {type(other).__name__})"
     mine, theirs = _weights_of(module), _weights_of(other)
@@ -73,7 +73,7 @@ def _unlike(module: nn.Module, other: nn.Module, apart: int) -> str | None:
     a, b = _settings(module), _settings(other)
     for name in sorted(a.keys() | b.keys()):
         one, two = a.get(name), b.get(name)
-        # A number that counts the blocks belongs to the place.
+        # A number that counts the blocks belongs to the position.
         counts = type(one) is int and type(two) is int and one - two == apart
         if one != two and not counts:
             return f"{name} ({one}, {two})"
@@ -101,13 +101,13 @@ def _is_plain(value: Any) -> bool:
 
 
 def _weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters of a module itself and the buffers that are saved, by name."""
+    """Parameters and saved buffers of a module itself, by name."""
     kept = {n: b for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set}
     return {n: t for n, t in {**module._parameters, **kept}.items() if t is not None}
 
 
 def weights_of(block: nn.Module) -> dict[tuple[str, str], Tensor]:
-    """All weights of a block by the path of their module and their name in it."""
+    """All weights of a block, by the path of their module and their name in it."""
     return {
         (path, leaf): tensor
         for path, module in block.named_modules()
@@ -117,12 +117,12 @@ def weights_of(block: nn.Module) -> dict[tuple[str, str], Tensor]:
 
 @contextmanager
 def placed(blocks: Blocks, sources: Mapping[int, Sequence[int]]) -> Iterator[None]:
-    """Have the weights of other blocks at some places, for a while.
+    """Use the weights of other blocks at some positions, within a `with` statement.
 
     Args:
         blocks: of a model in memory.
-        sources: place → the blocks (indices from 0) whose weights are used there; their mean,
-            where they are several.
+        sources: position → blocks (indices from 0) whose weights are used there; the mean of
+            several.
     """
     before = {index: weights_of(module) for index, module in enumerate(blocks.modules)}
     made = {
@@ -141,7 +141,7 @@ def placed(blocks: Blocks, sources: Mapping[int, Sequence[int]]) -> Iterator[Non
 def mean_weights(
     several: Sequence[Mapping[tuple[str, str], Tensor]],
 ) -> dict[tuple[str, str], Tensor]:
-    """The mean of the weights of several blocks; of one, its very tensors."""
+    """Return the mean of the weights of several blocks; the same tensors for one block."""
     if len(several) == 1:
         return dict(several[0])
     return {

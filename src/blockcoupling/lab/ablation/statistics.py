@@ -1,8 +1,7 @@
-"""Damage held against coupling and its rivals, checkpoint by checkpoint, by permuted blocks."""
+"""Ablation damage against coupling and baseline predictors, one checkpoint at a time."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from blockcoupling.atomic import replacing
 from blockcoupling.config.damage import TREATMENTS
 from blockcoupling.errors import UserError
-from blockcoupling.lab.ablation.baselines import Rival, at_places, of_one, rivals
+from blockcoupling.lab.ablation.baselines import Baseline, at_places, baselines, of_one
 from blockcoupling.lab.ablation.mantel import mantel
 from blockcoupling.progress import Progress
 from blockcoupling.statistics.multiplicity import adjust
+from blockcoupling.statistics.tables import write_tables
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
-logger = logging.getLogger(__name__)
-
 OUTCOMES = ("kl", "loss_change")
-"""Damage at prompts (KL, nats a token) and to the held-out text (change of loss, likewise)."""
+"""Damage at prompts (KL, nats a token) and on held-out text (change of loss, nats a token)."""
 
 ONE, TWO = "one", "two"
 _GIVEN: Mapping[str, Sequence[tuple[str, ...]]] = {
@@ -44,13 +41,13 @@ def write_damage_statistics(
     permutations: int,
     seed: int,
 ) -> dict[str, Path]:
-    """Write the damage by blocks beside its rivals, and what goes with what.
+    """Write the damage with its predictors by blocks, and their correlations.
 
     Args:
         catalog: entries of the kinds damage, miscoupling, spectra, svd.
-        out: the table of statistics; the one of blocks goes beside it.
+        out: the table of correlations; `damage_pairs.parquet` is written to the same folder.
         k: of the headline mis-coupling.
-        variant: likewise.
+        variant: of the headline mis-coupling.
         ks: further K of that variant.
         permutations: of blocks; see `mantel`.
         seed: of the permutations.
@@ -63,19 +60,21 @@ def write_damage_statistics(
     """
     damage = catalog.search(kind="damage")
     if not len(damage):
-        raise UserError("the catalog has no damage to be held against anything: section `damage`")
+        raise UserError(
+            "the catalog has no ablation damage: does the study have a section `damage`?"
+        )
     table = damage.frame()
     whole = sorted({*ks, k})
     rows: list[dict[str, Any]] = []
-    beside: list[pd.DataFrame] = []
+    pairs: list[pd.DataFrame] = []
     checkpoints = list(groups(table, "model", "checkpoint"))
     with Progress(len(checkpoints), "permuting", "checkpoint") as progress:
         for model, checkpoint, own in checkpoints:
             measured = catalog.search(model=model, checkpoint=checkpoint)
-            found = rivals(measured, list(own["dataset"].unique()), whole, k, variant)
+            found = baselines(measured, list(own["dataset"].unique()), whole, k, variant)
             who = {"model": model, "checkpoint": checkpoint}
             means = mean_damage(own)
-            beside.append(beside_rivals(means, found, k, variant).assign(**who))
+            pairs.append(with_baselines(means, found, k, variant).assign(**who))
             rows += [
                 {**who, **row, "seed": seed} for row in relate(means, found, permutations, seed)
             ]
@@ -86,14 +85,10 @@ def write_damage_statistics(
     )
     by = [*_OF, "outcome", "given"]
     result = adjust(result, by=by, columns=["p"])
-    pairs = pd.concat(beside, ignore_index=True)
-    pairs = pairs[[*_OF, *(name for name in pairs if name not in _OF)]]
-    files = {"damage_statistics": out, "damage_pairs": out.with_name("damage_pairs.parquet")}
-    contents = {"damage_statistics": result, "damage_pairs": pairs.assign(k=k, variant=variant)}
-    for name, content in contents.items():
-        with replacing(files[name]) as fresh:
-            content.to_parquet(fresh, index=False, write_page_checksum=True)
-    return files
+    joined = pd.concat(pairs, ignore_index=True)
+    joined = joined[[*_OF, *(name for name in joined if name not in _OF)]]
+    tables = {"damage_statistics": result, "damage_pairs": joined.assign(k=k, variant=variant)}
+    return write_tables(tables, out)
 
 
 def mean_damage(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,27 +111,27 @@ def mean_damage(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def relate(
-    means: pd.DataFrame, found: Mapping[Rival, np.ndarray], permutations: int, seed: int
+    means: pd.DataFrame, found: Mapping[Baseline, np.ndarray], permutations: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Correlate damage with every rival, by treatment and outcome.
+    """Correlate damage with every baseline, by treatment and outcome.
 
     Args:
         means: as `mean_damage` returns them.
-        found: as `rivals` returns them.
+        found: as `baselines` returns them.
         permutations: of blocks.
         seed: of the permutations.
 
     Yields:
-        treatment, blocks, outcome, predictor, k, variant, given (the names of what is held fixed),
+        treatment, blocks, outcome, predictor, k, variant, given (names of the covariates),
         rho, p, entries, permutations, exact.
     """
-    size = len(found[Rival("distance")])
+    size = len(found[Baseline("distance")])
     for treatment, blocks, own in groups(means, "treatment", "blocks"):
-        shaped = {rival: _shaped(x, treatment, blocks, size) for rival, x in found.items()}
+        shaped = {each: _shaped(x, treatment, blocks, size) for each, x in found.items()}
         if blocks == ONE:
-            shaped[Rival("depth")] = np.arange(1.0, size + 1)
-            del shaped[Rival("distance")]
-            shaped.pop(Rival("cosine_distance"), None)
+            shaped[Baseline("depth")] = np.arange(1.0, size + 1)
+            del shaped[Baseline("distance")]
+            shaped.pop(Baseline("cosine_distance"), None)
         for outcome in OUTCOMES:
             y = np.full((size, size), np.nan)
             y[own["block"] - 1, own["block_other"] - 1] = own[outcome]
@@ -144,26 +139,26 @@ def relate(
             if not np.isfinite(y).any():
                 continue
             for given in _GIVEN[blocks]:
-                held = [shaped[Rival(name)] for name in given if Rival(name) in shaped]
+                held = [shaped[Baseline(name)] for name in given if Baseline(name) in shaped]
                 if len(held) < len(given):
                     continue
-                for rival, x in shaped.items():
-                    if rival.name not in given:
+                for each, x in shaped.items():
+                    if each.name not in given:
                         related = mantel(y, x, held, permutations=permutations, seed=seed)
                         yield {
                             "treatment": treatment,
                             "blocks": blocks,
                             "outcome": outcome,
-                            "predictor": rival.name,
-                            "k": rival.k,
-                            "variant": rival.variant,
+                            "predictor": each.name,
+                            "k": each.k,
+                            "variant": each.variant,
                             "given": ", ".join(given),
                             **related._asdict(),
                         }
 
 
 def groups(table: pd.DataFrame, one: str, two: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Rows that have two columns in common, in the order in which they come."""
+    """Groups of rows by two columns, in the order of their first rows."""
     for (first, second), own in table.groupby([one, two], sort=False):
         yield str(first), str(second), own
 
@@ -175,19 +170,19 @@ def _shaped(values: np.ndarray, treatment: Any, blocks: Any, size: int) -> np.nd
     return at_places(values, places, size)
 
 
-def beside_rivals(
-    means: pd.DataFrame, found: Mapping[Rival, np.ndarray], k: int, variant: str
+def with_baselines(
+    means: pd.DataFrame, found: Mapping[Baseline, np.ndarray], k: int, variant: str
 ) -> pd.DataFrame:
-    """The damage of every change with the rivals' values beside it."""
+    """The damage of every change with the values of the baselines."""
     parts = []
-    size = len(found[Rival("distance")])
+    size = len(found[Baseline("distance")])
     for treatment, blocks, own in groups(means, "treatment", "blocks"):
         part = own.copy()
         i, j = own["block"].to_numpy() - 1, own["block_other"].to_numpy() - 1
-        for rival, values in found.items():
-            if rival.name == "miscoupling" and (rival.k, rival.variant) != (k, variant):
+        for each, values in found.items():
+            if each.name == "miscoupling" and (each.k, each.variant) != (k, variant):
                 continue
             shaped = _shaped(values, treatment, blocks, size)
-            part[rival.name] = shaped[i] if blocks == ONE else shaped[i, j]
+            part[each.name] = shaped[i] if blocks == ONE else shaped[i, j]
         parts.append(part)
     return pd.concat(parts, ignore_index=True)

@@ -1,8 +1,7 @@
-"""The arms of an experiment: which members they have, whom each is paired with, what came of them.
+"""The arms of an experiment: their members, the pairs of members, and their outcomes.
 
-Outcomes are compared where two members have seen as many tokens, and where they have the same loss
-on the text that they were trained on: what sets coupling also slows training, and a model that is
-merely behind is not worse.
+Outcomes are compared where two members have seen the same number of tokens, and where they have the
+same training loss: setting coupling slows training, and a model that is behind is not worse.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from blockcoupling.lab.ablation.statistics import groups, mean_damage
 from blockcoupling.statistics.points import (
     CHECKPOINT,
     checkpoint_facts,
+    given_facts,
     points,
     prompt_values,
 )
@@ -27,8 +27,6 @@ from blockcoupling.wording import words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
     from blockcoupling.catalog import Catalog
 
 TOKENS, LOSS = "equal tokens", "equal training loss"
@@ -37,21 +35,21 @@ DAMAGE = "damage."
 
 
 def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: str) -> pd.DataFrame:
-    """Return every checkpoint of the members of some populations, with what came of it.
+    """Return every checkpoint of the members of some populations, with its outcomes.
 
     Args:
         catalog: entries of the kinds model, coupling, trajectory, spectra, score; damage where
-            blocks were changed.
+            blocks were ablated.
         populations: the control first.
         k: of the coupling.
-        variant: likewise.
+        variant: of the coupling.
 
     Returns:
-        Columns model, checkpoint, step, final, population, arm (the population, and the values that
-        its members were given and the control's were not), pair (the values that the control's were
-        given), stratum (those of them that are no seed), weight (of the penalty), coupling, one
-        `SCORE.METRIC` a score, and `damage.TREATMENT`, log₁₀ of the mean KL of changing one block
-        (`skip`, `exit`) or two (`skip_two`, `replace`, `swap`, `merge`).
+        Columns model, checkpoint, step, final, population, arm (the population, and its factors
+        that the control lacks), pair (values of the control's factors), stratum (these without the
+        seed), weight (of the penalty), coupling, one `SCORE.METRIC` a score, and
+        `damage.TREATMENT`, log₁₀ of the mean KL of changing one block (`skip`, `exit`) or two
+        (`skip_two`, `replace`, `swap`, `merge`).
 
     Raises:
         UserError: a population has no members in the catalog, or members of an arm have a pair
@@ -97,13 +95,9 @@ def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: st
 
 
 def _facts(catalog: Catalog) -> dict[tuple[str, str], dict[str, Any]]:
-    """What models' sections tell beyond what every record has, by (model, checkpoint)."""
+    """Facts that sections of models add to their records, by (model, checkpoint)."""
     records = catalog.search(kind="model").frame().rename(columns={"name": "model"})
-    told = records["facts"] if "facts" in records else pd.Series(None, records.index, dtype=object)
-    return {
-        key: facts if isinstance(facts, dict) else {}
-        for key, facts in zip(_keys(records), told, strict=True)
-    }
+    return dict(zip(_keys(records), given_facts(records), strict=True))
 
 
 def populations(catalog: Catalog) -> list[str]:
@@ -117,13 +111,13 @@ def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _factors_of(given: list[dict[str, Any]], chosen: pd.Series) -> list[str]:
-    """Names of the values that some members were given, in their order."""
+    """Names of the factors of the chosen members, in their order."""
     every = (name for each, yes in zip(given, chosen, strict=True) if yes for name in each)
     return list(dict.fromkeys(every))
 
 
 def _named(population: str, values: dict[str, Any]) -> str:
-    """A population and the values by which one of its arms differs from another."""
+    """Name of an arm: its population, and the values that distinguish it from other arms."""
     return " ".join([population, *(str(value) for value in values.values())])
 
 
@@ -145,7 +139,7 @@ def _damage(catalog: Catalog) -> pd.DataFrame:
             rows[key][f"{DAMAGE}{treatment}{'_two' if two else ''}"] = float(part["kl"].mean())
     wide = pd.DataFrame.from_dict(rows, orient="index")
     wide.index = pd.MultiIndex.from_tuples(wide.index, names=CHECKPOINT)
-    # A treatment that changes nothing has no logarithm; neither has one that cannot be done.
+    # No logarithm where a treatment changes nothing, or cannot be applied.
     return wide.where(wide > 0).map(np.log10)
 
 
@@ -157,35 +151,32 @@ def outcomes(table: pd.DataFrame) -> list[str]:
 
 
 def headline(catalog: Catalog, names: Iterable[str]) -> list[str]:
-    """Return those of some outcomes that a study is about: of its own metric, and damage."""
+    """Return the outcomes that a study is about: those of its headline metric, and damage."""
     table = catalog.one(kind="correlation").read(columns=["metric", "headline"])
     metrics = set(table.loc[table["headline"], "metric"])
     return [n for n in names if n.startswith(DAMAGE) or n.rsplit(".", maxsplit=1)[-1] in metrics]
 
 
 def label(outcome: str) -> str:
-    """Write an outcome as words; of damage, with what is taken of it."""
+    """Return the words for an outcome; damage with its transformation."""
     if outcome.startswith(DAMAGE):
         return f"log₁₀ KL of {words(outcome.removeprefix(DAMAGE))}"
     return words(outcome.replace(".", ", "))
 
 
 def at_loss(own: pd.DataFrame, loss: str, target: float, wanted: Sequence[str]) -> dict[str, float]:
-    """Return outcomes of one member where its training loss is `target`, between its checkpoints.
+    """Interpolate outcomes of one member to the checkpoint where its training loss is `target`.
 
     Args:
         own: the checkpoints of one member.
-        loss: the column of its loss on text that it was trained on.
-        target: that loss.
+        loss: column of the training loss.
+        target: value of that loss.
         wanted: columns; linear in the loss between neighbouring checkpoints, NaN outside of them.
-
     """
     known = own[np.isfinite(own[loss])].sort_values(loss)
-    x = known[loss].to_numpy(float)
-    return {name: _between(x, known[name].to_numpy(float), target) for name in wanted}
-
-
-def _between(x: NDArray[np.float64], y: NDArray[np.float64], at: float) -> float:
-    if not len(x):
-        return np.nan
-    return float(np.interp(at, x, y, left=np.nan, right=np.nan))
+    if known.empty:
+        return dict.fromkeys(wanted, np.nan)
+    return {
+        name: float(np.interp(target, known[loss], known[name], left=np.nan, right=np.nan))
+        for name in wanted
+    }

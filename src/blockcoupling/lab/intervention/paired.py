@@ -1,7 +1,7 @@
-"""Pairs: a difference, whether it is none, whether it is too small to matter; a slope in pairs.
+"""Paired comparisons: a difference with tests of zero and of equivalence; a slope within pairs.
 
-What two members of a pair share (a seed, a depth) falls out of every number here, whether or not it
-moves what is compared. The tests are those of SciPy and statsmodels.
+Effects that members of a pair share (a seed, a depth) cancel. The tests are those of SciPy and
+statsmodels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CONFIDENCE = 0.95
 def paired_difference(
     treated: ArrayLike, control: ArrayLike, smallest: float | None = None
 ) -> dict[str, Any]:
-    """Return the mean difference of pairs: its t interval, and the tests of its being none.
+    """Return the mean difference of pairs with its t interval and tests.
 
     Args:
-        treated: (n,) one of each pair; pairs that lack a value are left out.
+        treated: (n,) one of each pair; pairs that lack a value are excluded.
         control: (n,) the other.
-        smallest: the smallest difference that would matter; None: equivalence is not tested.
+        smallest: smallest difference that would matter; None means no test of equivalence.
 
     Returns:
         pairs, estimate (mean of treated − control), low, high (95 %, Student's t), p (paired t

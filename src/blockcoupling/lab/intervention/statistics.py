@@ -1,4 +1,4 @@
-"""What setting coupling does: arms against the control, pair by pair, and slopes on coupling."""
+"""Effects of setting coupling: arms against the control, pair by pair, and slopes on coupling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from blockcoupling.atomic import replacing
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.errors import UserError
 from blockcoupling.lab.intervention.arms import (
@@ -24,6 +23,7 @@ from blockcoupling.lab.intervention.arms import (
 )
 from blockcoupling.lab.intervention.paired import paired_difference, slope_in_pairs
 from blockcoupling.statistics.multiplicity import adjust
+from blockcoupling.statistics.tables import write_tables
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 DIFFERENCE, SLOPE = "difference", "slope"
 ALL = ""
 SIDES = ("all doses", "coupled more", "coupled less")
-"""What a slope is over, always with the control: all doses; those that raised the mean coupling;
-those that lowered it."""
+"""Doses of a slope, always with the control: all; those that raised the mean coupling; those that
+lowered it."""
 
 
 def write_intervention(
     catalog: Catalog, out: Path, section: Intervention, *, k: int, variant: str, metric: str
 ) -> dict[str, Path]:
-    """Write the members of every arm, and what came of what was done to them.
+    """Write the members of every arm, and the comparisons of arms.
 
     Args:
-        catalog: as for `statistics.arms.members`.
-        out: the table of comparisons; `arms.parquet` goes beside it.
-        section: which populations are what.
+        catalog: as for `arms.members`.
+        out: the table of comparisons; `arms.parquet` is written to the same folder.
+        section: roles of the populations.
         k: of the coupling.
-        variant: likewise.
-        metric: of `training`, the loss that is held equal.
+        variant: of the coupling.
+        metric: of the score `training`: the loss at which members are compared.
 
     Returns:
         The files by kind, `intervention` and `arms`.
@@ -66,28 +66,23 @@ def write_intervention(
     rows = [*compare(table, section, f"training.{metric}")]
     result = adjust(pd.DataFrame(rows), by=["analysis", "at", "stratum", "against"], columns=["p"])
     arms = table.assign(k=k, variant=variant, control=section.control)
-    files = {"intervention": out, "arms": out.with_name("arms.parquet")}
-    contents = {"intervention": result.assign(k=k, variant=variant), "arms": arms}
-    for name, content in contents.items():
-        with replacing(files[name]) as fresh:
-            content.to_parquet(fresh, index=False, write_page_checksum=True)
-    return files
+    result = result.assign(k=k, variant=variant)
+    return write_tables({"intervention": result, "arms": arms}, out)
 
 
 def compare(table: pd.DataFrame, section: Intervention, loss: str) -> Iterator[dict[str, Any]]:
-    """Hold arms against the control and against the shams, and take slopes on coupling.
+    """Compare arms with the control and with the shams, and estimate slopes on coupling.
 
     Args:
         table: as `members` returns it.
-        section: which populations are what.
-        loss: the column that is held equal; where the table lacks it, only tokens are.
+        section: roles of the populations.
+        loss: column of the training loss; without it comparisons are at equal tokens only.
 
     Yields:
-        analysis (`difference`, `slope`), at (`equal tokens`, `equal training loss`), stratum (one
-        of those of the pairs; empty: all), outcome, arm (of a slope: one of :data:`SIDES`),
-        population, weight, against, coupling and coupling_against (means over the pairs), pairs,
-        points, estimate, low, high, p, smallest, p_equivalent, note.
-
+        analysis (`difference`, `slope`), at (`equal tokens`, `equal training loss`), stratum (of
+        the pairs; empty: all), outcome, arm (of a slope: one of :data:`SIDES`), population,
+        weight, against, coupling and coupling_against (means over the pairs), pairs, points,
+        estimate, low, high, p, smallest, p_equivalent, note.
     """
     strata = [each for each in dict.fromkeys(table["stratum"]) if each]
     for stratum in [ALL, *(strata if len(strata) > 1 else [])]:
@@ -165,7 +160,7 @@ def _slopes(
 
 
 def _known(table: pd.DataFrame, loss: str | None) -> list[str]:
-    """Outcomes to compare: damage is there at the end only, and the loss held equal is none."""
+    """Outcomes to compare; at equal loss neither that loss, nor damage (final checkpoints only)."""
     return [
         name
         for name in outcomes(table)
@@ -174,13 +169,12 @@ def _known(table: pd.DataFrame, loss: str | None) -> list[str]:
 
 
 def _side_by_side(arms: Sequence[pd.DataFrame], loss: str | None) -> list[pd.DataFrame]:
-    """The outcomes of some arms, a row a pair, the same pairs in each.
+    """Outcomes of some arms, a row a pair, the same pairs in each.
 
     Args:
         arms: their rows of `members`.
-        loss: None: at the last checkpoint; else where all that share a pair have the same of it,
-            which is what the one has in the end that is behind.
-
+        loss: None means the last checkpoints; else the column of the loss at which the members of
+            a pair are compared: the highest of their final losses.
     """
     shared = sorted(set.intersection(*(set(own["pair"]) for own in arms)))
     if loss is None:

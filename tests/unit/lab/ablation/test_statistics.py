@@ -1,4 +1,4 @@
-"""Damage beside its rivals: known truths, and the path from a catalog to the tables."""
+"""Damage with its baselines: known truths, and the path from a catalog to the tables."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import xarray as xr
 
 from blockcoupling.catalog import join, open_catalog, write_entry
 from blockcoupling.errors import UserError
-from blockcoupling.lab.ablation.baselines import Rival, at_places, of_one
+from blockcoupling.lab.ablation.baselines import Baseline, at_places, of_one
 from blockcoupling.lab.ablation.statistics import mean_damage, relate, write_damage_statistics
 from blockcoupling.store.checksums import write_store
 from blockcoupling.store.example import example
@@ -26,15 +26,15 @@ def test_places_that_change_are_what_counts() -> None:
     assert of_one(m)[0] == np.mean([m[0, 1], m[0, 2], m[1, 0], m[2, 0]])
 
 
-def damage(blocks: int = 7) -> tuple[pd.DataFrame, dict[Rival, np.ndarray]]:
+def damage(blocks: int = 7) -> tuple[pd.DataFrame, dict[Baseline, np.ndarray]]:
     """Swapping costs what block influence says, replacing what m says; distance says nothing."""
     random = np.random.default_rng(1)
     influence, m = random.uniform(size=blocks), random.uniform(size=(blocks, blocks))
     place = np.arange(blocks, dtype=float)
     found = {
-        Rival("miscoupling", 10, "frobenius"): m,
-        Rival("distance"): np.abs(np.subtract.outer(place, place)),
-        Rival("block_influence"): influence,
+        Baseline("miscoupling", 10, "frobenius"): m,
+        Baseline("distance"): np.abs(np.subtract.outer(place, place)),
+        Baseline("block_influence"): influence,
     }
     rows = []
     for i in range(blocks):
@@ -112,7 +112,7 @@ def test_tables_come_from_a_catalog(tmp_path: Path) -> None:
 
     write_entry(tmp_path / "other" / "svd.yml", "svd", tmp_path / "svd.zarr", facets)
     join((tmp_path / "other").glob("*.yml"), tmp_path / "none.yml")
-    with pytest.raises(UserError, match="no damage"):
+    with pytest.raises(UserError, match="no ablation damage"):
         write_damage_statistics(
             open_catalog(tmp_path / "none.yml"),
             tmp_path / "t.parquet",
