@@ -156,3 +156,12 @@ def test_while_it_runs_after_it_was_killed_and_after_it_failed(measured: Workpla
     assert [each["step"] for each in failed] == ["extract"]
     assert "a file is where a directory should be" in failed[0]["reason"]
     assert "error: " in (measured.directory / failed[0]["log"]).read_text()
+
+
+def test_a_study_with_ablation_and_weight_spectra_has_their_jobs_in_status(workplace: Workplace):
+    changes = {"reduce": {"k": [4]}, "damage": {"passages": 2}, "weight_spectra": True}
+    configured(workplace, datasets={"mine": {"name": "handwritten"}}, **changes)
+    left, told = pending(workplace)
+    assert (left["damage"], left["damage_statistics"], left["weight_spectra"]) == (1, 1, 1)
+    steps = [each["step"] for each in told["steps"] if each["model"] == "small"]
+    assert steps.index("extract") < steps.index("damage") < steps.index("reduce")

@@ -75,14 +75,17 @@ def _name(each: JobStatus) -> str:
 def _running(each: JobStatus) -> str:
     if each.state == QUEUED:
         return f"  {_name(each)}: waits in Slurm's queue"
-    prompts = f", {each.prompts[0]} of {each.prompts[1]} prompts" if each.prompts else ""
+    prompts = f", {_prompts(each)}" if each.prompts else ""
     left = f", about {duration(each.left)} left" if each.left else ""
     return f"  {_name(each)}: for {duration(each.elapsed)}{prompts}{left}"
 
 
 def _begun(each: JobStatus) -> str:
-    done, total = each.prompts or (0, 0)
-    return f"  {_name(each)}: {done} of {total} prompts; the next run resumes there"
+    return f"  {_name(each)}: {_prompts(each)}; the next run resumes there"
+
+
+def _prompts(each: JobStatus) -> str:
+    return f"{each.prompts.done} of {each.prompts.total} prompts" if each.prompts else ""
 
 
 def _failed(each: JobStatus) -> str:

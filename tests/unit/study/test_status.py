@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from blockcoupling.config.damage import Damage
 from blockcoupling.config.study import Study
+from blockcoupling.lab import join
+from blockcoupling.lab.needs import damage_needs
 from blockcoupling.study.journal import Begun, Failure, Jobs, Run
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.running import Now
@@ -88,7 +91,7 @@ def test_what_is_not_there_waits_and_says_how_far_it_came(study: Study):
     write(job.outputs[0])
     parts(400, 300, 200, 600)  # the last is older than the job's plan: of other settings
     found = stands(study, job)
-    assert (found.state, found.prompts) == ("waiting", (3, 10))
+    assert (found.state, found.prompts.done, found.prompts.total) == ("waiting", 3, 10)
 
 
 def test_what_runs_tells_its_prompts_and_the_time_left(study: Study):
@@ -97,7 +100,7 @@ def test_what_runs_tells_its_prompts_and_the_time_left(study: Study):
     since = time.time() - 20
     running = begun(job, since)
     found = stands(study, job, running)
-    assert (found.state, found.prompts) == ("running", (4, 10))
+    assert (found.state, found.prompts.done, found.prompts.total) == ("running", 4, 10)
     assert found.left == pytest.approx(6 * 10, rel=0.05)  # 10 s a prompt
 
 
@@ -145,3 +148,27 @@ def test_time_left_follows_what_the_like_took(study: Study):
     told = as_json(found)
     assert (told["jobs"], told["done"], told["waiting"]) == (2, 1, 1)
     assert told["steps"][0]["seconds_each"] == 40
+
+
+def test_time_left_of_another_model_is_estimated_and_scaled(study: Study):
+    other = study.model_copy(update={"models": study.models | {"other": study.models["small"]}})
+    done, like = extract(), Planned("extract", {**OF, "model": "other"}, ("x",), "Missing")
+    estimate = status(other, [like], time.time(), Now()).left
+    made(done)
+    write(done.benchmark, f"s\th:m:s\n{3 * estimate}\t0:00:40\n")
+    # The same sizes: the estimate of both is the same, and the first took three times as long.
+    assert status(other, [done, like], time.time(), Now()).left == pytest.approx(3 * estimate)
+
+
+def test_ablation_tells_how_far_it_is_from_the_table_of_steps(study: Study):
+    join()
+    job = Planned("damage", OF, ("x",), "Missing output files: x")
+    write("results/s/prompts/mine.jsonl", '{"id": "a", "text": "b"}\n' * 10)
+    write(f"results/s/damage_parts/{NAME}/plan.json", "{}", age=500)
+    write(f"results/s/damage_parts/{NAME}/p1.zarr/zarr.json")
+    of_damage = study.model_copy(update={"damage": Damage(prompts=4)})
+    found = stands(of_damage, job)
+    assert (found.prompts.done, found.prompts.total) == (1, 4)
+    work = damage_needs(of_damage, OF["model"], OF["dataset"], OF["checkpoint"]).expected
+    assert work > 0
+    assert found.left == pytest.approx(3 / 4 * (10 + 60 * work))
