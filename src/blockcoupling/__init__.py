@@ -14,7 +14,6 @@ except PackageNotFoundError:  # run from its sources, without having been instal
 
 _HOME = {
     "measure": "measurement.measure",
-    "damage": "lab.ablation.measure",
     "miscoupling": "reduce.coupling",
     "coupling": "reduce.coupling",
     "chance": "reduce.chance",
@@ -31,7 +30,6 @@ __all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import open_catalog as open_catalog
-    from blockcoupling.lab.ablation.measure import damage as damage
     from blockcoupling.measurement.measure import measure as measure
     from blockcoupling.reduce.chance import chance as chance
     from blockcoupling.reduce.chance import chance_by_draws as chance_by_draws

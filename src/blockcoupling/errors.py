@@ -2,6 +2,8 @@
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _FULL = "free some room, or write to another file system"
 _ADVICE = {
@@ -42,6 +44,25 @@ class MeasurementError(Exception):
 
     The message names the model, the block and the prompt where these are known.
     """
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Explain which packages to install where the body's imports fail.
+
+    Args:
+        extra: Name of the optional dependencies in pyproject.toml.
+        what: What needs them, as the subject of a sentence.
+
+    Raises:
+        UserError: A package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{what} needs the package {error.name}: pip install 'blockcoupling[{extra}]'"
+        ) from error
 
 
 def system_error(error: BaseException) -> OSError | None:

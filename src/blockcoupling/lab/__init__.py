@@ -5,6 +5,19 @@ report sections to the instrument's tables, and only the command line calls it.
 """
 
 from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blockcoupling.lab.ablation.measure import damage as damage
+
+__all__ = ["damage", "join"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "damage":
+        return import_module("blockcoupling.lab.ablation.measure").damage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @cache
@@ -13,6 +26,8 @@ def join() -> None:
     from blockcoupling import figures
     from blockcoupling.lab.figures import FIGURES
     from blockcoupling.lab.steps import add_steps
+    from blockcoupling.scores.table import EVALUATIONS
 
     figures.FIGURES.update(FIGURES)
+    EVALUATIONS["gap"] = "blockcoupling.lab.training.gap:gap_scores"
     add_steps()

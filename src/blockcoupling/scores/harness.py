@@ -1,54 +1,60 @@
 """Benchmarks through lm-evaluation-harness: its own tasks, or multiple choice over a local file."""
 
+from __future__ import annotations
+
 import json
-import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from blockcoupling.config.questions import TEMPLATES
-from blockcoupling.errors import UserError
+from blockcoupling.errors import UserError, needs_extra
+from blockcoupling.scores.table import Rows, metric_row
 from blockcoupling.sources.prompts import read_questions
+from blockcoupling.sources.sampling import sample
+
+if TYPE_CHECKING:
+    from blockcoupling.scores.scores import Checkpoint
 
 LOCAL_TASK_VERSION = 1.0
-"""Raised whenever what a local task asks, or how, changes."""
+"""Increase it whenever the questions of a local task, or their form, change."""
 
 
 def harness_scores(
-    model: Any, tokenizer: Any, tasks: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    checkpoint: Checkpoint, tasks: Mapping[str, Mapping[str, Any]], before: Rows
+) -> Rows:
+    """Scores of a language model on benchmarks; see `scores.table` and `task_scores`."""
+    return task_scores(*checkpoint.language_model, tasks)
+
+
+def task_scores(model: Any, tokenizer: Any, tasks: Mapping[str, Mapping[str, Any]]) -> Rows:
     """Evaluate tasks of lm-evaluation-harness.
 
-    A task with a `path` is made here: every choice is scored as the continuation of the template's
-    prompt, as multiple choice, over `limit` questions sampled with `seed` (all by default). Any
-    other is the harness's own, from the hub, over its first `limit` questions.
+    A task with a `path` is created here. Every choice is scored as the continuation of the
+    template's prompt, as multiple choice, over `limit` questions sampled with `seed` (default:
+    all). Other tasks are the harness's own, from the hub, over their first `limit` questions.
 
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
-        tasks: By the name of the score, `HarnessTask` as a mapping.
+        tasks: `HarnessTask` as a mapping, by the name of the score.
 
     Returns:
-        Rows for `scores.evaluate`; the source tells the versions of harness and task, the number of
-        examples shown before a question, and the file or task.
+        Rows with score, the columns of `metric_row`, and source: the versions of harness and task,
+        the number of few-shot examples, and the file or task.
 
     Raises:
-        UserError: the harness is not installed, does not know a task, or cannot load it; or the
+        UserError: The harness is not installed, does not know a task, or cannot load it; or the
             questions of a local file have no choices.
     """
-    try:
+    with needs_extra("harness", "score.harness"):
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
-    except ImportError as error:
-        raise UserError(
-            "score.harness needs lm-evaluation-harness: pip install 'blockcoupling[evaluation]'"
-        ) from error
 
     model_of_harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8)
     rows = []
@@ -92,10 +98,10 @@ def _asked_of_hub(name: str, task: Mapping[str, Any]) -> str:
     return f"task {name}" + (f", its first {limit} questions (of each part)" if limit else "")
 
 
-def _rows(name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the harness found for a task, a row a metric."""
+def _rows(name: str, found: Mapping[str, Any]) -> Rows:
+    """The harness's results of a task, one row per metric."""
     results = found["results"][name]
-    # Of a group (mmlu, say) the questions of all its tasks.
+    # A group, such as mmlu, counts the questions of all its tasks.
     count = sum(each["effective"] for each in found["n-samples"].values())
     rows = []
     for key, value in results.items():
@@ -103,21 +109,14 @@ def _rows(name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
         if kind != "none" or metric.endswith("_stderr"):
             continue
         error = results.get(f"{metric}_stderr,none")
-        rows.append(
-            {
-                "metric": metric,
-                "value": value,
-                "standard_error": error if isinstance(error, float) else float("nan"),
-                "n": count,
-                "higher_is_better": bool(found["higher_is_better"][name].get(metric, True)),
-            }
-        )
+        error = error if isinstance(error, float) else float("nan")
+        higher_is_better = bool(found["higher_is_better"][name].get(metric, True))
+        rows.append(metric_row(metric, value, error, count, higher_is_better))
     return rows
 
 
-@dataclass(frozen=True)
-class _LocalTask:
-    """A task's name in the harness, and what was asked, in words."""
+class _LocalTask(NamedTuple):
+    """A task created here: its name in the harness, and a description of its questions."""
 
     name: str
     asked: str
@@ -137,8 +136,7 @@ def _write_local_task(
     asked = Path(task["path"]).name
     limit, seed = task.get("limit"), task.get("seed") or 0
     if limit is not None and limit < len(questions):
-        chosen = random.Random(seed).sample(range(len(questions)), limit)
-        questions = [questions[n] for n in sorted(chosen)]
+        questions = sample(questions, limit, seed)
         asked += f", {limit} questions sampled with seed {seed}"
     rows = [
         {
@@ -173,7 +171,7 @@ def _write_local_task(
 
 
 def _count_cut(score: str, rows: list[dict[str, Any]], harness_model: Any) -> int:
-    """How many questions the harness will cut from the left to fit the model's context."""
+    """Number of questions that the harness will truncate from the left to fit the context."""
     context = harness_model.max_length
     cut = 0
     for row in rows:
@@ -183,6 +181,6 @@ def _count_cut(score: str, rows: list[dict[str, Any]], harness_model: Any) -> in
                 f"score.harness.{score}: an answer of {longest} tokens does not fit the model's "
                 f"context, {context}: {max(row['choices'], key=len)!r}"
             )
-        # The last token is only predicted, never given.
+        # The last token is predicted, not read.
         cut += len(harness_model.tok_encode(row["prompt"])) + longest > context + 1
     return cut

@@ -11,7 +11,7 @@ from tiny_model import save_tiny_model
 
 from blockcoupling.config.questions import TEMPLATES
 from blockcoupling.errors import UserError
-from blockcoupling.scores.harness import harness_scores
+from blockcoupling.scores.harness import task_scores
 from blockcoupling.sources.models import load_model, record_of
 
 WORDS = ["ice", "fire", "a stone", "the sea", "wood", "tin", "silk", "a bird"]
@@ -49,7 +49,7 @@ def log_likelihood(model, prompt: str, continuation: str) -> float:
 def test_accuracy_is_the_share_of_answers_that_are_likeliest(tiny, file: Path) -> None:
     model, tokenizer = tiny
     task = {"path": str(file), "template": "arc_challenge", "few_shot": 0}
-    rows = {row["metric"]: row for row in harness_scores(model, tokenizer, {"mine": task})}
+    rows = {row["metric"]: row for row in task_scores(model, tokenizer, {"mine": task})}
     template = TEMPLATES["arc_challenge"]
     right = {"acc": 0, "acc_norm": 0}
     for question in QUESTIONS:
@@ -72,7 +72,7 @@ def test_the_source_tells_how_it_was_asked(tiny, file: Path) -> None:
     long = [q | {"question": "Which? " * 9} for q in QUESTIONS]
     file.write_text("".join(json.dumps(q) + "\n" for q in long))
     task = {"path": str(file), "template": "mmlu", "few_shot": 0, "limit": 5, "seed": 3}
-    rows = harness_scores(model, tokenizer, {"mine": task})
+    rows = task_scores(model, tokenizer, {"mine": task})
     assert {row["n"] for row in rows} == {5}
     source = rows[0]["source"]
     for part in (
@@ -92,7 +92,7 @@ def test_shown_examples_are_told_with_their_seed(tiny, tmp_path: Path) -> None:
     ]
     file.write_text("".join(json.dumps(q) + "\n" for q in short))
     task = {"path": str(file), "template": "arc_challenge", "few_shot": 2, "seed": 5}
-    rows = harness_scores(*tiny, {"mine": task})
+    rows = task_scores(*tiny, {"mine": task})
     assert rows[0]["source"].endswith("2-shot (examples drawn with seed 5)")
 
 
@@ -127,7 +127,7 @@ def test_a_group_of_the_harness_counts_the_questions_of_its_parts(
         lambda **_: TaskManager(include_path=str(parts), include_defaults=False),
     )
     task = {"task": "both", "path": None, "few_shot": 0, "limit": 4}
-    (row,) = harness_scores(*tiny, {"mine": task})
+    (row,) = task_scores(*tiny, {"mine": task})
     assert (row["metric"], row["n"], row["higher_is_better"]) == ("acc", 8, True)
     assert "task both, its first 4 questions (of each part), task version 7" in row["source"]
 
@@ -136,11 +136,11 @@ def test_questions_that_cannot_be_scored(tiny, file: Path) -> None:
     model, tokenizer = tiny
     task = {"path": str(file), "template": "gsm8k", "few_shot": 0}
     with pytest.raises(UserError, match="no choices to score"):
-        harness_scores(model, tokenizer, {"mine": task})
+        task_scores(model, tokenizer, {"mine": task})
     file.write_text(json.dumps(QUESTIONS[0] | {"choices": ["x" * 64, "b"]}))
     task = {"path": str(file), "template": "arc_challenge", "few_shot": 0}
     with pytest.raises(UserError, match=r"an answer of 65 tokens does not fit .* context, 64"):
-        harness_scores(model, tokenizer, {"mine": task})
+        task_scores(model, tokenizer, {"mine": task})
 
 
 def test_a_task_that_the_harness_does_not_know(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,4 +152,4 @@ def test_a_task_that_the_harness_does_not_know(tiny, monkeypatch: pytest.MonkeyP
     model, tokenizer = tiny
     task = {"task": "arc_chalenge", "path": None, "few_shot": 0}
     with pytest.raises(UserError, match="has no task arc_chalenge"):
-        harness_scores(model, tokenizer, {"mine": task})
+        task_scores(model, tokenizer, {"mine": task})

@@ -12,7 +12,8 @@ from tiny_model import save_tiny_model
 
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.lab.training.tokenizer import byte_tokenizer
-from blockcoupling.scores.scores import COLUMNS, evaluate, ratio, text_scores, write_scores
+from blockcoupling.scores.scores import COLUMNS, evaluate, write_scores
+from blockcoupling.scores.text import ratio, text_scores
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.models import load_model, record_of
 

@@ -92,7 +92,7 @@ def test_new_weights_for_a_classifiers_configuration(tmp_path: Path) -> None:
 
 def test_what_looks_both_ways_predicts_nothing_and_is_not_streamed(tmp_path: Path) -> None:
     record = save(MODELS["masked"](), tmp_path)
-    with pytest.raises(UserError, match="looks both ways, and predicts no next token"):
+    with pytest.raises(UserError, match="bidirectional model does not predict the next token"):
         evaluate(record, {"heldout": True}, device="cpu")
     with pytest.raises(UserError, match="a model that looks both ways is measured in memory"):
         load_streamed(record, "cpu")

@@ -1,37 +1,57 @@
-"""The generalization gap: how much worse a model does on held-out text than on what it has seen."""
+"""The generalization gap: how much worse a model does on held-out text than on training text."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from blockcoupling.scores.table import Rows, metric_row
+from blockcoupling.scores.text import builtin_source, passage_scores
+from blockcoupling.sources.corpus import corpus
+
+if TYPE_CHECKING:
+    from blockcoupling.scores.scores import Checkpoint
 
 
-def gap(
-    heldout: Sequence[Mapping[str, Any]], training: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Held-out minus training, of each metric.
-
-    The two are of different texts, so that the squares of their standard errors add up. Of a loss
-    the gap is positive where the model has learned what does not carry over; of an accuracy it is
-    negative there.
+def gap_scores(checkpoint: Checkpoint, seen: Mapping[str, float], before: Rows) -> Rows:
+    """Scores on training text, and their difference from held-out text; see `scores.table`.
 
     Args:
-        heldout: Rows of `scores.text_scores` on text held out.
-        training: The same metrics on text that was trained on.
+        checkpoint: Of a model trained here.
+        seen: `text`, the share of the training text that the model was trained on.
+        before: Rows that include the score `heldout`.
 
     Returns:
-        A row a metric: metric, value, standard_error, n (texts on both sides), higher_is_better.
+        Rows of the score `training`, on as many of those passages as are held out, and of `gap`.
+    """
+    training = passage_scores(checkpoint, "training", corpus().seen(seen["text"]))
+    heldout = [row for row in before if row["score"] == "heldout"]
+    source = builtin_source()
+    return training + [{"score": "gap", "source": source, **row} for row in gap(heldout, training)]
+
+
+def gap(heldout: Sequence[Mapping[str, Any]], training: Sequence[Mapping[str, Any]]) -> Rows:
+    """Held-out minus training score, for each metric.
+
+    The texts are different, so the squares of the standard errors add up. The gap of a loss is
+    positive where the model has learned what does not generalize; that of an accuracy is negative.
+
+    Args:
+        heldout: Rows of `scores.text.text_scores` on held-out text.
+        training: The same metrics on training text.
+
+    Returns:
+        One row per metric: metric, value, standard_error, n (texts of both), higher_is_better.
     """
     seen = {row["metric"]: row for row in training}
-    rows = []
-    for row in heldout:
-        other = seen[row["metric"]]
-        rows.append(
-            {
-                "metric": row["metric"],
-                "value": row["value"] - other["value"],
-                "standard_error": math.hypot(row["standard_error"], other["standard_error"]),
-                "n": row["n"] + other["n"],
-                "higher_is_better": row["higher_is_better"],
-            }
+    return [
+        metric_row(
+            row["metric"],
+            row["value"] - (other := seen[row["metric"]])["value"],
+            math.hypot(row["standard_error"], other["standard_error"]),
+            row["n"] + other["n"],
+            row["higher_is_better"],
         )
-    return rows
+        for row in heldout
+    ]

@@ -12,10 +12,10 @@ from architectures import FAMILIES, VOCABULARY, small_model
 from tiny_model import save_tiny_model
 from torch import nn
 
-import blockcoupling as bc
 from blockcoupling.cli import app
 from blockcoupling.config.damage import Change, DamageSettings, changes
 from blockcoupling.errors import UserError
+from blockcoupling.lab import damage
 from blockcoupling.lab.ablation import job as damage_job
 from blockcoupling.lab.ablation.course import course, passes
 from blockcoupling.sources.models import model_record
@@ -71,7 +71,7 @@ def _pass_by(module: nn.Module, args: tuple, kwargs: dict, output: object) -> ob
 @pytest.mark.parametrize("family", FAMILIES)
 def test_damage_is_that_of_a_model_rebuilt_by_hand(family: str) -> None:
     model = small_model(family)
-    ds = bc.damage(model, tokenizer, TEXTS[:2], pairs="all")
+    ds = damage(model, tokenizer, TEXTS[:2], pairs="all")
     assert ds.sizes["change"] == 3 + 3 + 2 + 6 + 3 + 3
     made = 0
     for n, values in enumerate(zip(ds["treatment"], ds["block"], ds["block_other"], strict=True)):
@@ -92,7 +92,7 @@ def test_damage_is_that_of_a_model_rebuilt_by_hand(family: str) -> None:
 
 
 def test_blocks_that_are_not_alike_are_left_out_with_the_reason() -> None:
-    ds = bc.damage(small_model("gpt_neo"), tokenizer, TEXTS[0], treatments=["swap"], pairs="all")
+    ds = damage(small_model("gpt_neo"), tokenizer, TEXTS[0], treatments=["swap"], pairs="all")
     assert ds["block_other"].values.tolist() == [2, 3, 3]
     first, second, _ = ds["reason"].values
     assert first == "blocks 1 and 2 differ in attn.attention_type (global, local)"
@@ -104,7 +104,7 @@ def test_blocks_that_share_weights_are_left_out_with_the_reason() -> None:
     model = small_model("llama")
     layers = find_blocks(model, torch.tensor([[1, 2]])).modules
     layers[2].mlp = layers[0].mlp
-    ds = bc.damage(model, tokenizer, TEXTS[0], treatments=["skip", "replace"], pairs="all")
+    ds = damage(model, tokenizer, TEXTS[0], treatments=["skip", "replace"], pairs="all")
     replaced = ds.isel(change=ds["treatment"].values == "replace")
     assert all("shares a part with block" in reason for reason in replaced["reason"].values)
     assert not np.isnan(ds["kl"].values[:, ds["treatment"].values == "skip"]).any()
@@ -114,7 +114,7 @@ def test_a_model_is_as_it_was_afterwards() -> None:
     model = small_model("gpt_neox")
     before = copy.deepcopy(model.state_dict())
     parameters = [id(p) for p in model.parameters()]
-    bc.damage(model, tokenizer, TEXTS[0], pairs="all")
+    damage(model, tokenizer, TEXTS[0], pairs="all")
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
     assert parameters == [id(p) for p in model.parameters()]
     assert not any("forward" in vars(module) for module in model.modules())
@@ -122,7 +122,7 @@ def test_a_model_is_as_it_was_afterwards() -> None:
 
 def test_texts_together_are_texts_one_by_one() -> None:
     model = small_model("llama").float()
-    together, alone = (bc.damage(model, tokenizer, TEXTS, batch=batch) for batch in (8, 1))
+    together, alone = (damage(model, tokenizer, TEXTS, batch=batch) for batch in (8, 1))
     assert together["prompt"].values.tolist() == ["p0", "p1", "p2"]
     for name in ("kl", "loss_change", "loss"):
         # Sums of a few dozen float32 products in another order: some roundings of 6e-8.
@@ -133,14 +133,14 @@ def test_what_does_nothing_costs_nothing() -> None:
     model = small_model("gpt2")
     one, two, _ = find_blocks(model, torch.tensor([[1, 2]])).modules
     two.load_state_dict(one.state_dict())
-    ds = bc.damage(model, tokenizer, TEXTS[0], treatments=["replace", "swap", "merge"])
+    ds = damage(model, tokenizer, TEXTS[0], treatments=["replace", "swap", "merge"])
     same = (ds["block"].values + ds["block_other"].values) == 3
     assert np.abs(ds["kl"].values[:, same]).max() < 1e-12
     assert ds["kl"].values[:, ~same].min() > 1e-4
 
 
 def test_leaving_out_the_last_block_is_leaving_a_block_earlier() -> None:
-    ds = bc.damage(small_model("opt"), tokenizer, TEXTS, treatments=["skip", "exit"])
+    ds = damage(small_model("opt"), tokenizer, TEXTS, treatments=["skip", "exit"])
     last = (ds["treatment"] == "skip") & (ds["block"] == 3) & (ds["block_other"] == 3)
     early = (ds["treatment"] == "exit") & (ds["block"] == 2)
     np.testing.assert_allclose(ds["kl"].values[:, last], ds["kl"].values[:, early], atol=1e-12)
@@ -168,14 +168,14 @@ def test_changes_are_counted_and_so_are_passes() -> None:
 
 def test_a_model_without_a_head_is_refused() -> None:
     with pytest.raises(UserError, match="returns no logits for every token"):
-        bc.damage(small_model("llama").model, tokenizer, TEXTS[0])
+        damage(small_model("llama").model, tokenizer, TEXTS[0])
 
 
 def test_a_block_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="block 9: this model has blocks 1 … 3"):
-        bc.damage(small_model("llama"), tokenizer, TEXTS[0], pairs=[[1, 9]])
+        damage(small_model("llama"), tokenizer, TEXTS[0], pairs=[[1, 9]])
     with pytest.raises(UserError, match="should be all, "):
-        bc.damage(small_model("llama"), tokenizer, TEXTS[0], pairs={"within": 0})
+        damage(small_model("llama"), tokenizer, TEXTS[0], pairs={"within": 0})
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -186,7 +186,7 @@ def test_streamed_is_in_memory(tmp_path: Path, tied: bool) -> None:
         model.tie_weights()
     model.save_pretrained(tmp_path)
     streamed = stream_model(tmp_path)
-    whole, parts = (bc.damage(each, tokenizer, TEXTS) for each in (model, streamed))
+    whole, parts = (damage(each, tokenizer, TEXTS) for each in (model, streamed))
     for name in ("kl", "loss_change", "loss"):
         np.testing.assert_array_equal(whole[name], parts[name])
 

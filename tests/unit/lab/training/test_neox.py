@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.lab.training import train
 from blockcoupling.lab.training.neox import learning_rate_factor, training_bytes
-from blockcoupling.scores.scores import text_scores
+from blockcoupling.scores.text import text_scores
 from blockcoupling.sources.corpus import corpus
 
 SPEC = {
