@@ -2,7 +2,7 @@
 
 No architecture is named here. The blocks are the one `ModuleList` of the module tree through which
 the residual stream passes in order: every member is called once, with the hidden state that the
-member before it returned.
+previous member returned.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from blockcoupling.transformer.calls import hidden_state, place_of_hidden_state
 from blockcoupling.transformer.running import Given, run
 
 _ONE_STREAM = (
-    "coupling is defined along one residual stream. Pass the submodel to be measured, one that "
-    "runs by itself."
+    "coupling is defined along one residual stream. Pass the submodel to measure, one that runs "
+    "on its own."
 )
 
 
@@ -32,8 +32,8 @@ class Blocks:
 
     Attributes:
         path: name of the module list in the model's module tree.
-        modules: the blocks, in the order in which the residual stream passes them; one that is
-            passed several times in a row is as many blocks.
+        modules: the blocks, in the order in which the residual stream passes them; one that it
+            passes several times in a row counts as that many blocks.
         dimension: d, the width of the residual stream.
     """
 
@@ -47,7 +47,7 @@ class Blocks:
 
 @dataclass
 class _Visit:
-    """What the members of a candidate saw in one forward pass, call by call."""
+    """The calls of a candidate's members in one forward pass."""
 
     order: list[int] = field(default_factory=list)
     inputs: list[Tensor | None] = field(default_factory=list)
@@ -56,7 +56,7 @@ class _Visit:
 
     @property
     def width(self) -> int:
-        """Of the hidden state that the first member is given."""
+        """Width of the first member's hidden state."""
         assert self.inputs[0] is not None
         return int(self.inputs[0].shape[-1])
 
@@ -67,11 +67,11 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
     Args:
         model: any transformer that takes `input_ids` or `pixel_values`.
         given: a short prompt's token ids, (1, token), or an image's pixel values.
-        stage: of a model with several stacks of blocks, one after the other, which (1 …).
+        stage: number of the stack (1 …) of a model with several consecutive stacks of blocks.
 
     Raises:
-        UserError: if there is no such stack of at least two blocks, or more than one; the message
-            says what was found instead.
+        UserError: there is not exactly one stack of at least two blocks; the message says what was
+            found instead.
     """
     lists = {
         name: module
@@ -107,7 +107,7 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            # Some encoder-decoders ask for the decoder's input as well, others go on without it.
+            # Some encoder-decoders need the decoder's input as well, others run without it.
             name = type(model).__name__
             if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
                 raise UserError(f"{name} is an encoder-decoder: {_ONE_STREAM}") from error
@@ -116,17 +116,17 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
                 shape = " × ".join(str(n) for n in given.shape[1:])
                 raise UserError(
                     f"{name} cannot be run on an image of {shape} (channel, height, width) alone: "
-                    f"{why}. Pass images as the model's own preprocessing makes them, and a model "
-                    "that takes pixel_values and nothing else (of two towers, the vision tower)."
+                    f"{why}. Pass preprocessed images, and a model that needs pixel_values and "
+                    "nothing else (the vision tower of a model with two)."
                 ) from error
             raise UserError(
                 f"{name} cannot be run on a prompt's token ids alone: {why}. Pass a "
-                "model that takes input_ids and nothing else."
+                "model that needs input_ids and nothing else."
             ) from error
 
     reasons = {name: _why_not_a_stack(visits[name], len(lists[name])) for name in lists}
     stacks = [name for name, why in reasons.items() if why is None]
-    # Lists inside a block (experts, say) can look like a stack of their own: keep the outermost.
+    # Lists inside a block (of experts, for example) can look like a stack: keep the outermost.
     stacks = [n for n in stacks if not any(n.startswith(outer + ".") for outer in stacks)]
     if stage is not None:
         if not 1 <= stage <= len(stacks) or len(stacks) == 1:
@@ -141,35 +141,35 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
         shown = ", ".join(f"{name}: {width}" for name, width in zip(stacks, widths, strict=True))
         raise UserError(
             f"{type(model).__name__} is hierarchical: its residual stream changes its width from "
-            f"stage to stage ({shown}), and Jacobians of different widths have no coupling. "
-            f"Measure one stage of it: stage = 1 … {len(stacks)}."
+            f"stage to stage ({shown}), and Jacobians of different widths cannot be compared. "
+            f"Measure one stage: stage = 1 … {len(stacks)}."
         )
     if len(stacks) > 1:
         raise UserError(
-            f"{type(model).__name__} has {len(stacks)} stacks of blocks ({', '.join(stacks)}), as "
-            f"an encoder-decoder has: {_ONE_STREAM}"
+            f"{type(model).__name__} has {len(stacks)} stacks of blocks ({', '.join(stacks)}), "
+            f"like an encoder-decoder: {_ONE_STREAM}"
         )
     if not stacks:
         seen = "; ".join(f"{name}: {why}" for name, why in reasons.items() if visits[name].order)
         raise UserError(
-            f"{type(model).__name__}: no stack of blocks was found that passes one hidden state "
-            f"on. Seen instead: {seen or 'no module list that is called'}."
+            f"{type(model).__name__}: no stack of blocks with one residual stream was found. "
+            f"Found instead: {seen or 'no module list that is called'}."
         )
     (path,) = stacks
     order = visits[path].order
     if len(order) < 2:
         raise UserError(
-            f"{type(model).__name__} has 1 block ({path}): coupling compares blocks with each "
-            "other and needs at least two."
+            f"{type(model).__name__} has 1 block ({path}): coupling compares blocks and needs at "
+            "least two."
         )
     return Blocks(path, tuple(lists[path][index] for index in order), widths[0])
 
 
 def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
-    """Say why the members of a module list do not pass one residual stream on (None if they do)."""
+    """Why the members of a module list do not form one residual stream; None if they do."""
     if visit.streams > 1:
-        return f"its members pass {visit.streams} residual streams on side by side, not one"
-    # One that is passed again at once is a block again, as where all share their weights.
+        return f"its members have {visit.streams} parallel residual streams, not one"
+    # A member that is called again at once is another block, as in models that share weights.
     if visit.order != sorted(visit.order) or set(visit.order) != set(range(length)):
         skipped = sorted(set(range(length)) - set(visit.order))
         if visit.order and visit.order == sorted(set(visit.order)):
@@ -177,7 +177,7 @@ def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
             return f"its members {numbers} of {length} are skipped"
         return f"its {length} members are called in the order {visit.order[:8]}, not once each"
     if any(result is None for result in visit.outputs):
-        return "not every member takes and returns a hidden state of one shape (1, token, d)"
+        return "not every member takes and returns a hidden state of shape (1, token, d)"
     for index in range(1, len(visit.order)):
         before, after = visit.outputs[index - 1], visit.inputs[index]
         assert before is not None
@@ -188,7 +188,7 @@ def _why_not_a_stack(visit: _Visit, length: int) -> str | None:
 
 
 def _streams(args: tuple[Any, ...], kwargs: dict[str, Any], tokens: int) -> int:
-    """How many hidden states of all tokens a block is given in one array of four axes."""
+    """How many hidden states of all tokens a block receives in one array of four axes."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.is_floating_point():
             if value.ndim != 4 or tokens not in value.shape[:-1]:

@@ -1,8 +1,8 @@
-"""Copies of what a block was called with, so that it can be called again with its state before.
+"""Copies of a block's arguments, so that it can be called again from the same state.
 
-Caches of keys and values, states of convolutions and of linear attention, whatever a model invents:
-the copy goes as deep as the structure does, through lists, dictionaries and objects. Tensors are
-shared, not copied: that none of them was written into is checked where calls are recorded.
+Arguments may hold caches of keys and values, states of convolutions and of linear attention, or
+objects of any other kind. A copy is deep in structure (lists, dictionaries, objects) and shares the
+tensors: that no call writes into them is checked when calls are recorded.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from transformers import PretrainedConfig
 
 
 class Shared:
-    """Base of objects that a block is handed as they are, never as copies."""
+    """Base of objects that a block receives as they are, never as copies."""
 
 
-# What a call does not change, or what is shared on purpose.
+# What a call does not change, or what is to be shared.
 _SHARED = (
     Shared,
     Tensor,
@@ -47,8 +47,8 @@ def fresh(value: Any, known: dict[int, Any] | None = None) -> Any:
 
     Args:
         value: the argument.
-        known: copies made already, by the `id` of what they are copies of, so that what two
-            arguments have in common is one object in their copies, too.
+        known: copies so far, by the `id` of the original, so that an object that two arguments
+            share is one object in their copies, too.
     """
     known = {} if known is None else known
     if isinstance(value, _SHARED):
@@ -61,7 +61,7 @@ def fresh(value: Any, known: dict[int, Any] | None = None) -> Any:
         return known.setdefault(id(value), made)
     try:
         made = copy.copy(value)
-    except TypeError:  # a lock, a stream: there is only one of it
+    except TypeError:  # a lock, a stream: cannot be copied
         made = value
     known[id(value)] = made
     if made is value:
@@ -77,7 +77,7 @@ def fresh(value: Any, known: dict[int, Any] | None = None) -> Any:
 
 
 def tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
-    """All tensors that an argument holds, wherever in its structure they hang, each once."""
+    """All tensors in the structure of an argument, each once."""
     seen = set() if seen is None else seen
     if id(value) in seen:
         return
@@ -96,7 +96,7 @@ def tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
-    """What hangs on an object by name, in its dictionary or in slots."""
+    """An object's attributes, in its dictionary or in slots."""
     found = dict(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = vars(kind).get("__slots__", ())

@@ -1,7 +1,7 @@
-"""A block's call as it was recorded: everything it was given, so that it can be called again.
+"""Recorded calls of a block, with all arguments, so that the block can be called again.
 
-A block is called again at exactly the point at which the model called it, or at another hidden
-state with everything else as it was.
+A block is called again at exactly the recorded hidden state, or at another one with all other
+arguments unchanged.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockCall:
-    """One recorded call of a block; everything but the hidden state stays as it was.
+    """One recorded call of a block.
 
     Attributes:
         block: the module.
-        args: positional arguments, the hidden state's place among them holding None.
+        args: positional arguments, with None for the hidden state.
         kwargs: keyword arguments, likewise.
-        place: where the hidden state stands (a position or a keyword).
-        input: the hidden state X^{l-1} the block was given, (1, token, d).
-        output: the hidden state X^l it returned, (1, token, d).
+        place: position or keyword of the hidden state.
+        input: the hidden state X^{l-1} that the block received, (1, token, d).
+        output: the hidden state X^l that it returned, (1, token, d).
     """
 
     block: nn.Module
@@ -42,39 +42,36 @@ class BlockCall:
     def __call__(
         self, hidden: Float[Tensor, "prompt token embed"], **changed: Any
     ) -> Float[Tensor, "prompt token embed"]:
-        """Call the block again at another hidden state, every other argument as recorded.
+        """Call the block at another hidden state, with every other argument as recorded.
 
         Args:
-            hidden: the hidden state to put in the recorded one's place.
-            changed: keyword arguments to put in place of recorded ones.
+            hidden: the hidden state.
+            changed: keyword arguments that replace recorded ones.
         """
-        # A block changes the cache it is given: hand it a fresh copy each time.
-        args, kwargs = fresh((list(self.args), self.kwargs))
-        kwargs |= changed
+        # A block changes its cache: each call gets a fresh copy.
+        args, kwargs = fresh((self.args, self.kwargs))
+        return self._call(hidden, args, kwargs | changed)
+
+    def _call(self, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         if isinstance(self.place, int):
-            args[self.place] = hidden
+            args = (*args[: self.place], hidden, *args[self.place + 1 :])
         else:
-            kwargs[self.place] = hidden
+            kwargs = kwargs | {self.place: hidden}
         return hidden_state(self.block(*args, **kwargs), like=hidden)
 
     def into(
         self, hidden: Float[Tensor, "prompt token embed"], cache: Cache
     ) -> Float[Tensor, "prompt token embed"]:
-        """Call the block with this very cache, which it writes its keys and values into."""
+        """Call the block with this cache itself, which receives its keys and values."""
         call = self.with_cache(cache)
-        args, kwargs = list(call.args), dict(call.kwargs)
-        if isinstance(call.place, int):
-            args[call.place] = hidden
-        else:
-            kwargs[call.place] = hidden
-        return hidden_state(call.block(*args, **kwargs), like=hidden)
+        return call._call(hidden, call.args, call.kwargs)
 
     def cache(self) -> Cache | None:
-        """The key-value cache among the arguments, if there is one."""
+        """The key-value cache among the arguments, if any."""
         return next((v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Cache)), None)
 
     def with_cache(self, cache: Any) -> BlockCall:
-        """The same call with another object where the cache stands."""
+        """The same call with another object instead of its cache."""
         return replace(
             self,
             args=tuple(cache if isinstance(v, Cache) else v for v in self.args),
@@ -87,7 +84,7 @@ def _is_hidden_state(value: Any) -> bool:
 
 
 def place_of_hidden_state(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str | None:
-    """Where the hidden state stands among a block's arguments: the first (batch, token, d)."""
+    """Position or keyword of the hidden state: the first argument of shape (batch, token, d)."""
     for index, value in enumerate(args):
         if _is_hidden_state(value):
             return index
@@ -95,7 +92,7 @@ def place_of_hidden_state(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int 
 
 
 def hidden_state(output: Any, like: Tensor, missing_ok: bool = False) -> Any:
-    """The hidden state among what a block returned: the first tensor shaped like its input."""
+    """The hidden state in a block's output: the first tensor of its input's shape."""
     candidates = output if isinstance(output, tuple | list) else (output,)
     for value in candidates:
         if _is_hidden_state(value) and value.shape == like.shape:

@@ -38,7 +38,7 @@ def is_causal(model: nn.Module, blocks: Blocks, given: Given) -> bool:
 
 
 def _another(ids: Int[Tensor, " token"]) -> Tensor:
-    """A token that differs from the last one: of the prompt's own, where it has another."""
+    """A token that differs from the last one: another of the prompt's, if there is one."""
     others = ids[ids != ids[-1]]
     if len(others):
         return others[-1]

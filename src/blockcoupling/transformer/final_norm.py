@@ -1,7 +1,7 @@
-"""The last block measured after the model's final norm, as the released code measures it.
+"""The last block followed by the model's final norm, as the released code measures it.
 
-That code differentiates between the entries of `hidden_states`, the last of which has passed the
-final norm: its last map is x ↦ norm(F^L(x)), not F^L. No architecture is named here either.
+That code differentiates between the entries of `hidden_states`, and the last entry has passed the
+final norm: its last map is x ↦ norm(F^L(x)), not F^L. No architecture is named here.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class NormedBlock(nn.Module):
 def find_final_norm(model: nn.Module, blocks: Blocks, given: Given) -> nn.Module:
     """Find the final norm by watching one forward pass.
 
-    It is the module that is given the last block's output X^L and returns what the model gives out
-    as its last hidden state.
+    It is the module that receives the last block's output X^L and returns the model's last hidden
+    state.
 
     Args:
         model: the model.
@@ -45,7 +45,7 @@ def find_final_norm(model: nn.Module, blocks: Blocks, given: Given) -> nn.Module
         given: a short prompt's token ids, (1, token), or an image's pixel values.
 
     Raises:
-        UserError: if there is no such module.
+        UserError: no module does that.
     """
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
@@ -70,18 +70,18 @@ def find_final_norm(model: nn.Module, blocks: Blocks, given: Given) -> nn.Module
     if final is None:
         final = output if isinstance(output, Tensor) else output[0]
     from_last = [(module, after) for module, before, after in calls if identical(before, last[-1])]
-    # Where the head was passed as well, the last hidden state is not among what came out.
+    # If the head was run as well, the last hidden state is not part of the output.
     headed = final.shape != last[-1].shape
     for module, after in from_last:
         if (identical(after, final) or headed) and _changed(last[-1], after):
             return module
     if identical(last[-1], final):
-        why = "its last hidden state is its last block's output, so nothing is to be added to it"
+        why = "its last hidden state is its last block's output"
     else:
-        why = "no single module makes its last hidden state out of its last block's output"
+        why = "no single module turns its last block's output into its last hidden state"
     raise UserError(
         f"{type(model).__name__} has no final norm to measure the last block after: {why}. Measure "
-        "it without `final_norm` (and without the preset `released`, which asks for it)."
+        "it without `final_norm` (and without the preset `released`, which sets it)."
     )
 
 

@@ -1,8 +1,7 @@
-"""Images as the model sees them: which of its tokens are patches, and which its own.
+"""Images as a model sees them: which of its tokens are patches, and which are the model's own.
 
-Told by what they do, not by what they are called: a token that is the same whatever the image is,
-on its way into the first block, is one of the model's own (a class token, registers); the others
-are patches.
+Tokens are classified by what they do, not by name: a token that enters the first block with the
+same state for every image is the model's own (a class token, registers); the others are patches.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ PIXELS = "pixel_values"
 
 @dataclass(frozen=True)
 class Layout:
-    """What a model makes of an image.
+    """The tokens that a model makes of an image.
 
     Attributes:
-        tokens: how many tokens an image has.
-        patches: which of them change with the image, ascending.
+        tokens: their number.
+        patches: positions of those that change with the image, ascending.
     """
 
     tokens: int
@@ -38,12 +37,12 @@ class Layout:
 
     @property
     def own(self) -> tuple[int, ...]:
-        """The tokens that are the same for every image."""
+        """Positions of the tokens that are the same for every image."""
         return tuple(t for t in range(self.tokens) if t not in set(self.patches))
 
     @property
     def token_text(self) -> tuple[str, ...]:
-        """A name for each token: class, extra 1 …, and patches by their number 0 …."""
+        """A name for each token: class, extra 1 …, and for patches their number, 0 …."""
         names = {t: "class" if i == 0 else f"extra {i}" for i, t in enumerate(self.own)}
         names |= {t: str(i) for i, t in enumerate(self.patches)}
         return tuple(names[t] for t in range(self.tokens))
@@ -55,8 +54,8 @@ class Picture:
 
     Attributes:
         id: stable name of the image.
-        given: its pixel values, (1, channel, height, width), as the model's preprocessing has them.
-        layout: what the model makes of it.
+        given: its preprocessed pixel values, (1, channel, height, width).
+        layout: its tokens.
     """
 
     id: str
@@ -65,12 +64,12 @@ class Picture:
 
     @property
     def beginning(self) -> Float[Tensor, "1 channel height width"]:
-        """Enough of it to see what the model does: all of it."""
+        """An input that shows what the model does: the whole image."""
         return self.given
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """Number of tokens."""
         return self.layout.tokens
 
     @property
@@ -80,13 +79,13 @@ class Picture:
 
     @property
     def places(self) -> dict[str, tuple[int, ...]]:
-        """Which tokens a word names: the class token, the last patch, all patches."""
+        """Positions by name: the class token, the last patch, all patches."""
         patches = self.layout.patches
         return {"class": self.layout.own[:1], "last": patches[-1:], "mean": patches}
 
 
 def takes_images(model: nn.Module) -> bool:
-    """Whether a model takes images, and no text beside them."""
+    """Whether a model takes images and no text."""
     named = getattr(model, "main_input_name", None)
     if named is not None:
         return named == PIXELS
@@ -95,14 +94,14 @@ def takes_images(model: nn.Module) -> bool:
 
 
 def pixel_values_of(images: object) -> Float[Tensor, "image channel height width"]:
-    """The pixel values that a user handed over as images.
+    """The pixel values that a user passed as images.
 
     Args:
-        images: (image, channel, height, width), a tensor or an array, in the model's own
-            preprocessing; or a mapping that holds them, as image processors return it.
+        images: a tensor or array (image, channel, height, width), preprocessed for the model; or
+            a mapping with `pixel_values`, as image processors return it.
 
     Raises:
-        UserError: they are something else.
+        UserError: the argument is neither.
     """
     if isinstance(images, Mapping) or hasattr(images, PIXELS):
         held: Any = images
@@ -113,10 +112,10 @@ def pixel_values_of(images: object) -> Float[Tensor, "image channel height width
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"images are {what}, not a {type(images).__name__}") from error
     if values.ndim != 4 or 0 in values.shape:
-        raise UserError(f"images are {what}; these have the shape {tuple(values.shape)}")
+        raise UserError(f"images are {what}, not of shape {tuple(values.shape)}")
     if not values.is_floating_point():
         kind = str(values.dtype).removeprefix("torch.")
-        raise UserError(f"images are {what}, and those are no whole numbers ({kind})")
+        raise UserError(f"images are {what}, which are floating-point numbers, not {kind}")
     broken = (~torch.isfinite(values)).flatten(1).any(1).nonzero().flatten().tolist()
     if broken:
         raise UserError(f"image {broken[0]} has pixel values that are not finite")
@@ -126,7 +125,7 @@ def pixel_values_of(images: object) -> Float[Tensor, "image channel height width
 def find_layout(
     model: nn.Module, blocks: Blocks, image: Float[Tensor, "1 channel height width"]
 ) -> Layout:
-    """Tell a model's patches from its own tokens, by passing an image and noise.
+    """Distinguish a model's patches from its own tokens, with an image and noise.
 
     Args:
         model: the model.
@@ -134,7 +133,7 @@ def find_layout(
         image: pixel values.
 
     Raises:
-        UserError: if the same image is not the same twice, or no token changes with it.
+        UserError: one image gives different tokens twice, or no token changes with the image.
     """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(image.shape, generator=generator).to(image)
@@ -144,10 +143,10 @@ def find_layout(
     name = type(model).__name__
     if not identical(first, again):
         raise UserError(
-            f"{name} sees something else of one image each time (it masks patches at random); it "
+            f"{name} gives different tokens for the same image (it masks patches at random); it "
             "cannot be measured"
         )
     patches = (~agreeing(other, first)).nonzero().flatten().tolist()
     if not patches:
-        raise UserError(f"{name}: no token on its way into the first block changes with the image")
+        raise UserError(f"{name}: no token that enters the first block changes with the image")
     return Layout(len(first), tuple(patches))

@@ -1,4 +1,4 @@
-"""Record the calls of all blocks while a prompt passes: at once, or its last token by decoding."""
+"""Record the calls of all blocks in a forward pass of a prompt, or of its last token alone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class CannotDecode(UserError):
-    """A model's last token cannot be decoded, or not so that its blocks can be called again.
+    """A model cannot decode, or not so that its blocks can be called again.
 
     Args:
         model: the model.
-        reason: goes on after its name.
+        reason: the predicate of the message, after the model's name.
     """
 
     def __init__(self, model: nn.Module, reason: str) -> None:
@@ -39,15 +39,14 @@ def record_calls(model: nn.Module, blocks: Blocks, given: Given, **kwargs: Any) 
     Args:
         model: the model.
         blocks: its blocks.
-        given: the token ids to pass, (1, token), or an image's pixel values.
-        kwargs: further arguments of the model's forward, where it knows them.
+        given: token ids, (1, token), or an image's pixel values.
+        kwargs: further arguments for the model's forward (`running.run`).
 
     Returns:
         The calls, first block to last.
 
     Raises:
-        CannotDecode: if a block writes into what it was given, so that its state before the call
-            is lost.
+        CannotDecode: a block writes into its arguments, so that its state before the call is lost.
     """
     return _record(model, blocks, given, **kwargs)[0]
 
@@ -56,18 +55,19 @@ def _record(
     model: nn.Module, blocks: Blocks, given: Given, **kwargs: Any
 ) -> tuple[list[BlockCall], Any]:
     """The calls, and what the model returned."""
+    name = type(model).__name__
     calls: list[BlockCall] = []
     thread = threading.get_ident()  # other threads may be in the same blocks (`streaming`)
     before: list[tuple[Tensor, int]] = []
     pending: dict[int, tuple[Any, ...]] = {}
 
-    # A hook that another thread has removed meanwhile is still called, but without kwargs.
+    # A hook that another thread has removed in the meantime is still called, without kwargs.
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict | None = None) -> None:
         if threading.get_ident() != thread or kwargs is None:
             return
         place = place_of_hidden_state(args, kwargs)
         if place is None:
-            raise UserError(f"{type(model).__name__} calls a block without a hidden state")
+            raise UserError(f"{name} calls a block without a hidden state")
         hidden = args[place] if isinstance(place, int) else kwargs[place]
         kept_args, kept = fresh(
             (
@@ -94,18 +94,15 @@ def _record(
     if [id(call.block) for call in calls] != [id(module) for module in blocks.modules]:
         raise CannotDecode(model, "does not call each of its blocks once, in order")
     if any(tensor._version != version for tensor, version in before):
-        raise CannotDecode(
-            model,
-            "updates its state in place: what a block saw cannot be given to it again",
-        )
+        raise CannotDecode(model, "updates its state in place: its blocks cannot be called again")
     return calls, output
 
 
 def record_full(model: nn.Module, blocks: Blocks, given: Given) -> list[BlockCall]:
-    """Record every block's call on a whole prompt or image, all tokens at once.
+    """Record every block's call on all tokens of a prompt or image.
 
     Raises:
-        UserError: if the blocks cannot be called again, or see other tokens than the prompt's.
+        UserError: the blocks cannot be called again, or see other tokens than the prompt's.
     """
     return record_whole(model, blocks, given)[0]
 
@@ -127,34 +124,28 @@ def record_whole(
     tokens = calls[0].input.shape[1] if image else given.shape[1]
     for call in calls:
         if call.input.shape[:2] != (1, tokens):
-            if image:
-                raise UserError(
-                    f"{name} passes hidden states of shape {tuple(call.input.shape)} to its blocks "
-                    "for one image: it arranges its tokens otherwise than (1, token, d). It cannot "
-                    "be measured."
-                )
-            raise UserError(
-                f"{name} passes hidden states of shape {tuple(call.input.shape)} to its blocks for "
-                f"a prompt of {tokens} tokens: it adds tokens of its own (as prompt tuning does), "
-                "or arranges them otherwise than (1, token, d). Pass a model that does not."
+            why = (
+                "one image: it does not arrange its tokens as (1, token, d). It cannot be measured."
+                if image
+                else f"a prompt of {tokens} tokens: it adds tokens of its own (as prompt tuning "
+                "does), or does not arrange them as (1, token, d). Pass a model that does not."
             )
+            shape = tuple(call.input.shape)
+            raise UserError(f"{name} passes hidden states of shape {shape} to its blocks for {why}")
     return calls, output
 
 
 def record_decode(
     model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
 ) -> list[BlockCall]:
-    """Record every block's call for the last token alone, its context held in the cache.
+    """Record every block's call on the last token alone, with its context in the cache.
 
     A causal block's output at the last token depends on the tokens before it through their keys and
     values only, so one decode step gives the same-token Jacobian at a cost that does not grow with
     the prompt.
 
-    Returns:
-        The calls for the last token, first block to last.
-
     Raises:
-        CannotDecode: if the model has no cache to decode with, or fails on the way.
+        CannotDecode: the model has no cache to decode with, or fails on the way.
     """
     return record_in_two(model, blocks, input_ids)[1]
 
@@ -173,29 +164,23 @@ def record_in_two(
         The calls on tokens 0 … T − 2 together (none for a prompt of one token), and on T − 1.
 
     Raises:
-        CannotDecode: if the model has no cache to decode with, or fails on the way.
+        CannotDecode: the model has no cache to decode with, or fails on the way.
     """
+    before: list[BlockCall] = []
+    cached: dict[str, Any] = {"use_cache": True}
     try:
-        before, last = _in_two(model, blocks, input_ids)
+        if input_ids.shape[1] > 1:
+            before, output = _record(model, blocks, input_ids[:, :-1], **cached)
+            cached["past_key_values"] = getattr(output, "past_key_values", None)
+            if not isinstance(cached["past_key_values"], Cache):
+                raise CannotDecode(model, "returns no key-value cache to decode with")
+        last = record_calls(model, blocks, input_ids[:, -1:], **cached)
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        # A cache that is asked for what it does not hold fails in as many ways as there are caches.
+        # Every kind of cache fails in its own way when it lacks something.
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise CannotDecode(model, f"fails while its last token is decoded ({why})") from error
     if any(call.input.shape[:2] != (len(input_ids), 1) for call in last):
-        raise CannotDecode(model, "gives its blocks more than the one token to decode")
-    return before, last
-
-
-def _in_two(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "1 token"]
-) -> tuple[list[BlockCall], list[BlockCall]]:
-    if input_ids.shape[1] == 1:
-        return [], record_calls(model, blocks, input_ids, use_cache=True)
-    before, output = _record(model, blocks, input_ids[:, :-1], use_cache=True)
-    past = getattr(output, "past_key_values", None)
-    if not isinstance(past, Cache):
-        raise CannotDecode(model, "returns no key-value cache to decode with")
-    last = record_calls(model, blocks, input_ids[:, -1:], past_key_values=past, use_cache=True)
+        raise CannotDecode(model, "passes more than the decoded token to its blocks")
     return before, last

@@ -1,4 +1,4 @@
-"""A linear layer with more outputs than there is memory for weights: some of them at a time."""
+"""A linear layer whose weight exceeds the memory for weights, computed some outputs at a time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 WEIGHTS = 2**24
-"""How many weights to have at once in the precision of the products."""
+"""How many weights to convert at once."""
 
 
 def linear_in_slices(
     layer: nn.Linear, device: torch.device, dtype: torch.dtype
 ) -> Callable[[Tensor], Tensor]:
-    """A forward for a layer whose weight stays as it lies in its file.
+    """A forward for a layer whose weight stays in its file's precision and place.
 
     Args:
         layer: the layer.
-        device: where products are made.
-        dtype: what they are made in.
+        device: where products are computed.
+        dtype: their precision.
     """
 
     def forward(x: Float[Tensor, "*any inputs"]) -> Float[Tensor, "*any outputs"]:

@@ -1,8 +1,8 @@
-"""A model larger than memory: one block's weights at a time, straight from its safetensors files.
+"""A model larger than memory: one block's weights at a time, read from its safetensors files.
 
-The model's modules are built without weights. What lies outside the module lists (embeddings,
-norms) is filled in; a member of a module list gets its weights when it is entered and loses them
-again. Several prompts pass through the blocks in lockstep: a block is read once for all of them.
+The model's modules are built without weights. Modules outside the module lists (embeddings, norms)
+are filled; a member of a module list gets its weights when it is entered and loses them afterwards.
+Several prompts pass through the blocks in lockstep, so a block is read once for all of them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Result = TypeVar("Result")
 
 
 class BlockWeights:
-    """Brings the weights of one block at a time into memory.
+    """Reads the weights of one block at a time into memory.
 
     Args:
-        model: its modules, parameters on the meta device.
+        model: its modules, with parameters on the meta device.
         files: safetensors file of every tensor by its name in the files.
         dtype: of the weights in memory.
-        device: where they go.
+        device: where they are kept.
 
     Raises:
-        UserError: if a parameter is not in the files under its own name and shape.
+        UserError: a parameter is not in the files under its own name and shape.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class BlockWeights:
             self._fill(model, name)
 
     def _needed(self, model: nn.Module, name: str) -> bool:
-        """Whether a parameter takes part: a head that is passed by does not."""
+        """Whether a parameter takes part: that of a skipped head does not."""
         return without_head(model) is model or name.startswith(f"{model.base_model_prefix}.")
 
     def _find(self, name: str, prefix: str, parameter: Tensor) -> str:
@@ -74,8 +74,8 @@ class BlockWeights:
                 return stored
         if (outer := under_another_name(self._files, name)) is not None:
             raise UserError(
-                f"the files hold {name} under {outer!r}: the model was saved inside something "
-                "else. Save it alone, with save_pretrained."
+                f"the files hold {name} under {outer!r}: the model was saved inside a wrapper. "
+                "Save the model itself with save_pretrained."
             )
         raise UserError(
             f"the files hold no tensor {name} of shape {tuple(parameter.shape)}: this model's "
@@ -91,10 +91,10 @@ class BlockWeights:
             return file.get_tensor(stored)
 
     def _fill(self, model: nn.Module, name: str) -> None:
-        """Put one parameter outside the blocks in place.
+        """Fill one parameter outside the blocks.
 
-        An embedding stays a view of the file, in the file's precision: of its rows only those that
-        the prompts use are ever read. Its output is converted.
+        An embedding stays a view of the file, in the file's precision, so that only the rows that
+        the prompts use are read. Its output is converted.
         """
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
@@ -106,11 +106,11 @@ class BlockWeights:
         module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
     def hold(self, member: nn.Module | None, sources: Sequence[nn.Module] = ()) -> None:
-        """Have the weights of one block in memory, and of no other (of none, for None).
+        """Keep the weights of one block in memory, and of no other.
 
         Args:
-            member: the block.
-            sources: blocks built alike whose weights it is to have instead (their mean).
+            member: the block; None: keep no block's weights.
+            sources: blocks of the same structure whose mean weights it gets instead of its own.
         """
         wanted = [id(source) for source in sources] or [id(member)]
         if member is self._held and wanted == self._from:
@@ -139,10 +139,10 @@ class BlockWeights:
         return several[0] if len(several) == 1 else torch.stack(several).mean(0)
 
     def fill_head(self, model: nn.Module) -> None:
-        """Bring in what the states do not need: the head, of a model that was made without it.
+        """Read the head, which the hidden states do not need.
 
         Raises:
-            UserError: the files hold no such weights.
+            UserError: the files do not hold its weights.
         """
         for module, leaf, value in self._head(model):
             whole = value.to(self._device, self._dtype, copy=True)
@@ -150,10 +150,10 @@ class BlockWeights:
 
     @contextmanager
     def head_in_slices(self, model: nn.Module) -> Iterator[None]:
-        """Have the head for a while, a few words of its vocabulary in memory at a time.
+        """A context in which the head works, with a part of its vocabulary in memory at a time.
 
         Raises:
-            UserError: the files hold no such weights.
+            UserError: the files do not hold its weights.
         """
         with ExitStack() as after:
             for module, leaf, value in list(self._head(model)):
@@ -168,7 +168,7 @@ class BlockWeights:
             yield
 
     def _head(self, model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
-        """Modules outside the blocks that lack a parameter, its name, and what the files hold."""
+        """Modules outside the blocks that lack a parameter, with its name and its stored value."""
         prefix = getattr(model, "base_model_prefix", "") + "."
         embedding = getattr(model, "get_input_embeddings", lambda: None)()
         tied = getattr(text_config(model), "tie_word_embeddings", False)
@@ -185,7 +185,7 @@ class BlockWeights:
                 if name not in self._stored:
                     self._stored[name] = self._find(name, prefix, parameter)
             except UserError:
-                # A head may be stored under another name: what alone is left over, and fits.
+                # A head may have another name in the files: the one unused tensor that fits.
                 left = set(self._files) - set(self._stored.values())
                 fitting = [each for each in left if self._shape(each) == tuple(parameter.shape)]
                 if len(fitting) != 1:
@@ -201,7 +201,7 @@ class BlockWeights:
 
     @contextmanager
     def on_entry(self) -> Iterator[None]:
-        """Bring weights in whenever a block is entered, for passes that are not in lockstep."""
+        """A context in which a block's weights are read whenever it is entered."""
         with ExitStack() as hooks:
             for member in self.members:
                 hook = member.register_forward_pre_hook(lambda m, args: self.hold(m))
@@ -215,8 +215,8 @@ class StreamedModel:
     """A model whose blocks are read when they are needed.
 
     Attributes:
-        model: the modules; parameters of blocks that are not held are on the meta device.
-        weights: what brings them in.
+        model: the modules; parameters of blocks that are not in memory are on the meta device.
+        weights: reads them.
     """
 
     model: nn.Module
@@ -235,11 +235,11 @@ def stream_model(
 
     Args:
         directory: a Hugging Face model directory with safetensors files (a hub snapshot is one).
-        dtype: of the weights in memory, whatever it is in the files.
-        device: where blocks are brought.
+        dtype: of the weights in memory.
+        device: where they are kept.
 
     Raises:
-        UserError: if the directory has no safetensors files, they cannot be read (every reason is
+        UserError: the directory has no safetensors files, they cannot be read (every reason is
             listed), or they need converting.
     """
     from accelerate import init_empty_weights
@@ -251,7 +251,7 @@ def stream_model(
             f"{directory} has no weights in safetensors files: streaming reads blocks from those. "
             "Save the model with save_pretrained, or measure it without streaming."
         )
-    # Said, because transformers would else ask whoever sits there whether to run code of theirs.
+    # Without this, transformers asks on the terminal whether to run code from the directory.
     own = {"trust_remote_code": False}
     config = AutoConfig.from_pretrained(directory, **own)
     with init_empty_weights(include_buffers=False):
@@ -269,16 +269,16 @@ def in_lockstep(
 ) -> list[Result]:
     """Call functions that each run the model, all of them through one block before the next.
 
-    Every function has a thread of its own, and only one of them runs at a time: a thread waits at
-    the entrance of every block until that block's weights are held.
+    Every function has its own thread, and only one thread runs at a time: it waits before every
+    block until that block's weights are in memory. Results do not depend on timing.
 
     Args:
         weights: of the model.
         members: its blocks in order.
-        runs: functions of no arguments; each may pass through the model several times.
+        runs: functions of no arguments; each may run the model several times.
 
     Returns:
-        What they returned, in order.
+        Their results, in order.
     """
     order = {id(member): index for index, member in enumerate(members)}
     threads = [_Paused(run) for run in runs]
@@ -312,7 +312,7 @@ def in_lockstep(
 
 
 class _Abandoned(BaseException):
-    """Unwinds a waiting thread whose work is no longer wanted."""
+    """Ends a waiting thread whose work is no longer wanted."""
 
 
 class _Paused:

@@ -1,11 +1,11 @@
-"""Which files of a directory hold a model's weights, and what their headers tell (no torch needed).
+"""The files of a directory that hold a model's weights, and their headers (without torch).
 
-One rule for loading, streaming and counting, which is that of transformers: the file that
+Loading, streaming and counting follow one rule, that of transformers: the file that
 `transformers_weights` in config.json names, else model.safetensors, else the shards of
-model.safetensors.index.json. Whatever lies beside them is not read.
+model.safetensors.index.json. Other files are not read.
 
-The format: eight bytes with the length of the header, the header (JSON: data type, shape and place
-of every tensor), the tensors' bytes without gaps.
+The format: eight bytes with the length of the header, the header (JSON: data type, shape and
+position of every tensor), then the tensors' bytes without gaps.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 from blockcoupling.errors import UserError
 
 BLOCKS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-"""What families of models call their number of blocks; most use the first."""
+"""Names of the number of blocks in configurations; most families use the first."""
 NESTED = ("text_config", "llm_config", "language_config")
-"""Where the configuration of a model of several parts keeps that of its language model."""
+"""Keys of the language model's configuration in that of a model with several parts."""
 VISION = "vision_config"
-"""Where it keeps that of its part for images."""
+"""Key of the configuration of its part for images."""
 
-_AGAIN = "get it again"
+_AGAIN = "download or copy it again"
 _POINTER = b"version https://git-lfs"
 _LONGEST_HEADER = 100_000_000  # what the safetensors library accepts
 _BITS = {
@@ -38,15 +38,15 @@ _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     "F4": 4,
 }
-# What wraps a model while it is trained puts these before every name.
+# Prefixes that wrappers of a model in training add to every name.
 _WRAPPERS = ("module", "_orig_mod", "base_model", "_fsdp_wrapped_module", "_forward_module")
-# What stands outermost in the names of a language model of transformers.
+# Outermost modules in the names of transformers' language models.
 _OUTERMOST = ("model", "transformer", "gpt_neox", "backbone", "lm_head", "embed_out")
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor is stored, and as what."""
+    """The file, data type and shape of a stored tensor."""
 
     file: Path
     dtype: str
@@ -54,7 +54,7 @@ class StoredTensor:
 
 
 def weight_files(directory: Path | str, suffix: str = ".safetensors") -> list[Path]:
-    """The files that hold the weights; they need not be there (shards that an index names).
+    """The files that hold the weights; shards that an index names may be missing.
 
     Args:
         directory: a model's directory.
@@ -83,7 +83,7 @@ def stored_tensors(directory: Path | str) -> dict[str, StoredTensor]:
     """Every tensor in the safetensors files of a directory, by its name.
 
     Raises:
-        UserError: listing everything that is wrong with the files, as `weight_problems` does.
+        UserError: lists all `weight_problems`.
     """
     tensors, problems = _examined(Path(directory))
     if problems:
@@ -92,9 +92,9 @@ def stored_tensors(directory: Path | str) -> dict[str, StoredTensor]:
 
 
 def weight_problems(directory: Path | str) -> list[str]:
-    """What keeps the safetensors files of a directory from being read, a sentence each.
+    """Why the safetensors files of a directory cannot be read, one message each.
 
-    Only the index and the headers are read. No files at all is no problem of theirs.
+    Only the index and the headers are read. A directory without such files has no problems.
     """
     return _examined(Path(directory))[1]
 
@@ -103,7 +103,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, from its header.
 
     Raises:
-        UserError: it cannot be read, is something else, or is not whole.
+        UserError: it cannot be read, is not a safetensors file, or is incomplete.
     """
     try:
         size = file.stat().st_size
@@ -114,18 +114,18 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
             stream.seek(8)
             text = stream.read(length) if readable else b""
     except IsADirectoryError as error:
-        raise UserError(f"{file} is a directory, and should be a file of weights") from error
+        raise UserError(f"{file} is a directory instead of a file of weights") from error
     except FileNotFoundError as error:
-        link = ": the link leads nowhere" if file.is_symlink() else ""
-        raise UserError(f"{file} is not there{link}; {_AGAIN}") from error
+        link = " (a dangling link)" if file.is_symlink() else ""
+        raise UserError(f"{file} is missing{link}; {_AGAIN}") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
     if size == 0:
         raise UserError(f"{file} is empty; {_AGAIN}")
     if start.startswith(_POINTER):
         raise UserError(
-            f"{file} is not the weights but a Git LFS pointer to them; fetch them with `git lfs "
-            "pull` in the directory it came from"
+            f"{file} is a Git LFS pointer, not the weights; run `git lfs pull` in the directory "
+            "it came from"
         )
     try:
         header = json.loads(text, object_pairs_hook=_once)
@@ -142,16 +142,18 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         gaps = [a for a, b in zip([0, *(b for _, b in places)], places, strict=False) if a != b[0]]
         wrong = [1 for begin, stop, expected in sizes if stop - begin != expected]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        whole = "its beginning is not a header of that format" if not text else str(error)
+        why = str(error) if text else "it does not begin with a header"
         raise UserError(
-            f"{file} is not a whole safetensors file ({whole}; it has {size} bytes); {_AGAIN}"
+            f"{file} is not a complete safetensors file ({why}; {size} bytes); {_AGAIN}"
         ) from error
     if unknown := sorted({t.dtype for t in tensors.values()} - set(_BITS)):
-        raise UserError(f"{file} holds weights of the type {', '.join(unknown)}, unknown to torch")
+        raise UserError(
+            f"{file} has weights of type {', '.join(unknown)}, which torch does not know"
+        )
     if size != 8 + length + end:
         raise UserError(
-            f"{file} has {size} bytes, and by its header {8 + length + end}: it has not been "
-            f"downloaded or copied whole; {_AGAIN}"
+            f"{file} has {size} bytes, but its header describes {8 + length + end}: it is "
+            f"incomplete; {_AGAIN}"
         )
     if gaps or wrong:
         raise UserError(f"the header of {file} contradicts itself; {_AGAIN}")
@@ -159,19 +161,19 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
 
 
 def under_another_name(names: Iterable[str], wanted: str) -> str | None:
-    """What stands before `wanted` in the one stored name that ends in it; None if nothing does."""
+    """The prefix of `wanted` in the one stored name that ends in it; None without such a name."""
     found = {name.removesuffix(wanted) for name in names if name.endswith(f".{wanted}")}
     return found.pop() if len(found) == 1 else None
 
 
 def _examined(directory: Path) -> tuple[dict[str, StoredTensor], list[str]]:
-    """The tensors of all files, and what is wrong with files, names and what lies beside them."""
+    """The tensors of all files, and the problems of the files and names."""
     problems: list[str] = []
     if (directory / "adapter_config.json").exists():
         problems.append(
-            f"{directory} holds an adapter (adapter_config.json): the weights that are measured "
-            "must be in the model's own files; merge the adapter (peft's merge_and_unload, then "
-            "save_pretrained into another directory), or move its files away to measure without it"
+            f"{directory} holds an adapter (adapter_config.json), which would not be measured. "
+            "Merge it (peft's merge_and_unload, then save_pretrained into another directory), or "
+            "move its files away to measure the model without it."
         )
     try:
         files = weight_files(directory)
@@ -186,8 +188,8 @@ def _examined(directory: Path) -> tuple[dict[str, StoredTensor], list[str]]:
             continue
         if twice := sorted(tensors.keys() & found.keys()):
             problems.append(
-                f"{twice[0]} stands both in {tensors[twice[0]].file} and in {file.name}, and "
-                f"{len(twice) - 1} more do: which is meant cannot be told"
+                f"{len(twice)} tensors, such as {twice[0]}, are both in "
+                f"{tensors[twice[0]].file} and in {file.name}; remove one of the files"
             )
         tensors |= found
     if not problems:
@@ -203,11 +205,11 @@ def _missing(directory: Path, files: list[Path], tensors: Mapping[str, StoredTen
     absent = sorted(set(_index(index)) - set(tensors))
     if not absent:
         return []
-    return [f"{index} names {len(absent)} tensors that no file holds, such as {absent[0]}"]
+    return [f"{index} lists {len(absent)} tensors that no file holds, such as {absent[0]}"]
 
 
 def _names(directory: Path, names: Iterable[str]) -> list[str]:
-    """What the names of the tensors tell: a wrapper around the model, more blocks than told."""
+    """Problems seen in the names: a wrapper around the model, more blocks than configured."""
     config = _config(directory)
     names = list(names)
     nested: dict[str, Any] = next(
@@ -217,32 +219,31 @@ def _names(directory: Path, names: Iterable[str]) -> list[str]:
         return []  # two stacks of blocks, one for images
     if "auto_map" not in config and not nested and (prefix := _wrapper(names)):
         return [
-            f"all weights in {directory} stand under {prefix!r}, as something wrapped around the "
-            "model has saved them; save the model inside it with save_pretrained, or take "
-            f"{prefix!r} off the names"
+            f"all weights in {directory} have the prefix {prefix!r} of a wrapper around the model; "
+            "save the model inside it with save_pretrained, or remove the prefix from the names"
         ]
     config = config | nested
-    told = next((config[key] for key in BLOCKS if isinstance(config.get(key), int)), None)
-    if told is None:
+    blocks = next((config[key] for key in BLOCKS if isinstance(config.get(key), int)), None)
+    if blocks is None:
         return []
-    # Layers that predict further tokens stand behind the blocks, and are not among them.
+    # Layers that predict further tokens follow the blocks and are not counted.
     further = sum(
         value
         for key, value in config.items()
         if isinstance(value, int) and ("nextn" in key or "mtp" in key)
     )
     stacks = {stem: max(indices) + 1 for stem, indices in _stacks(names).items()}
-    if stacks and told not in stacks.values() and max(stacks.values()) > told + further:
+    if stacks and blocks not in stacks.values() and max(stacks.values()) > blocks + further:
         stem = max(stacks, key=lambda stem: stacks[stem])
         return [
-            f"the files in {directory} hold {stacks[stem]} blocks ({stem}), and its config.json "
-            f"says {told}: correct num_hidden_layers, or save the model that is meant"
+            f"the files in {directory} hold {stacks[stem]} blocks ({stem}), but its config.json "
+            f"says {blocks}: correct num_hidden_layers, or save the model again"
         ]
     return []
 
 
 def is_text_tower(config: Mapping[str, Any]) -> bool:
-    """Whether a part's configuration is that of texts beside images, and of no language model."""
+    """Whether a part's configuration is that of a text encoder, not of a language model."""
     return str(config.get("model_type", "")).endswith("_text_model")
 
 
@@ -256,7 +257,7 @@ def _stacks(names: Iterable[str]) -> dict[str, set[int]]:
 
 
 def _wrapper(names: list[str]) -> str | None:
-    """What stands before the name of every tensor and belongs to no model; None if nothing does."""
+    """The prefix of all names that does not belong to a model; None without one."""
     firsts = {name.split(".")[0] for name in names}
     if len(firsts) != 1:
         return None
@@ -269,16 +270,16 @@ def _wrapper(names: list[str]) -> str | None:
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    """The directory's config.json as it stands; empty where it cannot be read."""
+    """The content of the directory's config.json; empty if it cannot be read."""
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # complained about by whoever needs it
+        return {}  # reported when the model is loaded
     return config if isinstance(config, dict) else {}
 
 
 def _index(path: Path) -> dict[str, str]:
-    """File of every tensor, as an index of shards has it."""
+    """File of every tensor, from an index of shards."""
     try:
         where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): _inside(file, path) for name, file in where.items()}

@@ -318,11 +318,11 @@ def test_what_is_not_there_is_refused(family: str, asked: dict, sentence: str) -
             lambda: bc.measure(small_encoder("vit"), images=pixels(1)[:, :1]),
             "cannot be run on an image of 1 × 12 × 12",
         ),
-        (lambda: bc.measure(small_encoder("vit"), images=pixels(1)[0]), r"the shape \(3, 12, 12\)"),
+        (lambda: bc.measure(small_encoder("vit"), images=pixels(1)[0]), r"of shape \(3, 12, 12\)"),
         (lambda: bc.measure(small_encoder("vit"), images="cat.png"), "not a str"),
         (
             lambda: bc.measure(small_encoder("vit"), images=pixels(1).byte()),
-            r"no whole numbers \(uint8\)",
+            r"floating-point numbers, not uint8",
         ),
         (
             lambda: bc.measure(

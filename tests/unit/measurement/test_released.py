@@ -189,7 +189,7 @@ def test_a_norm_without_a_module_is_refused() -> None:
             return self.inside(input_ids=input_ids, use_cache=False)[0] / 2
 
     model = Halved(small_model("gpt2").transformer)
-    with pytest.raises(UserError, match="no single module makes"):
+    with pytest.raises(UserError, match="no single module turns"):
         find_final_norm(model, find_blocks(model, prompt(4)), prompt(4))
 
 

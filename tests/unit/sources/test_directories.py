@@ -204,8 +204,8 @@ def put_a_file(directory: Path) -> None:
 
 
 TOLD_BY_FILES = {
-    "half a file": (halve, "has not been downloaded or copied whole"),
-    "a prefix": (wrap, "stand under 'module.'"),
+    "half a file": (halve, "it is incomplete"),
+    "a prefix": (wrap, "have the prefix 'module.'"),
     "fewer blocks": (configured(num_hidden_layers=1), "hold 2 blocks"),
     "no index": (shards_without_index, r"no model\.safetensors\.index\.json, the index of its"),
     "no weights": (drop("model.safetensors"), r"no model\*\.safetensors, the weights"),
@@ -234,7 +234,7 @@ def test_what_has_been_damaged_since_it_was_recorded(copy: Path) -> None:
     record = model_record(local(copy))
     halve(copy)
     for load in (load_model, load_streamed):
-        with pytest.raises(UserError, match=r"model tiny, checkpoint main .* by its header"):
+        with pytest.raises(UserError, match=r"model tiny, checkpoint main .* but its header"):
             load(record, "cpu")
 
 

@@ -277,7 +277,7 @@ def test_broken_files_of_models_are_told_from_their_headers(tmp_path: Path) -> N
     )
     assert "4 mistakes" in message
     assert "models.half: " in message
-    assert "is not a whole safetensors file" in message
+    assert "is not a complete safetensors file" in message
     assert "Git LFS pointer" in message
     assert "tokenizer.json is not a tokenizer" in message
     assert "is an encoder-decoder (model_type llama)" in message

@@ -105,9 +105,7 @@ def test_skipped_members_and_several_streams_are_called_that() -> None:
                 x = block(x)
             return x.mean(0)
 
-    assert "its members pass 4 residual streams on side by side" in refusal(
-        Streams([Block(), Block()])
-    )
+    assert "its members have 4 parallel residual streams" in refusal(Streams([Block(), Block()]))
 
 
 def test_two_stacks_are_refused() -> None:
@@ -140,4 +138,4 @@ def test_a_model_without_blocks_is_refused() -> None:
 
 def test_blocks_of_another_shape_are_refused() -> None:
     message = refusal(Toy([Block(lambda x: x[0]), Block(lambda x: x[0])], between=lambda x: x))
-    assert "not every member takes and returns a hidden state of one shape" in message
+    assert "not every member takes and returns a hidden state of shape" in message

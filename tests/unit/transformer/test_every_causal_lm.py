@@ -31,7 +31,7 @@ BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL, NOT_TINY = (
 )
 # What a refusal says, and the row of the page that it belongs to.
 REFUSALS = {
-    "residual streams on side by side": "refused: “residual streams on side by side”",
+    "parallel residual streams": "refused: “parallel residual streams”",
     "no stack of blocks was found": "refused: “no stack of blocks was found”",
     "stacks of blocks": "refused: “stacks of blocks”",
     "passes hidden states of shape": "refused: “passes hidden states of shape”",

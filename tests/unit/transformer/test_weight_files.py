@@ -132,17 +132,20 @@ def edit_header(edit: Callable[[str], str]) -> Callable[[Path], None]:
 
 
 BROKEN = {
-    "half": (truncate, r"has \d+ bytes, and by its header \d+: it has not been downloaded"),
-    "too long": (lengthen, "has not been downloaded or copied whole"),
-    "half header": (cut_in_its_header, "is not a whole safetensors file"),
-    "pointer": (put_a_pointer, "a Git LFS pointer to them; fetch them with `git lfs pull`"),
-    "empty": (empty, "is empty; get it again"),
-    "directory": (put_a_directory, "is a directory, and should be a file of weights"),
-    "dead link": (put_a_dead_link, "is not there: the link leads nowhere"),
-    "web page": (put_a_web_page, "is not a whole safetensors file"),
-    "type": (edit_header(lambda h: h.replace("F32", "F31")), "of the type F31, unknown to torch"),
+    "half": (truncate, r"has \d+ bytes, but its header describes \d+: it is incomplete"),
+    "too long": (lengthen, "it is incomplete; download or copy it again"),
+    "half header": (cut_in_its_header, "is not a complete safetensors file"),
+    "pointer": (put_a_pointer, "a Git LFS pointer, not the weights; run `git lfs pull`"),
+    "empty": (empty, "is empty; download or copy it again"),
+    "directory": (put_a_directory, "is a directory instead of a file of weights"),
+    "dead link": (put_a_dead_link, r"is missing \(a dangling link\)"),
+    "web page": (put_a_web_page, "is not a complete safetensors file"),
+    "type": (
+        edit_header(lambda h: h.replace("F32", "F31")),
+        "of type F31, which torch does not know",
+    ),
     "shape": (edit_header(lambda h: h.replace("[2,3]", "[2,4]")), "contradicts itself"),
-    "no shape": (edit_header(lambda h: h.replace("shape", "form")), "not a whole safetensors"),
+    "no shape": (edit_header(lambda h: h.replace("shape", "form")), "not a complete safetensors"),
     "twice": (
         edit_header(lambda h: h.replace("layers.1", "layers.0")),
         "a name occurs twice in its header",
@@ -165,7 +168,7 @@ def test_every_broken_shard_is_named(tmp_path: Path) -> None:
     first.unlink()
     truncate(second)
     assert [p.split(" ")[0] for p in weight_problems(tmp_path)] == [str(first), str(second)]
-    assert weight_problems(tmp_path)[0] == f"{first} is not there; get it again"
+    assert weight_problems(tmp_path)[0] == f"{first} is missing; download or copy it again"
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,14 +208,14 @@ def test_an_index_that_names_what_no_file_holds(tmp_path: Path) -> None:
     shard = weight_files(sharded(tmp_path))[0]
     save_file(tensors(NAMES[:1]), shard)
     (problem,) = weight_problems(tmp_path)
-    assert "names 1 tensors that no file holds, such as model.layers.0.w" in problem
+    assert "lists 1 tensors that no file holds, such as model.layers.0.w" in problem
 
 
 def test_a_tensor_in_two_files(tmp_path: Path) -> None:
     shard = weight_files(sharded(tmp_path))[0]
     save_file(tensors(NAMES[:3]), shard)
     (problem,) = weight_problems(tmp_path)
-    assert "model.layers.1.w stands both in" in problem
+    assert "1 tensors, such as model.layers.1.w, are both in" in problem
 
 
 def test_an_adapter_beside_the_weights(tmp_path: Path) -> None:
@@ -234,7 +237,7 @@ def test_an_adapter_beside_the_weights(tmp_path: Path) -> None:
 )
 def test_a_wrappers_prefix(tmp_path: Path, prefix: str, said: str) -> None:
     (problem,) = weight_problems(single(tmp_path, [prefix + name for name in NAMES]))
-    assert f"stand under '{said}'" in problem
+    assert f"have the prefix '{said}'" in problem
 
 
 @pytest.mark.parametrize(
@@ -257,4 +260,4 @@ def test_names_that_are_in_order(tmp_path: Path, names: list[str], config: dict)
 def test_more_blocks_than_the_configuration_says(tmp_path: Path) -> None:
     names = [*NAMES, "model.layers.2.w", "model.layers.3.w"]
     (problem,) = weight_problems(single(tmp_path, names))
-    assert "hold 4 blocks (model.layers), and its config.json says 2" in problem
+    assert "hold 4 blocks (model.layers), but its config.json says 2" in problem
