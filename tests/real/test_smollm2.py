@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.sources.models import load_model, model_record
-from blockcoupling.sources.prompts import check_length, load_prompts
+from blockcoupling.sources.prompts import load_prompts
 from blockcoupling.sources.records import spec_from_argument
 
 PROMPT = "What is the capital of France? The capital is"
@@ -163,4 +163,5 @@ def test_benchmarks_fit_into_the_context(name: str, loaded: tuple[Any, Any]) -> 
     path = directory("BLOCKCOUPLING_BENCHMARKS", f"{name}.jsonl") / f"{name}.jsonl"
     prompts = load_prompts({"source": "jsonl", "path": str(path), "template": name})
     model, tokenizer = loaded
-    check_length(tokenizer, prompts[:200], model.config.max_position_embeddings)
+    lengths = [len(tokenizer(prompt.text)["input_ids"]) for prompt in prompts[:200]]
+    assert 0 < min(lengths) <= max(lengths) <= model.config.max_position_embeddings

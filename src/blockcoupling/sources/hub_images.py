@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from PIL import Image
 
 from blockcoupling.config.images import HubImages, Split
 from blockcoupling.errors import UserError
-from blockcoupling.sources.pictures import Images, Picture
+from blockcoupling.sources.image_folder import rgb
+from blockcoupling.sources.pictures import Images
 
 
 def read_hub_images(section: HubImages, split: Split) -> Images:
-    """Download one split of a dataset, and take its columns of images and classes.
+    """Download one split of a dataset, and read its columns of images and classes.
 
     Raises:
-        UserError: the dataset, split, revision or network is not there, or the columns are not
-            what the section says.
+        UserError: The dataset, split, revision or network is missing, or the columns are not those
+            that the section names.
     """
     from blockcoupling.sources.hub import dataset_table
 
@@ -32,18 +32,11 @@ def read_hub_images(section: HubImages, split: Split) -> Images:
         raise UserError(f"{section.id}: the column {section.label!r} does not hold class numbers")
     names = getattr(table.features[section.label], "names", None)
     classes = names or [str(n) for n in range(int(labels.max(initial=0)) + 1)]
-    pictures = [
-        _pixels(row, f"{section.id} ({split}), row {number}")
-        for number, row in enumerate(table[section.image])
-    ]
+    pictures = []
+    for number, image in enumerate(table[section.image]):
+        place = f"{section.id} ({split}), row {number}"
+        if not isinstance(image, Image.Image):
+            raise UserError(f"{place}: not an image, but {type(image).__name__}")
+        pictures.append(rgb(image, place))
     source = f"{section.id}, {split}, revision {commit}"
     return Images(pictures, labels.astype(np.int64), tuple(classes), source)
-
-
-def _pixels(image: Any, place: str) -> Picture:
-    if not hasattr(image, "convert"):
-        raise UserError(f"{place}: no image, but {type(image).__name__}")
-    try:
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{place} is not a whole image: {error}") from error

@@ -1,4 +1,4 @@
-"""Images in files, a folder for each class."""
+"""Images in files, with a folder for each class."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blockcoupling.errors import UserError
+from blockcoupling.sources.jsonl import refuse
 from blockcoupling.sources.pictures import Images, Picture
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"))
-_SHOWN = 10
 
 
 def read_folder(path: Path) -> Images:
     """Read `path/CLASS/FILE`; classes and files in alphabetical order.
 
     Raises:
-        UserError: no folder, no classes, none in a class, or files that are no whole image, which
-            are all named.
+        UserError: There is no such folder, no class, a class without images, or broken image
+            files, which are listed.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is no directory; it is to hold a folder of images for each class")
+        raise UserError(f"{path} is not a directory; it should hold a folder of images per class")
     classes = sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
     if not classes:
-        raise UserError(f"{path} holds no folders; it is to hold one of images for each class")
+        raise UserError(f"{path} holds no folders; it should hold a folder of images per class")
     files = {each.name: image_files(each) for each in classes}
     if empty := [name for name, found in files.items() if not found]:
         raise UserError(f"{path}: no image files in {', '.join(empty)}")
@@ -39,9 +39,7 @@ def read_folder(path: Path) -> Images:
                 labels.append(label)
             except UserError as error:
                 broken.append(str(error))
-    if broken:
-        more = [f"... and {len(broken) - _SHOWN} more"] if len(broken) > _SHOWN else []
-        raise UserError("\n".join([*broken[:_SHOWN], *more]))
+    refuse(broken)
     return Images(pictures, np.array(labels, np.int64), tuple(files), str(path))
 
 
@@ -51,26 +49,38 @@ def image_files(path: Path) -> list[Path]:
 
 
 def read_image(path: Path | BinaryIO, name: str | None = None) -> Picture:
-    """The pixels of an image file, as RGB.
+    """Read the pixels of an image file, as RGB.
 
     Args:
-        path: the file, or its content.
-        name: what to call it in a sentence; None: by its path.
+        path: The file, or its content.
+        name: Its name in messages; None: its path.
 
     Raises:
-        UserError: it cannot be read, is not a whole image, or is larger than any real one.
+        UserError: It cannot be read, is incomplete, or is larger than any real image.
     """
     name = str(path) if name is None else name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
+                return rgb(image, name)
     except FileNotFoundError:
         raise UserError(f"there is no file {name}") from None
     except UnidentifiedImageError:
         raise UserError(f"{name} is not an image that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{name} is too large an image: {error}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{name} is not a whole image: {error}") from error
+
+
+def rgb(image: Image.Image, name: str) -> Picture:
+    """The pixels of an opened image, as RGB.
+
+    Raises:
+        UserError: It is incomplete.
+    """
+    try:
+        return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{name} is not a whole image: {error}") from error

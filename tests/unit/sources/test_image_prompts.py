@@ -91,5 +91,5 @@ def test_broken_lines_are_told(line: str, sentence: str, tmp_path: Path) -> None
 
 
 def test_more_than_there_are() -> None:
-    with pytest.raises(UserError, match=r"has 359 images, 2000 are asked for; lower `prompts`"):
+    with pytest.raises(UserError, match=r"has 359 images, but 2000 are requested; lower `prompts`"):
         load_image_prompts({**SPEC, "prompts": 2000})

@@ -189,7 +189,7 @@ def test_all_broken_files_of_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_empty_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no directory"):
+    with pytest.raises(UserError, match="is not a directory"):
         load_images(FolderImages(path=tmp_path), "train")
     (tmp_path / "train").mkdir()
     with pytest.raises(UserError, match="holds no folders"):

@@ -14,7 +14,6 @@ from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.prompts import (
     HELDOUT_PROMPT_BYTES,
     Prompt,
-    check_length,
     load_prompts,
     read_prompts,
     read_questions,
@@ -121,7 +120,7 @@ def test_prompts_that_are_too_long_are_left_out_before_sampling(tmp_path: Path) 
     assert [p.id for p in load_prompts(spec)] == ["1", "2", "3", "4"]
     assert len(load_prompts(spec | {"prompts": 4})) == 4
     assert load_prompts(spec)[0].facts["max_bytes"] == 8
-    with pytest.raises(UserError, match="has 4 prompts of at most 8 bytes, 5 are asked for"):
+    with pytest.raises(UserError, match="has 4 prompts of at most 8 bytes, but 5 are requested"):
         load_prompts(spec | {"prompts": 5})
     with pytest.raises(UserError, match="no prompts of at most 1 bytes; raise `max_bytes`"):
         load_prompts(spec | {"max_bytes": 1})
@@ -148,7 +147,7 @@ def test_facts_say_where_a_prompt_came_from(tmp_path: Path) -> None:
         ('"text"\n', "text", "line 1: not a JSON object"),
         ('{"question": "Why?"}\n', "text", "line 1: no text, which the template text reads"),
         ('{"text": " "}\n', "text", "line 1: empty prompt"),
-        ('{"text": 3}\n', "text", "line 1: text not as the templates' form has it"),
+        ('{"text": 3}\n', "text", "line 1: text not in the form of the templates"),
         (
             '{"question": "_ ran.", "choices": [], "answer": 0}',
             "winogrande",
@@ -157,7 +156,7 @@ def test_facts_say_where_a_prompt_came_from(tmp_path: Path) -> None:
         (
             '{"question": "Why?", "choices": "ab", "answer": "A"}',
             "mmlu",
-            "line 1: choices and answer not as",
+            "line 1: choices and answer not in the form",
         ),
         ("\n\n", "text", "holds no prompts"),
         (
@@ -219,7 +218,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_too_few_prompts(tmp_path: Path) -> None:
     file = write(tmp_path / "p.jsonl", [{"text": "a"}])
-    assert "has 1 prompts, 2 are asked for" in complaint({"path": str(file), "prompts": 2})
+    assert "has 1 prompts, but 2 are requested" in complaint({"path": str(file), "prompts": 2})
 
 
 def test_a_wrong_description_of_prompts() -> None:
@@ -233,21 +232,6 @@ def test_questions_are_read_whole(tmp_path: Path) -> None:
     assert read_questions(file, "arc_challenge") == [row]
     with pytest.raises(UserError, match="no text"):
         read_questions(file, "text")
-
-
-def test_lengths_are_counted_in_tokens() -> None:
-    def tokenizer(text: str) -> dict:
-        return {"input_ids": text.split()}
-
-    prompts = [Prompt("a", "one two"), Prompt("b", "one two three"), Prompt("c", " ")]
-    check_length(tokenizer, prompts[:2], 3)
-    check_length(tokenizer, prompts[:2], None)
-    with pytest.raises(UserError) as caught:
-        check_length(tokenizer, prompts, 2)
-    assert str(caught.value).splitlines() == [
-        "prompt b has 3 tokens, the model's context is 2",
-        "prompt c has no tokens",
-    ]
 
 
 # ----------------------------------------------------------------------------------------- the hub
@@ -277,7 +261,7 @@ def test_prompts_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_of_another_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "dataset_rows", lambda *_: ([{"text": "a"}], "c0ffee"))
     message = complaint({"id": "x/y", "revision": "main", "template": "gsm8k"})
-    assert "x/y (test), row 0 is not of the form that the template gsm8k reads" in message
+    assert "x/y (test), row 0 does not have the form that the template gsm8k reads" in message
     assert "its columns are text" in message
 
 

@@ -110,7 +110,7 @@ def test_the_builtin_study_is_in_order() -> None:
         ({"datasets": {"d": {"id": "x/y", "template": "text"}}}, "datasets.d.revision: is missing"),
         (
             {"datasets": {"d": {"name": "heldout", "prompts": 10_000}}},
-            "10000 are asked for; lower `prompts`",
+            "but 10000 are requested; lower `prompts`",
         ),
         ({"extract": {"k": 0}}, "extract.k: should be greater than 0 (not 0)"),
         ({"extract": {"tokens": "lats"}}, "extract.tokens: should be last, all, {every: n}"),
