@@ -1,2 +1,4 @@
-"""Faults that machines and clusters have, each provoked for real, the results held bit for bit
-against an undisturbed run's: `make faults` (faults/__main__.py)."""
+"""Real faults of machines and clusters, with results compared bit for bit with a run without them.
+
+`make faults` provokes them (faults/__main__.py).
+"""

@@ -1,11 +1,11 @@
-"""make faults: provokes the faults that machines and clusters have, and says what was lost.
+"""Provoke the faults of machines and clusters, and report what was lost: make faults.
 
-python -m faults                    all of them, an hour on two cores; writes docs/faults.md
-python -m faults killed disk        those named; the page keeps what came of the others before
+python -m faults                    all faults, an hour on two cores; writes docs/faults.md
+python -m faults killed disk        these faults; the page keeps earlier results of the others
 python -m faults --instants 4       fewer kills; writes nothing
 
-Some need root on Linux: a small disk (tmpfs), a Slurm of two nodes (slurm-wlm and munge installed).
-Where they cannot be provoked, that is said.
+Some faults need root on Linux: a small disk (tmpfs), a Slurm of two nodes (slurm-wlm and munge).
+A fault that cannot be provoked is reported as such.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# How Snakemake and Slurm are run for a study of seconds is known to the tests.
+# The tests have the functions that run Snakemake and Slurm on a small study.
 sys.path += [str(ROOT / "tests" / folder) for folder in ("workflow", "slurm")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -42,7 +42,7 @@ FAULTS: dict[str, Callable[[Path], Iterator[Outcome]]] = {
 
 
 def _provoked(name: str, provoked: Iterator[Outcome]) -> tuple[list[Outcome], str]:
-    """What came of a fault, told as it comes; and why it could not be provoked, if it could not."""
+    """Print the outcomes of a fault one by one; return them, and why it was not provoked if so."""
     outcomes: list[Outcome] = []
     try:
         for outcome in provoked:
@@ -51,13 +51,13 @@ def _provoked(name: str, provoked: Iterator[Outcome]) -> tuple[list[Outcome], st
                 print(f"    {note}", flush=True)
             outcomes.append(outcome)
     except NotHere as reason:
-        print(f"{name}: not provoked here, {reason}", flush=True)
+        print(f"{name}: not provoked here: {reason}", flush=True)
         return outcomes, str(reason)
     return outcomes, ""
 
 
 def main() -> int:
-    """Provoke the faults; the exit status is 1 where something was lost."""
+    """Provoke the faults; exit with status 1 if something was lost."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--instants", type=int, default=INSTANTS, help="kills of an extraction")
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in FAULTS]:
-        parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
+        parser.error(f"unknown fault: {', '.join(unknown)}; choose from {', '.join(FAULTS)}")
     every: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="blockcoupling-faults-") as scratch:
         os.environ["BLOCKCOUPLING_CACHE"] = str(Path(scratch) / "cache")

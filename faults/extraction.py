@@ -1,6 +1,6 @@
-"""One extraction in a process that can be killed: killed, with its disk full, its weights damaged.
+"""An extraction that is killed, runs out of disk space, or gets corrupt weights.
 
-The processes are forked from one that has imported everything, so that an instant costs a second.
+Its processes are forked from one that has imported everything, so that each kill costs a second.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults.fault import NotHere, Outcome, held_against
+from faults.fault import NotHere, Outcome, compare
 
 PROMPTS, K, BATCH = 6, 4, 2
-KILLS = 5  # of one extraction, before it may come to its end
+KILLS = 5
+"""Kills of one extraction before it may finish."""
 STORE = "svd.zarr"
 UNFINISHED = f".tmp-{STORE}"
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A model, prompts, and where what is measured goes."""
+    """A model's record, prompts, and the directory for the results."""
 
     record: Path
     prompts: Path
@@ -44,7 +45,7 @@ class Extraction:
 
     @property
     def log(self) -> Path:
-        """What it says; beside the record, since its own place may be a disk that is full."""
+        """Its messages; next to the record, because its own directory may be on a full disk."""
         return self.record.parent / f"{self.place.parent.name}-{self.place.name}.log"
 
     def at(self, place: Path) -> Extraction:
@@ -52,7 +53,7 @@ class Extraction:
         return Extraction(self.record, self.prompts, place)
 
     def start(self) -> int:
-        """Start it; returns the process's number."""
+        """Start it; return the process id."""
         number = os.fork()
         if number:
             return number
@@ -66,7 +67,7 @@ class Extraction:
             os._exit(status)
 
     def run(self) -> tuple[int, str]:
-        """Run it to its end; its exit status, and what it said."""
+        """Run it to its end; return its exit status and its messages."""
         self.log.unlink(missing_ok=True)
         status = os.waitstatus_to_exitcode(os.waitpid(self.start(), 0)[1])
         return status, self.log.read_text()
@@ -76,7 +77,7 @@ _LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 def _extract(job: Extraction) -> int:
-    """Run the verb in this process, as the command line would; its exit status."""
+    """Run the verb in this process as the command line would; return its exit status."""
     from blockcoupling.cli.shared import run_words
 
     words = ["extract", "--model", str(job.record), "--prompts", str(job.prompts)]
@@ -89,7 +90,7 @@ def _extract(job: Extraction) -> int:
 
 
 def prepare(directory: Path) -> Extraction:
-    """Make a model of two blocks and prompts for it, and import what an extraction needs."""
+    """Create a model of two blocks and prompts, and import everything an extraction needs."""
     import torch
 
     from blockcoupling.lab.training import train
@@ -112,7 +113,7 @@ def prepare(directory: Path) -> Extraction:
 
 
 def _undisturbed(job: Extraction) -> tuple[float, float]:
-    """Run it without a fault; how long it takes, and its merge."""
+    """Run it without a fault; return the seconds that it and its merge take."""
     begun = time.monotonic()
     number = job.start()
     merge = _wait_for(job.out.with_name(UNFINISHED), number)
@@ -124,7 +125,7 @@ def _undisturbed(job: Extraction) -> tuple[float, float]:
 
 
 def _wait_for(path: Path, number: int) -> float:
-    """When something appears, while a process runs; when that ended, where it does not."""
+    """Wait until a path exists or a process ends; return the time."""
     while not path.exists():
         if os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             break
@@ -133,7 +134,7 @@ def _wait_for(path: Path, number: int) -> float:
 
 
 def _kill(number: int) -> bool:
-    """Kill a process at once; whether it was still running."""
+    """Kill a process; return whether it was still running."""
     os.kill(number, signal.SIGKILL)
     return os.waitpid(number, 0)[1] == signal.SIGKILL
 
@@ -143,8 +144,8 @@ def killed(directory: Path, instants: int = 50, seed: int = 0) -> Iterator[Outco
     job = prepare(directory)
     whole, merge = _undisturbed(job)
     chosen = random.Random(seed)
-    measuring = Outcome("extract killed (SIGKILL) while it measures")
-    merging = Outcome("extract killed (SIGKILL) while it merges its store")
+    measuring = Outcome("`extract` killed (SIGKILL) while measuring")
+    merging = Outcome("`extract` killed (SIGKILL) while merging its store")
     for outcome, within in ((measuring, whole - merge), (merging, merge)):
         begun, lives = time.monotonic(), 0
         while outcome.provoked < instants // 2:
@@ -160,11 +161,11 @@ def killed(directory: Path, instants: int = 50, seed: int = 0) -> Iterator[Outco
                     break  # it had ended
                 kills += 1
             status, said = own.run()
-            different, lost = held_against(own.place, job.place, "svd", "parts")
+            different, lost = compare(own.place, job.place, "svd", "parts")
             for _ in range(kills):
                 outcome.count([said] if status else different, lost)
             shutil.rmtree(own.place)
-        outcome.seen = "the same command again: it goes on after the last finished prompt"
+        outcome.seen = "run the same command again; it resumes after the last finished prompt"
         outcome.seconds = time.monotonic() - begun
         yield outcome
 
@@ -174,7 +175,7 @@ def _small_disk(place: Path, size: int) -> Iterator[None]:
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "blockcoupling-faults", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        raise NotHere("a file system of its own (tmpfs) takes root")
+        raise NotHere("mounting a tmpfs needs root")
     try:
         yield
     finally:
@@ -182,11 +183,11 @@ def _small_disk(place: Path, size: int) -> Iterator[None]:
 
 
 def disk_full(directory: Path, times: int = 6) -> Iterator[Outcome]:
-    """Let the disk be full at points from the first part to the merge; then make room."""
+    """Fill the disk at various points from the first part to the merge; then make room."""
     job = prepare(directory)
     _undisturbed(job)
     needed = _blocks(job.place)
-    outcome = Outcome("the disk full while parts and the store are written (a small tmpfs)")
+    outcome = Outcome("disk full while parts and the store are written (a small tmpfs)")
     begun = time.monotonic()
     for n in range(times):
         place = directory / f"disk-{n}"
@@ -200,36 +201,36 @@ def disk_full(directory: Path, times: int = 6) -> Iterator[Outcome]:
             remount = ["mount", "-o", f"remount,size={4 * needed}", str(place)]
             subprocess.run(remount, check=True)
             status_after, said_after = own.run()
-            different, lost = held_against(own.place, job.place, "svd", "parts")
+            different, lost = compare(own.place, job.place, "svd", "parts")
             if not explained or "Traceback" in said:
                 different.append(f"said: {said}")
-            different += [f"{path} was left half written" for path in half]
+            different += [f"{path} was left incomplete" for path in half]
             outcome.count(different or ([said_after] if status_after else []), lost)
-            outcome.seen = f"{_last(said, place)}. Make room, then the same command again"
+            outcome.seen = f"{_last(said, place)}. Make room, then run the same command again"
     outcome.seconds = time.monotonic() - begun
     yield outcome
 
 
 def _blocks(directory: Path) -> int:
-    """What files take on a tmpfs, which gives whole pages, in bytes."""
+    """The bytes that files take on a tmpfs, which allocates whole pages."""
     return sum(
         -(-path.stat().st_size // 4096) * 4096 for path in directory.rglob("*") if path.is_file()
     )
 
 
 def _last(said: str, scratch: Path) -> str:
-    """The last line of what was said, without the directory that is gone afterwards."""
+    """The last line of the messages, without the scratch directory."""
     line = said.strip().splitlines()[-1] if said.strip() else ""
     return line.replace(f"{scratch}/", "").strip().rstrip(".")
 
 
 def damaged_weights(directory: Path) -> Iterator[Outcome]:
-    """Damage a safetensors file: cut short, a bit of its header, a bit of its numbers."""
+    """Truncate a safetensors file, or flip a bit in its header or its numbers."""
     job = prepare(directory)
     _undisturbed(job)
     path = next((directory / "weights").rglob("model.safetensors"))
     whole = path.read_bytes()
-    outcome = Outcome("a corrupt safetensors file (cut short, a bit of header or numbers flipped)")
+    outcome = Outcome("corrupt safetensors file (truncated, or a bit flipped)")
     begun = time.monotonic()
     for n, content in enumerate(
         [whole[: len(whole) // 2], _flipped(whole, 10), _flipped(whole, len(whole) - 5), b""]
@@ -240,11 +241,11 @@ def damaged_weights(directory: Path) -> Iterator[Outcome]:
         refused = status == 2 and not own.out.exists() and "error: " in said
         path.write_bytes(whole)
         status, again = own.run()
-        different, lost = held_against(own.place, job.place, "svd", "parts")
+        different, lost = compare(own.place, job.place, "svd", "parts")
         if not refused:
             different.append(f"was not refused: {said}")
         outcome.count([again] if status else different, lost)
-        outcome.seen = f"{_last(said, directory)}. Get the file again, then the same command"
+        outcome.seen = f"{_last(said, directory)}. Get the file again, then run the same command"
     outcome.seconds = time.monotonic() - begun
     yield outcome
 

@@ -1,4 +1,4 @@
-"""One fault: how often it was provoked, whether the work went on, and what was lost."""
+"""One fault: how often it was provoked, whether the work was finished after it, what was lost."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ class NotHere(Exception):
 
 @dataclass
 class Outcome:
-    """What came of one fault.
+    """The outcome of one fault.
 
     Attributes:
-        fault: what was done, in words.
-        provoked: how many times.
-        recovered: how many times the work was finished after it, as the user is told to go on.
-        lost: numbers that differ from the undisturbed run's, or are missing.
-        seen: what the user sees, and types.
-        seconds: that all took.
+        fault: Its description.
+        provoked: How many times it was provoked.
+        recovered: How many times the work was finished after it, by the instructions to the user.
+        lost: Numbers that are missing or differ from those of the run without the fault.
+        seen: What the user sees and does.
+        seconds: How long all of it took.
+        notes: What went wrong.
     """
 
     fault: str
@@ -35,7 +36,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def count(self, difference: list[str], lost: int) -> None:
-        """Count one time that it was provoked, and how its results differ."""
+        """Count one time that it was provoked, with the differences of its results."""
         self.provoked += 1
         self.recovered += not difference
         self.lost += lost
@@ -46,7 +47,7 @@ Provoke = Callable[[Path], Iterator[Outcome]]
 
 
 def contents(directory: Path, *folders: str) -> dict[str, str]:
-    """SHA-256 of every file below folders of a directory; Snakemake's own left out."""
+    """SHA-256 of every file below folders of a directory, except Snakemake's own files."""
     files = (path for folder in folders for path in (directory / folder).rglob("*"))
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -55,11 +56,11 @@ def contents(directory: Path, *folders: str) -> dict[str, str]:
     }
 
 
-def held_against(directory: Path, reference: Path, *folders: str) -> tuple[list[str], int]:
-    """Files that differ from the reference's, in words, and how many numbers do."""
+def compare(directory: Path, reference: Path, *folders: str) -> tuple[list[str], int]:
+    """Compare results with a reference: the first files that differ, and the numbers lost."""
     ours, theirs = contents(directory, *folders), contents(reference, *folders)
     if not theirs:
-        raise AssertionError(f"{reference} has no results to hold anything against")
+        raise AssertionError(f"{reference} has no results to compare with")
     different = sorted(
         path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)
     )
@@ -72,7 +73,7 @@ def held_against(directory: Path, reference: Path, *folders: str) -> tuple[list[
 
 
 def _artifacts(files: list[str]) -> set[Path]:
-    """Tables and stores that files belong to."""
+    """The tables and stores that files belong to."""
     found = set()
     for file in map(Path, files):
         store = next((each for each in file.parents if each.suffix == ".zarr"), None)
@@ -86,7 +87,7 @@ def _numbers_lost(ours: Path, reference: Path) -> int:
     theirs = _numbers(reference)
     try:
         found = _numbers(ours)
-    except Exception:  # whatever keeps it from being read, all of it is lost
+    except Exception:  # whatever the reason, it cannot be read: all of it is lost
         return sum(values.size for values in theirs.values())
     lost = 0
     for name, values in theirs.items():
@@ -94,8 +95,8 @@ def _numbers_lost(ours: Path, reference: Path) -> int:
         if own is None or own.shape != values.shape:
             lost += values.size
         else:
-            alike = (own == values) | (pd.isna(own) & pd.isna(values))
-            lost += int((~alike).sum())
+            equal = (own == values) | (pd.isna(own) & pd.isna(values))
+            lost += int((~equal).sum())
     return lost
 
 

@@ -1,4 +1,4 @@
-"""A hub on this machine's loopback that misbehaves: it is slow, fails, and breaks off downloads."""
+"""A misbehaving hub on this machine's loopback: slow, failing, dropping connections."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from faults.fault import Outcome, contents
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = "model.safetensors"
 TIMEOUT = 2.0
-"""Seconds that the hub's library is told to wait, in place of ten."""
+"""Seconds that the hub's library waits, instead of ten."""
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Serves the files of one model, after it has misbehaved as often as it is told to."""
+    """Serves the files of one model after misbehaving a given number of times."""
 
     protocol_version = "HTTP/1.1"
     directory: ClassVar[Path]
     fault: ClassVar[str]
-    """`busy`: 503; `silent`: no answer; `half`: breaks off in the middle of the weights; `wrong`:
-    sends the weights with a bit flipped."""
+    """`busy`: 503; `silent`: no answer; `half`: drops the connection while sending the weights;
+    `wrong`: sends the weights with a bit flipped."""
     times: ClassVar[int]
     provoked: ClassVar[Counter[str]]
 
@@ -53,7 +53,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _about(self) -> object:
-        """What the hub's own interface says of the model, or of its files."""
+        """The hub's answer about the model or its files."""
         files = sorted(self.directory.iterdir())
         if "/tree/" not in self.path:
             siblings = [{"rfilename": path.name} for path in files]
@@ -127,13 +127,13 @@ def _hub(directory: Path, fault: str, times: int) -> Iterator[str]:
 FAULTS = {
     "busy": ("the hub answers 503", 2),
     "silent": ("the hub does not answer in time", 1),
-    "half": ("the hub breaks off in the middle of the weights", 2),
+    "half": ("the hub drops the connection while sending weights", 2),
     "wrong": ("the hub sends the weights with a bit flipped", 1),
 }
 
 
 def misbehaving(directory: Path) -> Iterator[Outcome]:
-    """Measure a model of a hub that misbehaves first; hold its numbers against the files' own."""
+    """Measure a model from a misbehaving hub; compare the numbers with those of the local files."""
     job = prepare(directory)
     status, said = job.run()
     if status:
@@ -152,7 +152,7 @@ def misbehaving(directory: Path) -> Iterator[Outcome]:
                 problems += _removed_as_told(first)
                 ended = _measure(place, job.prompts, address)
             if not Hub.provoked[fault]:
-                problems.append("the hub was never asked")
+                problems.append("the hub was not used")
             count = Hub.provoked[fault]
         if ended.returncode:
             problems.append(ended.stderr)
@@ -166,22 +166,22 @@ def misbehaving(directory: Path) -> Iterator[Outcome]:
 
 
 _SEEN = {
-    "busy": "a line for each attempt; nothing to type",
-    "silent": "a line for each attempt; nothing to type",
-    "half": "nothing: the download goes on where it broke off",
-    "wrong": "the file is named; remove it, then the same command",
+    "busy": "one line per attempt; nothing to do",
+    "silent": "one line per attempt; nothing to do",
+    "half": "nothing to do: the download resumes",
+    "wrong": "the message names the file; remove it, then run the same command",
 }
 
 
 def _numbers(svd: Path) -> dict[str, str]:
-    """Digests of the chunks of a store: its attributes tell the model's name."""
+    """Digests of the chunks of a store, without its attributes, which hold the model's name."""
     return {
         name: digest for name, digest in contents(svd, ".").items() if not name.endswith(".json")
     }
 
 
 def _measure(place: Path, prompts: Path, address: str) -> subprocess.CompletedProcess[str]:
-    """Look the model up and measure it, as two rules of a study do."""
+    """Look up the model and measure it, as two rules of a study do."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {
         "HF_ENDPOINT": address,
@@ -211,7 +211,7 @@ def _measure(place: Path, prompts: Path, address: str) -> subprocess.CompletedPr
 
 
 def _removed_as_told(ended: subprocess.CompletedProcess[str]) -> list[str]:
-    """Remove the file that the message names; a complaint where it names none."""
+    """Remove the file that the message names; return a problem if it names none."""
     words = (word.strip("(),;:") for word in ended.stderr.split())
     named = [Path(word) for word in words if "/blobs/" in word or "/snapshots/" in word]
     if ended.returncode != 2 or not named:

@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine: a node goes down, jobs go over memory and time."""
+"""A real Slurm of two nodes on this machine: a node goes down, jobs exceed memory and time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from cluster import CONFIGURATION, Cluster, NoCluster, two_nodes
 from running import REPOSITORY, Workplace
 
 from faults import whole_study
-from faults.fault import NotHere, Outcome, held_against
+from faults.fault import NotHere, Outcome, compare
 
 NEEDED = ("Snakefile", "workflow", "profiles", "slurm", "environment.yml")
 LONG = 60
-"""Prompts of a study whose extraction takes more than Slurm's shortest limit, a minute."""
+"""Prompts of a study whose extraction takes longer than Slurm's shortest limit, a minute."""
 
 
 def on_slurm(directory: Path) -> Iterator[Outcome]:
-    """Provoke the faults of a cluster on one that is started for it."""
+    """Start a cluster and provoke its faults."""
     if CONFIGURATION.exists():
-        raise NotHere(f"{CONFIGURATION} is there: a Slurm of this machine, left alone")
+        raise NotHere(f"{CONFIGURATION} exists: this machine has a Slurm of its own")
     try:
         with two_nodes() as cluster:
             yield from _faults(directory, cluster)
     except NoCluster as reason:
-        raise NotHere(f"no Slurm can be started: {reason}") from reason
+        raise NotHere(f"Slurm cannot be started: {reason}") from reason
 
 
 def _faults(directory: Path, cluster: Cluster) -> Iterator[Outcome]:
@@ -41,7 +41,7 @@ def _faults(directory: Path, cluster: Cluster) -> Iterator[Outcome]:
         directory / "memory",
         short,
         cluster,
-        "a job over its memory, more at the next attempt",
+        "a job exceeds its memory; the next attempt asks for more",
         ["--set-resources", "extract:mem_mb=attempt*300"],
         "OUT_OF_MEMORY",
     )
@@ -50,14 +50,14 @@ def _faults(directory: Path, cluster: Cluster) -> Iterator[Outcome]:
         directory / "time",
         long,
         cluster,
-        "a job over its time, more at the next attempt",
+        "a job exceeds its time; the next attempt asks for more",
         ["--set-resources", "extract:runtime=attempt"],
         "TIMEOUT",
     )
 
 
 def _local(directory: Path, prompts: int, hidden: int) -> Workplace:
-    """The undisturbed run, without Slurm."""
+    """Run the study without Slurm, as the reference."""
     place = _study(directory, prompts, hidden)
     ended = _snakemake(place)
     if ended.returncode:
@@ -66,7 +66,7 @@ def _local(directory: Path, prompts: int, hidden: int) -> Workplace:
 
 
 def _study(directory: Path, prompts: int, hidden: int) -> Workplace:
-    """What of the repository a run needs, with a study of one model as its configuration."""
+    """Copy what a run needs from the repository; configure a study of one model."""
     directory.mkdir(parents=True)
     for name in NEEDED:
         source = REPOSITORY / name
@@ -111,7 +111,7 @@ def _said(*words: str) -> str:
 
 
 def _wait(condition: Callable[[], str], started: subprocess.Popen[bytes]) -> str:
-    """What a condition finds, as long as a process runs; else nothing."""
+    """Wait for a condition while a process runs; return what it finds, or an empty text."""
     while started.poll() is None:
         if found := condition():
             return found
@@ -125,13 +125,13 @@ def _node_of_a_job() -> str:
 
 
 def _give_back(node: str) -> None:
-    """Have a node that is down take jobs again, unless it came back by itself (ReturnToService)."""
+    """Resume a node that is down, unless it came back by itself (ReturnToService)."""
     if "down" in _said("sinfo", "--noheader", f"--nodes={node}", "--format=%t"):
         _said("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
 
 def _node_down(directory: Path, reference: Workplace) -> Outcome:
-    """Take the node down on which an extraction runs, and give it back."""
+    """Take down the node that an extraction runs on, then resume it."""
     outcome = Outcome("a node goes down with jobs on it")
     begun = time.monotonic()
     place = _study(directory, whole_study.PROMPTS, hidden=16)
@@ -150,11 +150,11 @@ def _node_down(directory: Path, reference: Workplace) -> Outcome:
             time.sleep(5)
             _give_back(node)
         started.wait()
-    different, lost = held_against(place.directory, reference.directory, *whole_study.RESULTS)
+    different, lost = compare(place.directory, reference.directory, *whole_study.RESULTS)
     if not node:
-        different.append("no job was on a node")
+        different.append("no job ran on a node")
     outcome.count(different if started.returncode == 0 else [log.read_text()[-2000:]], lost)
-    outcome.seen = "nothing: Slurm puts the job back in the queue, or Snakemake tries it again"
+    outcome.seen = "nothing to do: Slurm requeues the job, or Snakemake retries it"
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -162,7 +162,7 @@ def _node_down(directory: Path, reference: Workplace) -> Outcome:
 def _over(
     directory: Path, reference: Workplace, cluster: Cluster, what: str, words: list[str], state: str
 ) -> Outcome:
-    """Let an extraction ask for too little; Slurm's record tells that it went over."""
+    """Let an extraction ask for too little; Slurm's records show that it exceeded that."""
     outcome = Outcome(what)
     begun = time.monotonic()
     before = set(cluster.completed_jobs())
@@ -172,14 +172,14 @@ def _over(
     ended = _snakemake(place, "--profile", "slurm", *words)
     jobs = [job for number, job in cluster.completed_jobs().items() if number not in before]
     over = [job for job in jobs if job["JobState"] in (state, "FAILED", "CANCELLED")]
-    different, lost = held_against(place.directory, reference.directory, *whole_study.RESULTS)
+    different, lost = compare(place.directory, reference.directory, *whole_study.RESULTS)
     if ended.returncode:
         different.append(ended.stdout[-2000:])
     if not over:
-        different.append("no job went over")
+        different.append("no job exceeded its limit")
     for _ in over or [None]:
         outcome.count(different, lost)
-    outcome.seen = "a failed attempt, and the next one with more; it goes on where that one was"
+    outcome.seen = "one failed attempt; the next one asks for more and resumes where it stopped"
     outcome.notes += [f"Slurm: {job['JobState']}" for job in over if different]
     outcome.seconds = time.monotonic() - begun
     return outcome

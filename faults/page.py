@@ -1,4 +1,4 @@
-"""What came of the faults: a table on the screen, and the page docs/faults.md."""
+"""The outcomes of the faults as a table on the screen and as the page docs/faults.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = ("fault", "provoked", "recovered", "numbers lost")
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A line for each fault, for a terminal."""
+    """A table for a terminal, one line per fault."""
     rows = [HEAD, *((each.fault, *_counts(each)) for each in outcomes)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(HEAD))]
     return "\n".join(
@@ -37,7 +37,7 @@ def _counts(outcome: Outcome) -> tuple[str, str, str]:
 
 
 def keep(file: Path, name: str, outcomes: Sequence[Outcome], left_out: str = "") -> None:
-    """Put what came of one fault in place of what came of it before, with the date."""
+    """Replace the kept outcomes of one fault, with today's date."""
     kept = json.loads(file.read_text()) if file.exists() else {}
     kept[name] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -48,11 +48,11 @@ def keep(file: Path, name: str, outcomes: Sequence[Outcome], left_out: str = "")
 
 
 def page(kept: dict[str, Any], order: Sequence[str]) -> str:
-    """docs/faults.md.
+    """The text of docs/faults.md.
 
     Args:
-        kept: by the name of a fault, as `keep` has it.
-        order: of the faults.
+        kept: What `keep` has written, by the name of the fault.
+        order: The order of the faults.
     """
     found = [(kept[name]["date"], name) for name in order if name in kept]
     rows = [
@@ -63,12 +63,11 @@ def page(kept: dict[str, Any], order: Sequence[str]) -> str:
     lines = [
         "# Faults",
         "",
-        "`make faults` wrote this page. Each fault is provoked for real, on studies of seconds;",
-        "then one goes on as the last column says, and every file of the results is held against",
-        "those of a run without the fault, byte by byte. A number is lost where it differs, or is",
-        "not there.",
+        "`make faults` writes this page. It provokes each fault for real, on a small study, and",
+        "recovers as the last column says. Then it compares every file of the results with a run",
+        "without the fault, byte by byte. A number that differs or is missing counts as lost.",
         "",
-        "| fault | times provoked | recovered | numbers lost | date | what one sees, and types |",
+        "| fault | times provoked | recovered | numbers lost | date | what you see and do |",
         "|---|--:|--:|--:|---|---|",
         *rows,
         "",
@@ -79,7 +78,7 @@ def page(kept: dict[str, Any], order: Sequence[str]) -> str:
         f"- {name}: {kept[name]['left_out']}" for _, name in found if kept[name]["left_out"]
     ]
     if left_out:
-        lines += ["", "Not provoked there:", "", *left_out]
+        lines += ["", "Not provoked on that machine:", "", *left_out]
     return "\n".join(
-        [*lines, "", "What each looks like on a cluster: [cluster.md](cluster.md).", ""]
+        [*lines, "", "Messages and remedies on a cluster: [cluster.md](cluster.md).", ""]
     )

@@ -1,4 +1,4 @@
-"""A study under Snakemake: killed and started again, started twice, its results damaged."""
+"""A study under Snakemake: killed and restarted, started twice, with damaged results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from running import Run, Workplace, kill
 
-from faults.fault import Outcome, held_against
+from blockcoupling.study.journal import JOURNAL
+from faults.fault import Outcome, compare
 
 PROMPTS = 12
 RESULTS = ("results/seconds/svd", "results/seconds/tables", "results/seconds/scores")
@@ -24,7 +25,7 @@ PLACE = Path("small", "step2", "mine")
 
 
 def prepare(directory: Path) -> Workplace:
-    """Write a study of one small model and its prompts; nothing is run."""
+    """Write a study of one small model and its prompts; run nothing."""
     directory.mkdir(parents=True)
     place = Workplace(directory)
     texts = [json.dumps({"text": f"The square of {n} is {n * n}."}) for n in range(PROMPTS)]
@@ -39,7 +40,7 @@ def prepare(directory: Path) -> Workplace:
 
 
 def undisturbed(directory: Path) -> tuple[Workplace, float]:
-    """Run the study without a fault; how long it takes."""
+    """Run the study without a fault; return it and the seconds that it took."""
     place = prepare(directory)
     begun = time.monotonic()
     _demand(run(place))
@@ -47,7 +48,7 @@ def undisturbed(directory: Path) -> tuple[Workplace, float]:
 
 
 def run(place: Workplace, *words: str) -> Run:
-    """Run the study up to the catalog of what was measured."""
+    """Run the study up to the catalog of measurements."""
     return place.snakemake("--cores", "2", "measurements", *words)
 
 
@@ -57,15 +58,15 @@ def _demand(ended: Run) -> None:
 
 
 def killed(directory: Path, times: int = 5, seed: int = 0) -> Iterator[Outcome]:
-    """Kill Snakemake and all its jobs at random instants, start it again, let it end."""
+    """Kill Snakemake and all its jobs at random instants; restart it and let it finish."""
     reference, seconds = undisturbed(directory / "undisturbed")
-    outcome = Outcome("snakemake and its jobs killed (SIGKILL), and started again")
+    outcome = Outcome("Snakemake and its jobs killed (SIGKILL), then restarted")
     begun, chosen = time.monotonic(), random.Random(seed)
     place = prepare(directory / "killed")
     done = 0
     while done < times:
         started = place.start("--cores", "2", "measurements")
-        # A share of what is left, so that all of the kills have something to kill.
+        # A share of the whole time, so that each kill finds something running.
         time.sleep(chosen.uniform(0.1, 0.6) * seconds)
         if started.poll() is not None:
             break
@@ -73,15 +74,15 @@ def killed(directory: Path, times: int = 5, seed: int = 0) -> Iterator[Outcome]:
         done += 1
         locked = run(place)
         if locked.status == 0:
-            break  # it had not begun, and now it has ended
+            break  # it was killed before it began, and has finished now
         if "--unlock" not in locked.said:
             outcome.notes.append(locked.said)
         _demand(place.snakemake("--unlock"))
     ended = run(place)
-    different, lost = held_against(place.directory, reference.directory, *RESULTS)
+    different, lost = compare(place.directory, reference.directory, *RESULTS)
     for _ in range(done):
         outcome.count([ended.said] if ended.status else different, lost)
-    outcome.seen = "`snakemake --unlock`, then the same command: only what is missing is done"
+    outcome.seen = "`snakemake --unlock`, then the same command: only missing results are computed"
     outcome.seconds = time.monotonic() - begun
     yield outcome
 
@@ -91,24 +92,23 @@ def killed(directory: Path, times: int = 5, seed: int = 0) -> Iterator[Outcome]:
 
 def _twice(directory: Path, reference: Workplace, times: int) -> Outcome:
     """Start a second Snakemake while the first runs."""
-    outcome = Outcome("two snakemakes started in one directory")
+    outcome = Outcome("a second Snakemake started in the same directory")
     begun = time.monotonic()
     place = prepare(directory / "twice")
     first = place.start("--cores", "2", "measurements")
-    locks = place.directory / ".snakemake" / "locks"
-    while first.poll() is None and not (locks.is_dir() and any(locks.iterdir())):
-        time.sleep(0.05)
+    while first.poll() is None and not (place.directory / JOURNAL).exists():
+        time.sleep(0.05)  # the journal begins when the directory is locked
     refused = []
     for _ in range(times):
         second = run(place)
         refused.append(second.status != 0 and "locked" in second.said.lower())
     first.wait()
-    different, lost = held_against(place.directory, reference.directory, *RESULTS)
+    different, lost = compare(place.directory, reference.directory, *RESULTS)
     if first.returncode:
         different.append("the first one failed")
     for each in refused:
         outcome.count(different if each else ["the second one was not refused"], lost)
-    outcome.seen = "the second one says that the directory is locked; the first goes on"
+    outcome.seen = "the second reports that the directory is locked; the first continues"
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -159,7 +159,7 @@ DAMAGE: dict[str, Callable[[Path], Path]] = {
 
 
 def damaged(directory: Path) -> Iterator[Outcome]:
-    """Damage results; have them found, named, removed as is said, and made again."""
+    """Damage results; let `verify` find them, remove them as it says, and recompute them."""
     reference, _ = undisturbed(directory / "undisturbed")
     for what, damage in DAMAGE.items():
         begun, outcome = time.monotonic(), Outcome(what)
@@ -169,17 +169,17 @@ def damaged(directory: Path) -> Iterator[Outcome]:
         found = _blockcoupling(place.directory, "verify", CATALOG)
         problems = []
         if found.returncode != 3 or file.name not in found.stdout:
-            problems.append(f"`verify` said {found.returncode}: {found.stdout}{found.stderr}")
+            problems.append(f"`verify` returned {found.returncode}: {found.stdout}{found.stderr}")
         problems += _read_all(place.directory, file)
         for command in _commands(found.stdout):
             subprocess.run(["sh", "-c", command], cwd=place.directory, check=True)
         ended = run(place)
-        different, lost = held_against(place.directory, reference.directory, *RESULTS)
+        different, lost = compare(place.directory, reference.directory, *RESULTS)
         again = _blockcoupling(place.directory, "verify", CATALOG)
         if again.returncode:
             problems.append(again.stdout)
         outcome.count(problems + ([ended.said] if ended.status else different), lost)
-        outcome.seen = "`blockcoupling verify` names it, and the commands that make it again"
+        outcome.seen = "`blockcoupling verify` names it and prints the commands that recompute it"
         outcome.seconds = time.monotonic() - begun
         yield outcome
 
@@ -196,12 +196,12 @@ def _blockcoupling(place: Path, *words: str) -> subprocess.CompletedProcess[str]
 
 
 def _commands(said: str) -> list[str]:
-    """The commands that `verify` prints for removing what is damaged."""
+    """The commands that `verify` prints to remove damaged files."""
     return [line.strip() for line in said.splitlines() if line.strip().startswith("rm ")]
 
 
 def _read_all(place: Path, file: Path) -> list[str]:
-    """Whether reading what is damaged through the catalog is an error that names it."""
+    """Read a damaged artifact through the catalog; return a problem unless an error names it."""
     artifact = next((each for each in file.parents if each.suffix == ".zarr"), file)
     code = (
         "import sys, blockcoupling as bc\n"
@@ -214,4 +214,4 @@ def _read_all(place: Path, file: Path) -> list[str]:
         [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False
     )
     named = shlex.quote(file.name) in ended.stderr or str(artifact) in ended.stderr
-    return [] if ended.returncode and named else [f"it was read: {ended.stderr[-500:]}"]
+    return [] if ended.returncode and named else [f"no error: {ended.stderr[-500:]}"]

@@ -1,4 +1,4 @@
-"""What `make faults` holds results against each other with does find a number that is lost."""
+"""The comparison that `make faults` makes finds lost numbers."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from faults.fault import Outcome, held_against
+from faults.fault import Outcome, compare
 from faults.page import keep, page, table
 
 
@@ -27,32 +27,30 @@ def other(reference: Path, tmp_path: Path) -> Path:
     return shutil.copytree(reference, tmp_path / "other")
 
 
-def test_what_is_equal_is_nothing_lost(reference: Path, other: Path) -> None:
-    assert held_against(other, reference, "results") == ([], 0)
+def test_equal_results_have_no_lost_numbers(reference: Path, other: Path) -> None:
+    assert compare(other, reference, "results") == ([], 0)
 
 
 def test_one_number_that_differs_is_one_lost(reference: Path, other: Path) -> None:
     changed = pd.DataFrame({"m": ["a", "b"], "x": [1.0, 2.0]})
     changed.to_parquet(other / "results" / "t.parquet")
-    assert held_against(other, reference, "results") == (["results/t.parquet differs"], 1)
+    assert compare(other, reference, "results") == (["results/t.parquet differs"], 1)
 
 
-def test_all_numbers_of_what_is_missing_or_unreadable_are_lost(
-    reference: Path, other: Path
-) -> None:
+def test_all_numbers_of_missing_or_unreadable_files_are_lost(reference: Path, other: Path) -> None:
     shutil.rmtree(other / "results" / "svd.zarr")
     (other / "results" / "t.parquet").write_bytes(b"no table")
-    different, lost = held_against(other, reference, "results")
+    different, lost = compare(other, reference, "results")
     assert len(different) > 1
     assert lost == 3 + 4
 
 
-def test_results_that_are_not_there_are_not_held_against(tmp_path: Path) -> None:
+def test_an_empty_reference_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no results"):
-        held_against(tmp_path, tmp_path, "results")
+        compare(tmp_path, tmp_path, "results")
 
 
-def test_the_page_keeps_what_came_of_the_others(tmp_path: Path) -> None:
+def test_the_page_keeps_the_outcomes_of_other_faults(tmp_path: Path) -> None:
     outcome = Outcome("a fault", seen="nothing")
     outcome.count([], 0)
     outcome.count(["x differs"], 3)

@@ -65,11 +65,11 @@ def status(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what of a study is done, runs, has failed or is stale, and how long the rest takes.
+    """Show which jobs are done, running, failed or out of date, and how long the rest takes.
 
-    Type it where `snakemake` is typed, while that runs or after it was killed: nothing is locked
-    and nothing started. Stale is what Snakemake would make again. On a terminal the page is kept
-    up to date for as long as Snakemake runs; Ctrl-C ends it.
+    Run it in the directory where `snakemake` runs, during a run or after it was killed. It locks
+    nothing and starts nothing. Stale jobs are those that Snakemake would run again. On a terminal
+    the page is kept up to date for as long as Snakemake runs; Ctrl-C ends it.
 
     Example:  `blockcoupling status --config config/config.yaml`
     """

@@ -1,7 +1,7 @@
-"""Why Slurm ended a job, said where Snakemake says that it failed.
+"""Why Slurm ended a job, added to Snakemake's message that the job failed.
 
-Without accounting Snakemake knows of a job that took too much memory no more than FAILED. What
-Slurm wrote at the end of the job's own output tells; where that says nothing, accounting may.
+Without accounting, Snakemake reports a job that ran out of memory as FAILED and no more. Slurm
+writes the reason at the end of the job's output; if it is not there, accounting may have it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ _OF_MEMORY = re.compile(
 )
 _OF_TIME = re.compile(r"DUE TO TIME LIMIT|\bTIMEOUT\b", re.I)
 _OF_NODE = re.compile(r"DUE TO NODE FAIL|NODE_FAIL", re.I)
-_MEMORY = "it took more memory than it asked for"
 _MORE = (
     "each attempt asks for more, unless --set-resources gives a number without `* attempt` "
     "(docs/cluster.md)"
@@ -31,11 +30,11 @@ _GROWING = {"mem_mb": "MB", "mem_mib": "MB", "mem": "", "runtime": "minutes"}
 
 
 def explained(message: str, logs: Iterable[str]) -> str:
-    """What Snakemake says of a job of Slurm that failed, and why it did, as far as Slurm tells.
+    """Add to Snakemake's message about a failed job why Slurm ended it, if Slurm says so.
 
     Args:
-        message: Snakemake's; one that is about no job of Slurm stays as it is.
-        logs: Of the job; Slurm's own is among them.
+        message: Snakemake's message; returned as it is if it is not about a job in Slurm.
+        logs: The job's log files, with Slurm's own among them.
     """
     number = _NUMBER.search(message)
     if number is None:
@@ -47,16 +46,16 @@ def explained(message: str, logs: Iterable[str]) -> str:
     if recorded:
         return message
     return (
-        f"{message} Accounting (sacct) is off here, and Slurm's log of the job does not say why: "
-        "look into the job's own log; one that ends without a word was killed, most often for want "
-        "of memory."
+        f"{message} Accounting (sacct) is off here, and Slurm's log of the job gives no reason. "
+        "See the job's own log; if it ends without an error message, the job was killed, most "
+        "often because it ran out of memory."
     )
 
 
 def _why(said: str) -> str | None:
-    """Why a job was ended, in a sentence, from what Slurm wrote; None: it does not say."""
+    """The reason that Slurm gives for ending a job, as a sentence; None if it gives none."""
     if _OF_MEMORY.search(said):
-        return f"out of memory: {_MEMORY}; {_MORE}."
+        return f"out of memory: it took more than it asked for; {_MORE}."
     if _OF_TIME.search(said):
         return f"out of time: it took longer than it asked for; {_MORE}."
     if _OF_NODE.search(said):
@@ -65,14 +64,14 @@ def _why(said: str) -> str | None:
 
 
 def _end(log: Path) -> str:
-    """The last lines of a log; nothing where it cannot be read."""
+    """The end of a log; empty if it cannot be read."""
     with suppress(OSError):
         return log.read_text(errors="replace")[-4000:]
     return ""
 
 
 def _accounting(number: str) -> str | None:
-    """The state of a job that accounting has written down; None: there is no accounting."""
+    """The state of a job in Slurm's accounting; None without accounting."""
     if shutil.which("sacct") is None:
         return None
     command = ["sacct", "--noheader", "--parsable2", "--format=State", f"--jobs={number}"]
@@ -84,11 +83,10 @@ def _accounting(number: str) -> str | None:
 
 
 def fixed_requests(given: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What of `--set-resources` stays the same at every attempt, each with what to type instead.
+    """A warning for each value of `--set-resources` that does not grow with the attempt.
 
     Args:
-        given: By rule, what Snakemake was told of its resources: numbers, or what depends on the
-            attempt.
+        given: By rule and resource, what was set: a number, an expression or a function.
     """
     sentences = []
     for rule, resources in given.items():
@@ -99,8 +97,8 @@ def fixed_requests(given: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 continue
             amount = f"{text} {unit}".strip()
             sentences.append(
-                f"{rule}:{name}={text} is the same at every attempt: a job that is killed for want "
-                f"of more than {amount} is submitted again with as little. Type --set-resources "
-                f"'{rule}:{name}={text} * attempt' (in a profile: {name}: {text} * attempt)"
+                f"{rule}:{name}={text} is the same at every attempt: a job that needs more than "
+                f"{amount} fails again. Use --set-resources '{rule}:{name}={text} * attempt' "
+                f"(in a profile: {name}: {text} * attempt)"
             )
     return sentences

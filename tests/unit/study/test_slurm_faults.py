@@ -1,4 +1,4 @@
-"""What is said of jobs that Slurm has ended, from the words that Slurm writes itself."""
+"""The reasons for which Slurm ended jobs, read from Slurm's own messages."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ NODE = "slurmstepd: error: *** JOB 41 ON n1 CANCELLED AT 2026-11-28T01:02:03 DUE
 
 
 def commands(place: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Have these commands, and none of Slurm beside them."""
+    """Put these commands on the path, and none of Slurm's."""
     for name, script in scripts.items():
         (place / name).write_text(f"#!/bin/sh\n{script}\n")
         (place / name).chmod(0o755)
@@ -37,14 +37,14 @@ def commands(place: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> No
         (NODE, "its node failed"),
     ],
 )
-def test_the_reason_stands_in_slurms_log(tmp_path: Path, written: str, word: str) -> None:
+def test_the_reason_is_in_slurms_log(tmp_path: Path, written: str, word: str) -> None:
     log = tmp_path / "41.log"
     log.write_text(f"host: n1\n{written}")
     said = explained(FAILED, ["not/there.log", str(log)])
     assert said.startswith(f"{FAILED} Why: {word}")
 
 
-def test_accounting_is_asked_where_the_log_is_silent(
+def test_accounting_is_asked_if_the_log_gives_no_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands(tmp_path, monkeypatch, sacct='echo "$*" > asked; printf "OUT_OF_MEMORY\\nFAILED\\n"')
@@ -55,7 +55,7 @@ def test_accounting_is_asked_where_the_log_is_silent(
     assert explained(FAILED, []) == FAILED
 
 
-def test_without_accounting_and_without_a_word_it_says_so(
+def test_without_accounting_and_without_a_reason_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     off = "echo Slurm accounting storage is disabled >&2; exit 1"
@@ -64,11 +64,11 @@ def test_without_accounting_and_without_a_word_it_says_so(
         assert "Accounting (sacct) is off here" in explained(FAILED, [])
 
 
-def test_what_is_not_of_slurm_stays_as_it_is() -> None:
+def test_other_messages_stay_as_they_are() -> None:
     assert explained("exit code 1", ["x.log"]) == "exit code 1"
 
 
-def test_a_number_that_does_not_grow_is_told_with_what_to_type() -> None:
+def test_a_number_that_does_not_grow_is_a_warning_with_what_to_type() -> None:
     given = {
         "extract": {"mem_mb": 300, "slurm_partition": "gpu"},
         "score": {"mem_mb": "300 * attempt", "runtime": lambda wildcards, attempt: 5 * attempt},
