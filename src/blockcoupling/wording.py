@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 MISSING = "–"
 
@@ -86,6 +88,21 @@ def interval(low: float | None, high: float | None) -> str:
 def words(name: str) -> str:
     """Write the name of a column, a variant or a score as words."""
     return name.replace("_", " ")
+
+
+def did_you_mean(word: object, known: Iterable[object], list_all: bool = True) -> str:
+    """A hint to append to a message about an unknown word: `; did you mean X?`.
+
+    Args:
+        word: What was written.
+        known: The words that exist.
+        list_all: Whether to list them if none is similar.
+    """
+    names = sorted(map(str, known))
+    near = get_close_matches(str(word), names, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; it can be {', '.join(names)}" if list_all else ""
 
 
 def lone_surrogate(text: str) -> int | None:

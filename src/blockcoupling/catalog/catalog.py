@@ -13,7 +13,6 @@ from intake.readers.entry import Catalog as IntakeCatalog
 from intake.readers.entry import DataDescription, ReaderDescription
 
 from blockcoupling.catalog.artifact import Artifact
-from blockcoupling.catalog.entries import meant
 from blockcoupling.catalog.formats import FORMATS
 from blockcoupling.catalog.plain import Facet, relative
 from blockcoupling.catalog.trust import (
@@ -26,6 +25,7 @@ from blockcoupling.catalog.trust import (
     url_of,
 )
 from blockcoupling.errors import UserError
+from blockcoupling.wording import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,9 @@ class Catalog(IntakeCatalog):
         every = [each.metadata for each in self._whole.values()]
         if unknown := [key for key in facets if not any(_has(each, key) for each in every)]:
             known = sorted(_facets(every))
-            hints = ", ".join(f"{key!r}{meant(key, known)}" for key in unknown)
+            hints = ", ".join(
+                f"{key!r}{did_you_mean(key, known, list_all=False)}" for key in unknown
+            )
             raise UserError(f"unknown facet {hints}; facets: {', '.join(known) or 'none'}")
         found = dict(self.entries)
         for key, value in facets.items():
@@ -218,7 +220,7 @@ class Catalog(IntakeCatalog):
 
         """
         if name not in self.entries:
-            raise KeyError(f"no entry {name!r}{meant(name, self.entries)}")
+            raise KeyError(f"no entry {name!r}{did_you_mean(name, self.entries, list_all=False)}")
         try:
             if name in self._refused:
                 raise Refused(self._refused[name])

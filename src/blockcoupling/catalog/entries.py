@@ -8,8 +8,7 @@ entry is made again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from blockcoupling.catalog.kinds import KINDS
 from blockcoupling.catalog.making import beside
 from blockcoupling.catalog.plain import as_yaml, parse, plain, read_text, relative
 from blockcoupling.errors import UserError
+from blockcoupling.wording import did_you_mean
 
 _IN_NAME = ("model", "checkpoint", "dataset", "score", "modality", "figure", "format")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -51,7 +51,7 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
     from blockcoupling.store.schema import SCHEMA_VERSION
 
     if kind not in KINDS:
-        raise UserError(f"unknown kind {kind!r}{meant(kind, KINDS)}; kinds: {', '.join(KINDS)}")
+        raise UserError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS)}")
     artifact = Path(path)
     if artifact.name == "zarr.json":
         artifact = artifact.parent
@@ -144,9 +144,3 @@ def demand_format(artifact: Path) -> None:
     if artifact.suffix not in FORMATS:
         endings = ", ".join(FORMATS)
         raise UserError(f"no reader for {artifact}: the catalog reads files that end in {endings}")
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """Return a hint at the known word that is closest, as text to append; empty if none is."""
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

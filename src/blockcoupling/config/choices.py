@@ -18,4 +18,7 @@ Precision = Literal["float32", "float64"]
 """Of weights and products."""
 
 DEFAULT_K = 50
-"""Singular triples that are kept where nobody says how many."""
+"""Singular triples that are kept by default."""
+
+TABULATED_K = (1, 2, 5, 10, 20, 30, 50)
+"""Numbers of singular vectors for which mis-coupling is tabulated by default."""

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from blockcoupling.config.choices import Modality
 from blockcoupling.config.images import ImagePrompts
 from blockcoupling.config.questions import TEMPLATES
-from blockcoupling.config.section import OneOf, Section, UserPath, did_you_mean
+from blockcoupling.config.section import OneOf, Section, UserPath
+from blockcoupling.wording import did_you_mean
 
 
 def _known_template(name: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any, get_args
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from blockcoupling.config.models import ARCHITECTURES, TrainedModel, Training
-from blockcoupling.config.section import Section, did_you_mean, sentence
+from blockcoupling.config.section import Section, sentence
 from blockcoupling.config.yaml_file import meant
+from blockcoupling.wording import did_you_mean
 
 MARKS = ("grid", "design")
 """Keys that make a model's entry a population."""

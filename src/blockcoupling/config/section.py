@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -22,16 +21,10 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from blockcoupling.config.yaml_file import as_text, meant
 from blockcoupling.errors import UserError
+from blockcoupling.wording import did_you_mean
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
-
-
-def did_you_mean(word: object, known: Any) -> str:
-    """`; did you mean X?` for the nearest of `known`, or all of them where none is near."""
-    names = sorted(map(str, known))
-    near = get_close_matches(str(word), names, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; it can be {', '.join(names)}"
 
 
 class Section(BaseModel):

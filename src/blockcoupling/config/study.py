@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from blockcoupling.config.choices import DEFAULT_K, Modality
+from blockcoupling.config.choices import DEFAULT_K, TABULATED_K, Modality
 from blockcoupling.config.correlate import Correlate
 from blockcoupling.config.damage import Damage
 from blockcoupling.config.datasets import BuiltinDataset, Dataset
@@ -18,12 +18,12 @@ from blockcoupling.config.models import INIT, Model, TrainedModel, Training
 from blockcoupling.config.presets import PRESETS
 from blockcoupling.config.reduce import Reduce
 from blockcoupling.config.score import Score
-from blockcoupling.config.section import Name, Section, UserPath, did_you_mean
+from blockcoupling.config.section import Name, Section, UserPath
 from blockcoupling.config.together import Together
 from blockcoupling.config.tokenwise import Tokenwise
 from blockcoupling.config.vision import VisionTraining
+from blockcoupling.wording import did_you_mean
 
-DEFAULT_REDUCED_K = (1, 2, 5, 10, 20, 30, 50)
 HEADLINE_K = 10
 
 
@@ -63,7 +63,7 @@ class Study(Section):
     @model_validator(mode="after")
     def _fill_in(self) -> "Study":
         largest = self.extract.k or DEFAULT_K
-        chosen = self.reduce.k or [k for k in DEFAULT_REDUCED_K if k <= largest]
+        chosen = self.reduce.k or [k for k in TABULATED_K if k <= largest]
         self.reduce.k = sorted(set(chosen))
         if self.correlate.k is None:
             below = [k for k in self.reduce.k if k <= HEADLINE_K]

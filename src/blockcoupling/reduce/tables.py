@@ -16,6 +16,7 @@ import xarray as xr
 
 from blockcoupling.atomic import replacing
 from blockcoupling.config.artifacts import TABLES
+from blockcoupling.config.choices import TABULATED_K
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
@@ -42,7 +43,6 @@ from blockcoupling.store.stores import open_store
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_K = (1, 2, 5, 10, 20, 30, 50)
 IDENTITY = ("model", "checkpoint", "dataset")
 _AXES = ("prompt", "pair", "token", "variant", "block", "k", "distance")  # order of the rows
 
@@ -50,7 +50,7 @@ _AXES = ("prompt", "pair", "token", "variant", "block", "k", "distance")  # orde
 def reduce_store(
     svd: Path | str,
     out_dir: Path | str,
-    k: Sequence[int] = DEFAULT_K,
+    k: Sequence[int] = TABULATED_K,
     variants: Sequence[str] | None = None,
     identity: Mapping[str, str] | None = None,
     *,

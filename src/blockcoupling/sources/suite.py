@@ -12,9 +12,10 @@ from pydantic import Field, ValidationError, field_validator
 
 from blockcoupling.config.models import MODELS
 from blockcoupling.config.populations import MARKS as POPULATIONS
-from blockcoupling.config.section import Name, Section, did_you_mean, mistakes, sentence
+from blockcoupling.config.section import Name, Section, mistakes, sentence
 from blockcoupling.config.yaml_file import read_yaml
 from blockcoupling.errors import UserError
+from blockcoupling.wording import did_you_mean
 
 PLACES = ("source", "train", "path", "id", *POPULATIONS)
 """Keys that say where a model comes from; an entry of a study that has one is not looked up."""

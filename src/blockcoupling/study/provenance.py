@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from blockcoupling.catalog.catalog_file import open_catalog
 from blockcoupling.catalog.digests import content_digest
-from blockcoupling.catalog.entries import MADE, meant
+from blockcoupling.catalog.entries import MADE
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store.checksums import attributes, without_seal
 
@@ -53,7 +53,8 @@ def provenance(catalog: Catalog, name: str) -> dict[str, Any]:
 
     """
     if name not in catalog.entries:
-        raise UserError(f"no entry {name!r}{meant(name, catalog)}; `list(catalog)` has their names")
+        hint = did_you_mean(name, catalog, list_all=False)
+        raise UserError(f"no entry {name!r}{hint}; `list(catalog)` has the names")
     path = catalog.path(name)
     metadata = catalog.entries[name].metadata
     made = _made(catalog, name)

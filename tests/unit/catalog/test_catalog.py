@@ -113,7 +113,7 @@ def test_values_are_compared_as_text(study):
 
 
 def test_unknown_facet_lists_the_facets(catalog):
-    with pytest.raises(UserError, match=r"'modle' \(did you mean 'model'\?\); facets: checkpoint,"):
+    with pytest.raises(UserError, match=r"unknown facet 'modle'; did you mean model\?"):
         catalog.search(modle="m")
 
 
@@ -155,7 +155,7 @@ def test_one(catalog):
 
 
 def test_unknown_name_suggests_one(catalog):
-    with pytest.raises(KeyError, match=r"did you mean 'report'\?"):
+    with pytest.raises(KeyError, match=r"did you mean report\?"):
         catalog["reprot"]
 
 
@@ -238,7 +238,7 @@ def test_names_that_yaml_could_misread(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "file", "facets", "message"),
     [
-        ("couplings", "t.parquet", {}, r"unknown kind 'couplings' \(did you mean 'coupling'\?\)"),
+        ("couplings", "t.parquet", {}, r"unknown kind 'couplings'; did you mean coupling\?"),
         ("score", "t.csv", {}, "no reader for .*t.csv: the catalog reads files that end in"),
         ("score", "missing.parquet", {}, "does not exist: make it before"),
         ("score", "t.parquet", {"model": "a/b"}, "not a name .*: a/b"),

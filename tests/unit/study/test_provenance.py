@@ -192,7 +192,7 @@ def test_a_training_is_told_with_its_seed(tmp_path: Path) -> None:
 
 
 def test_an_entry_that_is_not_there_is_named(root: Path) -> None:
-    with pytest.raises(UserError, match="did you mean 'svd/m/main/mine'"):
+    with pytest.raises(UserError, match="did you mean svd/m/main/mine"):
         provenance(catalog_of(root), "svd/m/main/mein")
 
 
