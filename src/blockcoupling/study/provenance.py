@@ -22,6 +22,7 @@ from blockcoupling.catalog.digests import content_digest
 from blockcoupling.catalog.entries import MADE
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store.checksums import attributes, without_seal
+from blockcoupling.wording import did_you_mean
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
