@@ -1,16 +1,16 @@
-"""A whole Jacobian in fewer products than one vector after the other takes.
+"""A whole Jacobian in fewer products than one for each of its rows.
 
 Jacobian accumulation by eliminating cuts (Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008,
 chapters 9 and 10). The graph of y = f(x) at one token is cut at the input of every linear layer.
-Rows of ∂y/∂x are sent back from cut to cut, and between two cuts there are two ways:
+Rows of ∂y/∂x go back from cut to cut, in one of two ways:
 
-- row by row through the layers between them (a vector-Jacobian product);
-- or, where the layers there hold more entries than the Jacobian between the cuts, as one product
-  with that Jacobian. It needs no products itself: its columns are sent forward as unit vectors,
-  of which a linear layer makes columns of its weights. So the gate and the input layer of a gated
-  unit, or query, key and value, count once.
+- row by row through the layers in between (a vector-Jacobian product);
+- or, if these layers have more weights than the Jacobian between the cuts has entries, by one
+  product with that Jacobian. Its columns cost no products: unit vectors go forward, and a linear
+  layer turns them into columns of its weights. So the gate and the input layer of a gated unit, or
+  query, key and value, count once.
 
-The unit vectors that begin at y pass the last layers for the same price: for nothing.
+The unit vectors that start at y pass the last layers without a product for the same reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-# Some 16 MB in float32: large enough that starting an operation costs little beside it.
+# Some 16 MB in float32: large enough for the overhead of an operation to be small.
 ENTRIES = 2**22
 
 
@@ -43,7 +43,7 @@ class _Cut:
 
 
 class _Cutting(ConstantWeights):
-    """While it is entered, the graph is cut at the input of every linear layer of one token."""
+    """A context in which the graph is cut at the input of every linear layer of one token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Cutting(ConstantWeights):
         return ConstantProduct.apply(self._leaf(x), matrix, rows_of)
 
     def _leaf(self, x: Tensor) -> Tensor:
-        # The same array unless it was written into since: several layers share a cut.
+        # Several layers share a cut if their input is the same array and was not written into.
         for cut in self.cuts:
             if cut.source is x and cut.version == x._version:
                 return cut.leaf
@@ -67,13 +67,13 @@ class _Cutting(ConstantWeights):
 
 
 class CutGraph:
-    """What autograd recorded of y = f(x) at one token, cut at the inputs of linear layers.
+    """The autograd graph of y = f(x) at one token, cut at the inputs of linear layers.
 
     Args:
         function: (1, d) → (1, d).
         point: where it is linearized, (1, d).
-        entries: how many entries the vectors may have, at both ends of a piece, that go through it
-            at a time; a few times as many are needed for a moment.
+        entries: how many entries a batch of vectors may have at both ends of a piece; a few times
+            as many are in memory for a moment.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CutGraph:
             self._y = function(self._x)
         self._cuts, self._weights = cutting.cuts, cutting.weights
         leaves = {id(leaf): leaf for leaf in (self._x, *(cut.leaf for cut in self._cuts))}
-        # Weights whose layers begin at each leaf, by the end of a piece.
+        # For each end of a piece: the leaves that it starts from, and the weights at each.
         self._pieces = [_weights_from(cut.value, leaves) for cut in self._cuts]
         self._last = _weights_from(self._y, leaves)
 
@@ -105,9 +105,9 @@ class CutGraph:
 
     @property
     def products(self) -> float:
-        """What `jacobian` takes, in products of the whole of f with a vector.
+        """Work of `jacobian` in products of the whole of f with a vector.
 
-        Unit vectors are taken to reach the last layers as they are.
+        Assumes that unit vectors reach the last layers unchanged.
         """
         through = sum(
             min(weights, cut.value.numel() * leaf.numel())
@@ -127,7 +127,7 @@ class CutGraph:
         leaves = [leaf for leaf, _ in self._last]
         to_cuts = [leaf for leaf in leaves if leaf is not self._x]
         if to_cuts:
-            # All at once: what unit vectors meet first are weights, of which they make views.
+            # In one batch: unit vectors turn the first weights into views of them.
             (unit,) = _units(d, d, self._y)
             for leaf, rows in zip(to_cuts, _pull(self._y, to_cuts, unit), strict=True):
                 arrived.lend(leaf, rows)
@@ -139,7 +139,7 @@ class CutGraph:
         there, before = arrived.adding(self._x)
         if before is None:
             there.zero_()
-        if len(to_cuts) < len(leaves):  # past all layers: the skip connection, most often
+        if len(to_cuts) < len(leaves):  # past all layers, usually the skip connection
             start = 0
             for unit in _units(d, self._together(2 * d), self._y):
                 there[start : start + len(unit)] += _pull(self._y, [self._x], unit)[0]
@@ -153,7 +153,7 @@ class CutGraph:
         rows: Float[Tensor, "embed n"],
         arrived: _Arrived,
     ) -> None:
-        """Send rows that have arrived at the end of a piece on to the leaves where it begins."""
+        """Send rows from the end of a piece to the leaves that it starts from."""
         size = end.numel()
         whole = [leaf for leaf, weights in piece if weights > size * leaf.numel()]
         one_by_one = [leaf for leaf, weights in piece if weights <= size * leaf.numel()]
@@ -196,7 +196,7 @@ class _Arrived:
     """Rows of ∂y/∂leaf that have arrived at leaves so far.
 
     Args:
-        d: how many rows there are.
+        d: number of rows.
     """
 
     def __init__(self, d: int) -> None:
@@ -205,15 +205,15 @@ class _Arrived:
         self._own: dict[int, Tensor] = {}
 
     def lend(self, leaf: Tensor, rows: Float[Tensor, "embed n"]) -> None:
-        """Rows that are not to be written into: they may be views of weights."""
+        """Add rows that must not be written into, as they may be views of weights."""
         self._lent[id(leaf)] = rows
 
     def adding(
         self, leaf: Tensor
     ) -> tuple[Float[Tensor, "embed n"], Float[Tensor, "embed n"] | None]:
-        """Where to write the sum of what has arrived and what arrives now; and what has, if any.
+        """Where to write the sum with new rows (all of them), and the rows so far, if any.
 
-        All of it has to be written. The two are the same array where that may be written into.
+        Both are the same array if that may be written into.
         """
         key = id(leaf)
         if key in self._own:
@@ -222,7 +222,7 @@ class _Arrived:
         return self._own[key], self._lent.pop(key, None)
 
     def take(self, leaf: Tensor) -> Float[Tensor, "embed n"] | None:
-        """The rows at a leaf, which are not kept here any longer."""
+        """Remove and return the rows at a leaf."""
         found = self._own.pop(id(leaf), None)
         return self._lent.pop(id(leaf), None) if found is None else found
 
@@ -248,11 +248,11 @@ def _units(size: int, together: int, like: Tensor) -> Iterator[Float[Tensor, "k 
 
 
 def _weights_from(end: Tensor, leaves: Mapping[int, Tensor]) -> list[tuple[Tensor, int]]:
-    """Where, of some leaves, the graph of a value begins; how many weights act on each directly.
+    """The leaves that the graph of a value starts from, and how many weights act on each directly.
 
     Args:
         end: the value.
-        leaves: by their `id`. Parameters may be leaves of the graph as well; they are none of ours.
+        leaves: by `id`; other leaves of the graph, such as parameters, are ignored.
     """
     found: dict[int, int] = {}
     seen: set[Any] = set()

@@ -1,9 +1,9 @@
 """The Jacobian of one token's function by automatic differentiation: J V, Jᵀ U, and J itself.
 
-Vector-Jacobian products come from one backward pass through the graph of a single forward pass,
-mapped over cotangents: the forward pass is paid once and a weight is read once for all of them.
-Jacobian-vector products differentiate that (linear) backward pass once more; no forward-mode rules
-are needed. A whole J takes fewer products than it has rows (`accumulate`).
+Vector-Jacobian products come from a backward pass through the graph of one forward pass, mapped
+over cotangents, so that the forward pass runs once and a weight is read once for all of them.
+Jacobian-vector products differentiate that (linear) backward pass once more, without forward-mode
+rules. A whole J takes fewer products than it has rows (`accumulate`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from blockcoupling.jacobian.operator import Vectors
 
-# How a block attends is a setting of its model, which all blocks share: one records at a time.
+# All blocks share their model's setting of how to attend, so only one of them records at a time.
 one_at_a_time = threading.Lock()
 
 
@@ -39,12 +39,11 @@ class BlockJacobian(Operator):
         function: (prompt, d) → (prompt, d), prompts independent of each other.
         point: where it is linearized, (prompt, d).
         residual: subtract the identity (same-token Jacobians of a block with a skip connection).
-        tokens: how many tokens' states and context carry gradients (1 where the context is
-            constant).
-        repeats: whether the function also takes every prompt several times in a row,
+        tokens: how many tokens' states and context carry gradients (1 if the context is constant).
+        repeats: whether the function also accepts consecutive copies of every prompt,
             (prompt · copies, d).
-        alone: for several prompts, makes the operator of one of them. Whole Jacobians are taken
-            one by one then: each has vectors enough to fill the processor.
+        alone: for several prompts, makes the operator of one of them. Whole Jacobians are then
+            computed one by one, as each has enough vectors to use the processor fully.
     """
 
     attention: str = "eager"
@@ -78,9 +77,9 @@ class BlockJacobian(Operator):
 
     @cached_property
     def dense_products(self) -> float:
-        """Fewer than d, where J is accumulated."""
+        """Fewer than d if J is accumulated."""
         if self._alone is not None:
-            return self._alone(0).dense_products  # records the block anew
+            return self._alone(0).dense_products  # records the block again
         return self.dimension if self._cut is None else self._cut.products
 
     @property
@@ -121,7 +120,7 @@ class BlockJacobian(Operator):
         return jacobian
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:
-        """For which prompts the function does not change about the point."""
+        """For which prompts the function is constant around the point."""
         with one_at_a_time:
             return finite_differences.unchanged(self._function, self._point, self._residual)
 
@@ -168,10 +167,10 @@ class BlockJacobian(Operator):
         return torch.cat(parts).permute(1, 2, 0)
 
     def _of_copies(self, k: int) -> _Graph | None:
-        """A graph of as many copies of the token as there are vectors; None where there is none.
+        """A graph with a copy of the token for each vector, or None.
 
-        It needs no mapping over cotangents, whose rules take as long as the products of a few
-        vectors themselves. Recording it takes a few products, too: the second time of a k pays it.
+        It needs no mapping over cotangents, whose rules take as long as the products with a few
+        vectors. As recording it costs a few products, it is made when the same k comes again.
         """
         again, self._last = k == self._last, k
         if not (self._repeats and again and 1 < k <= batches.NARROW):
@@ -190,7 +189,7 @@ def _demand_gradient(there: bool) -> None:
 
 
 class _Graph:
-    """What autograd recorded of y = f(x), x and y (row, d); products with its Jacobian.
+    """The autograd graph of y = f(x), x and y (row, d), and products with its Jacobian.
 
     Attributes:
         y: the output, with its graph.

@@ -1,4 +1,4 @@
-"""How a block's recorded call becomes a linear operator: at one token, or from one to another.
+"""Linear operators from a block's recorded calls: at one token, or from one token to another.
 
 The residual Jacobian of block l from token t1 to token t2 is ∂f(X)_{t2}/∂x_{t1} with f = F − id
 (arXiv 2407.07810): for t1 = t2 the Jacobian of the block minus the identity, for t1 ≠ t2 the
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class SameToken:
     """Operators of a model's blocks, as `same_token` makes them.
 
-    How a block attends is found out the first time it is asked for, and holds from then on.
+    How a block attends is determined at its first use and kept.
 
     Args:
         calls: block index → its decode calls, one per prompt.
@@ -51,7 +51,7 @@ class SameToken:
         self._attention: dict[int, str] = {}
 
     def __call__(self, block: int) -> Operator:
-        """The operator of one block (0 …), its graph recorded anew."""
+        """The operator of one block (0 …), with a newly recorded graph."""
         return same_token(
             self._calls(block),
             self._matmul,
@@ -68,16 +68,16 @@ def same_token(
 ) -> Operator:
     """The Jacobians of a block from each prompt's last token to itself, minus the identity.
 
-    The block is called at exactly the arguments it was recorded with. Where its attention can be
-    replaced by one that holds the context constant, and gives the same output and the same
-    gradient, it is; the operator's `attention` says which was used.
+    The block is called with exactly its recorded arguments. Its attention is replaced by one that
+    holds the context constant if that gives the same output and the same gradient; the operator's
+    `attention` says which was used.
 
     Args:
         calls: one call of the same block on one token per prompt: a decode step
             (`recording.record_decode`), or the token among all others (`bidirectional.alone`).
         matmul: precision of the block's matrix products.
-        attention: where it is known already, from an operator of these calls.
-        settled: told how the block attends, once it is known.
+        attention: how the block attends, if it is known from an operator of these calls.
+        settled: called with how the block attends, once that is known.
     """
     fast = None if attention == "eager" else _one_token(calls)
     if fast is None:
@@ -98,9 +98,8 @@ def between_tokens(
 
     Args:
         call: a call on the whole prompt (`blocks.record_full`).
-        token_in: t1, the token whose state is varied.
-        token_out: t2, the token whose state is read; in a causal model t2 ≥ t1, the Jacobian is
-            exactly zero otherwise.
+        token_in: t1, the input token.
+        token_out: t2, the output token; for t2 < t1 a causal model's Jacobian is exactly zero.
         matmul: precision of the block's matrix products.
 
     Raises:
@@ -143,18 +142,18 @@ def _context_length(call: BlockCall) -> int:
 
 
 def _demand_same_output(operator: BlockJacobian, output: Float[Tensor, "prompt embed"]) -> None:
-    """Refuse a block that does not return what it did when its call was recorded."""
+    """Refuse a block that does not return its recorded output."""
     if not agreement.agree(operator.output, output):
         raise MeasurementError(f"the block, {UNREPEATABLE} ({WHY_UNREPEATABLE})")
 
 
 def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
-    """The operator with the context held constant, all prompts at once; None if not possible."""
-    side_by_side = merged(calls)
-    context = None if side_by_side is None else surroundings(calls)
-    if side_by_side is None or context is None:
+    """The operator of all prompts with their context constant; None if that is not possible."""
+    batch = merged(calls)
+    context = None if batch is None else surroundings(calls)
+    if batch is None or context is None:
         return None
-    call = side_by_side.with_cache(context)
+    call = batch.with_cache(context)
 
     def function(x: Tensor) -> Tensor:
         with attend_to(context, call.block):
@@ -166,12 +165,12 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
             function,
             point(call)[:, 0],
             residual=True,
-            repeats=len(calls) == 1,  # arguments of one prompt serve any number of copies
+            repeats=len(calls) == 1,  # arguments of one prompt fit any number of copies
             alone=(lambda prompt: _one_token_of(calls[prompt])) if apart else None,
         )
     except (UnsupportedAttention, RuntimeError, TypeError, ValueError, IndexError) as error:
-        # A block with an attention of its own trips, in its own way, over a cache that gives back
-        # one key: it is then measured through that attention.
+        # A block with an attention of its own fails in its own way with a cache that returns one
+        # key; it is then measured with that attention.
         logger.debug("block keeps its own attention: %s", error)
         return None
     if not context.used_once:
@@ -182,7 +181,7 @@ def _one_token(calls: Sequence[BlockCall]) -> BlockJacobian | None:
 
 def _one_token_of(call: BlockCall) -> BlockJacobian:
     operator = _one_token([call])
-    assert operator is not None, "a prompt alone is not measured as it is among others"
+    assert operator is not None, "a prompt alone is not measured as it is in a batch"
     return operator
 
 

@@ -1,4 +1,4 @@
-"""Recorded calls of a block, as it is linearized there: where, and several prompts side by side."""
+"""Recorded calls of a block where it is linearized, and several prompts' calls as one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def point(call: BlockCall) -> Float[Tensor, "prompt token embed"]:
-    """Where a block is linearized, on the block's own device (of several, with a `device_map`)."""
+    """The state at which a block is linearized, on the block's own device."""
     return call.input.to(call.output.device)
 
 
 def surroundings(calls: Sequence[BlockCall]) -> Surroundings | None:
-    """What the tokens of several calls attend to, to be held constant; None where it is not known.
+    """What the tokens of several calls attend to, as constants; None if that is unknown.
 
     Args:
-        calls: one token's each: all with a cache, or all among other tokens.
+        calls: of one token each, all with a cache or all among other tokens.
     """
     others = [call for call in calls if isinstance(call, AloneCall)]
     if len(others) == len(calls):
@@ -36,14 +36,14 @@ def surroundings(calls: Sequence[BlockCall]) -> Surroundings | None:
 
 
 def merged(calls: Sequence[BlockCall]) -> BlockCall | None:
-    """One call for several prompts, where their arguments can be put side by side."""
+    """One call for several prompts; None if their arguments do not form a batch."""
     calls = [call.bare() if isinstance(call, AloneCall) else call for call in calls]
     first = calls[0]
     if len(calls) == 1:
         return first
     try:
-        args = tuple(_side_by_side([c.args[i] for c in calls]) for i in range(len(first.args)))
-        kwargs = {key: _side_by_side([c.kwargs[key] for c in calls]) for key in first.kwargs}
+        args = tuple(_batched([c.args[i] for c in calls]) for i in range(len(first.args)))
+        kwargs = {key: _batched([c.kwargs[key] for c in calls]) for key in first.kwargs}
     except UnsupportedAttention:
         return None
     return replace(
@@ -55,12 +55,12 @@ def merged(calls: Sequence[BlockCall]) -> BlockCall | None:
     )
 
 
-def _side_by_side(values: list) -> object:
-    """Put one argument of several calls side by side along the batch."""
+def _batched(values: list) -> object:
+    """One argument of several calls, joined along the batch."""
     first = values[0]
     if isinstance(first, Tensor):
         if first.ndim == 4 and all(not v.any() for v in values) and first.is_floating_point():
-            return None  # a mask that hides nothing: the padding is hidden by the context's bias
+            return None  # a mask that hides nothing; the context's bias hides the padding
         if first.ndim == 0 or any(v.shape != first.shape for v in values):
             raise UnsupportedAttention("arguments of different shapes")
         if all(torch.equal(v, first) for v in values) and first.shape[0] != 1:
@@ -69,7 +69,7 @@ def _side_by_side(values: list) -> object:
             raise UnsupportedAttention("an argument without a batch dimension")
         return torch.cat(values)
     if isinstance(first, tuple | list):
-        return tuple(_side_by_side([v[i] for v in values]) for i in range(len(first)))
+        return tuple(_batched([v[i] for v in values]) for i in range(len(first)))
     plain = first is None or isinstance(first, bool | int | float | str)
     if plain and any(v != first for v in values):
         raise UnsupportedAttention("arguments that differ between prompts")

@@ -1,4 +1,4 @@
-"""An operator that is used only where it agrees with the block itself, output and gradient."""
+"""An operator that is used only if its output and gradient agree with the block's own."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 class CheckedOperator(Operator):
-    """An operator with its context held apart, once it agrees with the block's own attention.
+    """An operator with its context constant, or the block's own where the two disagree.
 
-    Where it does not, the block's own takes its place. They are compared when the first product is
-    asked for, or the whole J, which then serves for the comparison.
+    They are compared at the first product, or with the whole J if that is computed first.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class CheckedOperator(Operator):
     def settle(
         self, adjoint: Callable[[Vectors], Vectors] | None = None
     ) -> BlockJacobian | StackedOperator:
-        """The operator to use; compared, if it has not been, by Jᵀ u with J of the fast one."""
+        """The operator to use, after a comparison with `adjoint`, the fast one's Jᵀ u."""
         if self._chosen is None:
             agree = _agree(self._fast.output, adjoint or self._fast.adjoint, self._calls)
             self._chosen = self._fast if agree else self._own()
@@ -55,7 +54,7 @@ class CheckedOperator(Operator):
 
     @property
     def dense_products(self) -> float:
-        """Of the operator that is used."""
+        """Work of `dense` of the operator in use."""
         return (self._chosen or self._fast).dense_products
 
     def matmat(self, v: Vectors) -> Vectors:
@@ -71,7 +70,7 @@ class CheckedOperator(Operator):
         return chosen.adjoint(u)
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:
-        """For which prompts the block does not change."""
+        """For which prompts the block is constant."""
         return self.settle().unchanged()
 
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
@@ -79,7 +78,6 @@ class CheckedOperator(Operator):
         self.products += round(self.dense_products)
         if self._chosen is None:
             jacobian = self._fast.dense()
-            # The residual Jacobian, as products with it are.
             if self.settle(lambda u: jacobian.mT @ u) is self._fast:
                 return jacobian
         return self.settle().dense()

@@ -1,9 +1,9 @@
 """All blocks of a few prompts: singular triples of every Jacobian, and every pair's A_ij.
 
-Two sweeps over the blocks, so that few Jacobians at a time are in memory: the first finds the
-triples (U_i, S_i, V_i), the second applies every J_i to all V_j for A_ij = U_jᵀ J_i V_j with the
-full J_i. The second sweep's product J_i V_i is independent of the iteration that found V_i, and
-gives the residual that is reported.
+There are two sweeps over the blocks, so that few Jacobians are in memory at a time: the first finds
+the triples (U_i, S_i, V_i), the second applies every full J_i to all V_j for A_ij = U_jᵀ J_i V_j.
+The second sweep's product J_i V_i is independent of the iteration that found V_i and gives the
+reported residual.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from blockcoupling.jacobian.spill import Spill
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# Blocks beside each other, and the largest Jacobians (entries, all prompts) that may be so.
+# At most this many blocks in parallel, with Jacobians of at most this many entries (all prompts).
 MOST_WORKERS = 4
-LARGEST_BESIDE = 2**22
+LARGEST_IN_PARALLEL = 2**22
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What two sweeps over the blocks give, on the CPU.
+    """The results of both sweeps, on the CPU.
 
     Attributes:
         S: (prompt, block, k) singular values.
@@ -43,16 +43,16 @@ class Decomposition:
         A: (prompt, block, block_other, k, k_other), A_ij = U_jᵀ J_i V_j.
         A_swapped: the same with V_jᵀ J_i U_j, or None.
         overlaps: (prompt, block, block_other, k, k_other) each, by name (see `OVERLAPS`), or None.
-        S_full: (prompt, block, d) all singular values, where a full SVD was asked for.
+        S_full: (prompt, block, d) all singular values if a full SVD was requested.
         norm: (prompt, block) ‖J‖_F; exact on the dense path, Hutch++ on the matrix-free one.
         norm_error: (prompt, block) standard error of `norm`, 0 where it is exact.
         residual: (prompt, block) max over k of ‖J v_k − s_k u_k‖ / s_1, independently computed.
         methods: "dense" or "krylov" for every block.
         attention: how every block attended (see `operator.Operator`).
-        matmul_error: (prompt, block) relative error of products of lower precision than float32,
-            as measured (see `operator.Operator`); None where there are none.
-        products: matrix-vector products per prompt that gave these numbers, both sweeps, for every
-            block; what choosing between the methods took is not among them.
+        matmul_error: (prompt, block) measured relative error of products of lower precision than
+            float32 (see `operator.Operator`); None without such products.
+        products: matrix-vector products per prompt of both sweeps, for every block, without those
+            of an iteration that was given up.
     """
 
     S: Float[Tensor, "prompt block k"]
@@ -89,22 +89,22 @@ def decompose(
 
     Args:
         operators: block index (0 …) → operator for all prompts; called once or twice a block, and
-            from several threads at a time where `workers` allows it.
+            from several threads if there are several workers.
         blocks: L.
         k: triples to keep.
-        method: "dense", "krylov" or "auto" (the first block decides for all), or one of the first
-            two for every block.
+        method: "dense", "krylov" or "auto" (see `choose_method`; the first block decides for all),
+            or a list with one of the first two for every block.
         tolerance: of the iteration, see `svd.truncated_svd`; the dense path uses it too.
         swapped: also keep V_jᵀ J_i U_j.
         overlaps: also keep U_iᵀ U_j, V_iᵀ V_j and V_iᵀ U_j.
         full: keep all singular values (implies the dense path).
-        seed: of the iteration's random start.
-        workers: blocks beside each other; None: on a CPU up to four, where Jacobians are small.
+        seed: of the random start vectors.
+        workers: blocks in parallel; None: up to four on a CPU, if Jacobians are small.
         progress: called once for every block and sweep.
 
     Raises:
-        MeasurementError: naming the block, when a Jacobian is exactly 0 or −I, not finite, or its
-            triples did not reach the tolerance.
+        MeasurementError: a Jacobian is exactly 0 or −I, is not finite, or its triples did not
+            reach the tolerance; the message names the block.
     """
     spill = Spill()
     try:
@@ -123,7 +123,7 @@ def decompose(
         if chosen[0] == "auto":
             operator = begun[0]
             chosen[0] = choose_method(operator, blocks, k)
-            # Among the others or alone, a block gets the same number of threads: the same bits.
+            # Alone or among others, a block gets the same number of threads, for the same bits.
             found = list(in_parallel(sweep, [0], workers))
             took = found[0].triples.products / k if found[0].method == "krylov" else 0
             seen = took or PRODUCTS_PER_TRIPLE  # a Jacobian of 0 takes none at all
@@ -170,11 +170,11 @@ def decompose(
 
 
 def _workers(operator: Operator) -> int:
-    """How many blocks to work on beside each other: large products use all threads by themselves.
+    """How many blocks to process in parallel: large products use all threads by themselves.
 
-    Not a matter of the method, so that a choice that is followed again gives the same bits.
+    This does not depend on the method, so that a resumed job gives the same bits.
     """
-    small = operator.prompts * operator.dimension**2 <= LARGEST_BESIDE
+    small = operator.prompts * operator.dimension**2 <= LARGEST_IN_PARALLEL
     if operator.device.type != "cpu" or not small:
         return 1
     return min(MOST_WORKERS, torch.get_num_threads())
@@ -190,7 +190,7 @@ def _demand_small(
     tolerance: float,
     matmul_error: Float[Tensor, "prompt block"] | None,
 ) -> None:
-    # The products of the two sweeps differ by rounding: allow the residual that much more.
+    # The products of the two sweeps differ by rounding, so the residual may be that much larger.
     limit = torch.full_like(residual, tolerance + 1e3 * torch.finfo(residual.dtype).eps)
     if matmul_error is not None:
         limit += 4 * matmul_error
@@ -199,7 +199,7 @@ def _demand_small(
         worst = float(residual[prompt, block])
         if not worst <= limit[prompt, block]:
             raise AtPrompt(
-                f"block {block + 1}: the singular triples have residual {worst:.1e} s_1, more "
-                f"than the {tolerance:.1e} asked for",
+                f"block {block + 1}: the singular triples have residual {worst:.1e} s_1, above "
+                f"the tolerance of {tolerance:.1e}",
                 prompt,
             )

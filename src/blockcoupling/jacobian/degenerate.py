@@ -1,9 +1,9 @@
-"""Jacobians that say nothing: exactly 0 or −I, or not finite.
+"""Degenerate Jacobians: exactly 0 or −I, or not finite.
 
-A kernel without a gradient (a repacked quantized layer, say) lets only the skip connection through:
-the block's Jacobian is then exactly the identity, and the residual one exactly 0. A block may also
-truly do nothing (one that was added as an identity, to be trained; a token beyond its window): then
-the function itself does not change either, and 0 is what is measured.
+With a kernel that has no gradient (a repacked quantized layer, for example) only the skip
+connection is differentiated: the residual Jacobian is exactly 0. A block may also truly do nothing
+(one that was added as an identity, to be trained; a token beyond its window): then the function
+itself is constant as well, and 0 is the right result.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor
 
-LOST = "does a kernel without a gradient stand in the way? The block itself does change"
+LOST = "but the block itself changes: a kernel without a gradient may be the cause"
 IGNORED = "the block's output does not depend on its input"
 
 
 class AtPrompt(MeasurementError):
-    """A fault of one prompt of a batch; `prompt` is its place in the batch."""
+    """A fault of one prompt of a batch; `prompt` is its position in the batch."""
 
     def __init__(self, message: str, prompt: int) -> None:
         super().__init__(message)
@@ -34,23 +34,22 @@ class AtPrompt(MeasurementError):
 def zero_prompts(
     operator: Operator, block: int, function: Operator | None = None
 ) -> Bool[Tensor, " prompt"]:
-    """For which prompts the residual Jacobian is truly 0, on the CPU; seen on one random vector.
+    """For which prompts the residual Jacobian is truly 0, on the CPU; by one random product.
 
     Args:
         operator: the Jacobians.
-        block: which block (0 …).
-        function: the operator whose function can be asked, where it is another one.
+        block: its index (0 …).
+        function: the operator whose function can be evaluated, if it is another one.
 
     Raises:
-        AtPrompt: for a Jacobian that is not finite, exactly −I, or exactly 0 while the block does
-            change.
+        AtPrompt: a Jacobian is not finite, exactly −I, or exactly 0 though the block changes.
     """
     generator = torch.Generator().manual_seed(block)
     probe = torch.randn(operator.prompts, operator.dimension, 1, generator=generator)
     probe = probe.to(operator.device, operator.dtype)
     pulled = operator.adjoint(probe)
     zero = ~pulled.flatten(1).any(dim=1).cpu()
-    # All prompts together, and only where one asks for it.
+    # For all prompts, and only if one needs it.
     truly = (function or operator).unchanged() if zero.any() else zero
     for prompt in range(operator.prompts):
         p, q = probe[prompt], pulled[prompt]

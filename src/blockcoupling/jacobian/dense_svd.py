@@ -1,4 +1,4 @@
-"""The top singular triples of Jacobians that are there as matrices."""
+"""The top singular triples of Jacobians given as matrices."""
 
 from __future__ import annotations
 
@@ -10,30 +10,28 @@ from torch import Tensor
 from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.jacobian.operator import DenseOperator
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, full_svd, truncated_svd
-from blockcoupling.jacobian.zero_triples import beside_zeros
+from blockcoupling.jacobian.zero_triples import with_zeros
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
 def takes_full_svd(d: int, k: int) -> bool:
-    """Whether a d × d matrix is decomposed whole for its top k triples, and not by an iteration."""
+    """Whether a d × d matrix gets a full SVD for its top k triples, instead of an iteration."""
     return d <= SMALL_DIMENSION or 8 * k > d
 
 
 def dense_triples(
     jacobian: Float[Tensor, "prompt embed embed"], k: int, tolerance: float, full: bool, seed: int
 ) -> tuple[SingularTriples, Tensor | None]:
-    """The top-k triples of Jacobians that are there as matrices, and all singular values if asked.
-
-    Of a Jacobian that is 0, see `zero_triples`.
+    """The top-k triples of Jacobians given as matrices, and all singular values if requested.
 
     Args:
-        jacobian: (prompt, d, d).
-        k: how many.
-        tolerance: residual of the iteration, where the width makes one worthwhile.
+        jacobian: (prompt, d, d); for Jacobians that are 0, see `zero_triples`.
+        k: number of triples.
+        tolerance: residual of the iteration, if the width makes one worthwhile.
         full: also return all singular values, (prompt, d), on the CPU.
-        seed: of the iteration's random start.
+        seed: of the random start vectors.
     """
     d = jacobian.shape[-1]
 
@@ -48,11 +46,11 @@ def dense_triples(
                 DenseOperator(present), k, tolerance, max_products=2 * d, seed=seed
             )
         except NotConverged:
-            # A flat spectrum: LAPACK's full SVD is the certain way, and costs no new products.
+            # A flat spectrum: LAPACK's full SVD always works and takes no more products.
             return full_svd(present, k)
 
     zero = ~jacobian.flatten(1).any(dim=1).cpu()
-    found = beside_zeros(zero, solve, jacobian[..., : d if full else k])
+    found = with_zeros(zero, solve, jacobian[..., : d if full else k])
     if not full:
         return found, None
     # Copies: views would keep all d vectors of every block.

@@ -1,7 +1,7 @@
-"""Whether a function changes about a point, asked of the function itself: no gradient is involved.
+"""Whether a function is constant around a point, by evaluating it, without gradients.
 
 An automatic derivative of exactly 0 may be true (a block whose last layers are zero, a token beyond
-a window), or it may be the sign of a kernel without one. Differences of the function tell.
+a window), or come from a kernel without a gradient. Differences of the function distinguish them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 # Relative to the point's norm. A function of rounded arguments (an integer kernel) is constant
-# over small steps, and one that saturates may change at large ones only.
+# over small steps, and a saturated one changes over large ones only.
 STEPS = (1e-3, 1e-2, 1e-1)
 
 
@@ -27,10 +27,10 @@ def unchanged(
     point: Float[Tensor, "prompt embed"],
     residual: bool,
 ) -> Bool[Tensor, " prompt"]:
-    """For which prompts f does not change about the point, in random directions, at any step.
+    """For which prompts f is constant around the point, in random directions, at any step.
 
-    f is the function, or the function minus the identity. With the steps taken, a change is seen
-    from ‖f(x + δ) − f(x)‖ of some 1e-4 ‖δ‖ on.
+    f is the function, or the function minus the identity. With these steps, changes of
+    ‖f(x + δ) − f(x)‖ above about 1e-4 ‖δ‖ are seen.
 
     Args:
         function: (prompt, d) → (prompt, d), prompts independent of each other.
@@ -44,7 +44,7 @@ def unchanged(
         for step in STEPS:
             noise = torch.randn(2, *point.shape, generator=generator, dtype=torch.float64)
             noise = noise.to(point)
-            # All entries alike, and each by its own size: some are a thousand times the others.
+            # Equal steps for all entries, and steps relative to each: some are 1000 times larger.
             for direction in (noise[0], noise[1] * point):
                 length = direction.norm(dim=1, keepdim=True).clamp_min(1e-30)
                 there = point + step * point.norm(dim=1, keepdim=True) * direction / length

@@ -16,7 +16,7 @@ from blockcoupling.jacobian.method import affordable_products
 from blockcoupling.jacobian.operator import DenseOperator, Operator, SomeOperator
 from blockcoupling.jacobian.spill import Spill
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, truncated_svd
-from blockcoupling.jacobian.zero_triples import beside_zeros
+from blockcoupling.jacobian.zero_triples import with_zeros
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """What the first sweep finds of one block."""
+    """The results of the first sweep for one block."""
 
     triples: SingularTriples
     method: str
     attention: str
     products: int
-    norm: Float[Tensor, " prompt"] | None  # the matrix-free path has it from the second sweep
+    norm: Float[Tensor, " prompt"] | None  # None if matrix-free: see the second sweep
     spectrum: Float[Tensor, "prompt embed"] | None
     matmul_error: Float[Tensor, " prompt"] | None
 
 
 @dataclass(frozen=True)
 class FirstSweep:
-    """Finds the triples of one block after the other, dense or matrix-free.
+    """Finds the triples of each block, dense or matrix-free.
 
     Attributes:
         operators: block index (0 …) → operator for all prompts.
         k: triples to keep.
         tolerance: residual at which an iteration may stop.
-        full: find all singular values, too.
-        seed: of the iteration's random start.
+        full: also find all singular values.
+        seed: of the random start vectors.
         asked_for_krylov: whether an iteration that does not converge is an error; otherwise the
-            whole matrix takes its place.
-        spill: where whole Jacobians wait for the second sweep.
+            dense method replaces it.
+        spill: keeps whole Jacobians for the second sweep.
     """
 
     operators: Callable[[int], Operator]
@@ -62,23 +62,23 @@ class FirstSweep:
         """The triples of one block.
 
         Args:
-            block: which (0 …).
+            block: its index (0 …).
             method: "dense" or "krylov".
             operator: its operator.
 
         Raises:
-            MeasurementError: naming the block.
+            MeasurementError: the message names the block.
         """
         off = None if operator.matmul_error is None else operator.matmul_error.cpu()
-        # An operator that is not quite linear has no triples to a better residual than this.
+        # An operator that is not exactly linear has no triples with a smaller residual.
         tolerance = max(self.tolerance, 0.0 if off is None else 2 * float(off.max()))
         if method == "krylov":
             zero = zero_prompts(operator, block)
             operator.products = 0
-            # Where the choice is ours, an iteration dearer than the whole matrix is given up.
+            # If `auto` chose, an iteration that costs more than the dense method is given up.
             limit = None if self.asked_for_krylov else affordable_products(operator)
             try:
-                triples = beside_zeros(
+                triples = with_zeros(
                     zero,
                     lambda some: truncated_svd(
                         operator if some is None else SomeOperator(operator, some),

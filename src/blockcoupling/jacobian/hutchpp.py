@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def hutchpp(
     operator: Operator, found: SingularTriples, seed: int
 ) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:
-    """‖J‖_F and its standard error: the found triples exactly, the rest by random probes.
+    """‖J‖_F and its standard error: exact for the known triples, random probes for the rest.
 
     ‖J‖_F² = Σ s_k² + E‖J (I − V Vᵀ) ω‖² for Gaussian ω (Hutch++, Meyer et al. 2021).
     """
     generator = torch.Generator().manual_seed(seed + 1)
-    # The same for every prompt: what else is in the batch changes no prompt's numbers.
+    # The same probes for every prompt, so that its numbers do not depend on the batch.
     probes = torch.randn(operator.dimension, NORM_PROBES, generator=generator, dtype=torch.float64)
     probes = probes.to(operator.device, operator.dtype)
     probes = probes - found.V @ (found.V.mT @ probes)

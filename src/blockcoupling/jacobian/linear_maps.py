@@ -1,11 +1,10 @@
 """Products of a few vectors with a large constant matrix, on all threads.
 
-BLAS libraries share out a product between threads by its rows: with a few dozen vectors or fewer,
-a second thread gains next to nothing. Cut into panels that are multiplied as a batch, the matrix is
-shared out instead, and two threads take half the time (docs/benchmarks.md). A block's weights are
-constants here, so its linear layers can be replaced, while its graph is recorded, by a function
-that does so; it also has a batching rule of its own, by which mapped cotangents become rows of one
-product.
+BLAS libraries split a product between threads by its rows: with at most a few dozen vectors, a
+second thread saves almost nothing. If the matrix is cut into panels that are multiplied as a batch,
+two threads take half the time. A block's weights are constants here, so while its graph is recorded
+its linear layers are replaced by such a function. It also has its own batching rule, by which
+mapped cotangents become rows of one product.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ def times(
 
     Args:
         x: (rows, n).
-        matrix: (n, m), of either memory order.
-        panels: into how many pieces to cut the matrix; where its rows in memory are no multiple of
-            that, it is taken whole.
+        matrix: (n, m), in row-major or column-major order.
+        panels: number of pieces of the matrix; it is not cut if this does not divide its rows in
+            memory.
     """
     # The axis that is cut is the slower one in memory, so that every panel is contiguous.
     by_column = matrix.stride(0) == 1
@@ -54,10 +53,9 @@ def times(
 
 
 def rows_of(x: Float[Tensor, "rows n"], matrix: Float[Tensor, "n m"]) -> Float[Tensor, "rows m"]:
-    """X M; where X is rows of a diagonal matrix, those of M, scaled, without a product.
+    """X M; if X consists of rows of a diagonal matrix, scaled rows of M without a product.
 
-    The unit vectors that a whole Jacobian is asked for with are such rows, and stay so up to the
-    first layers that they meet.
+    The unit vectors that a whole Jacobian starts from are such rows until the first layer.
     """
     first = x[0].nonzero()
     if len(x) > 1 and first.numel() == 1:
@@ -105,21 +103,21 @@ class ConstantProduct(torch.autograd.Function):
 
 
 def _is_constant(weight: Tensor, x: Tensor) -> bool:
-    """Whether a matrix is one that the graph did not compute, in the vectors' own precision."""
+    """Whether a matrix is a constant of the graph, in the precision of the vectors."""
     return weight.ndim == 2 and weight.grad_fn is None and weight.dtype == x.dtype
 
 
 def shared_out(device: torch.device) -> AbstractContextManager[object]:
     """A context in which products with a block's weights are those of this module.
 
-    Where a thread works alone, or on an accelerator, the library's own are as good.
+    With one thread, or on an accelerator, the library's own are as fast.
     """
     several = device.type == "cpu" and torch.get_num_threads() > 1
     return ConstantWeights() if several else nullcontext()
 
 
 class ConstantWeights(TorchFunctionMode):
-    """While it is entered, products with a block's weights are those of this module."""
+    """A context in which products with a block's weights are those of this module."""
 
     def __torch_function__(
         self,
@@ -132,7 +130,7 @@ class ConstantWeights(TorchFunctionMode):
         return own.get(func, func)(*args, **(kwargs or {}))
 
     def product(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """What takes the place of x M, x: (..., n), M: (n, m)."""
+        """The replacement of x M, x: (..., n), M: (n, m)."""
         return ConstantProduct.apply(x, matrix, times)
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

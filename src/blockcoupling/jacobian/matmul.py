@@ -1,4 +1,4 @@
-"""In which precision a block's matrix products are done: float32 unless asked otherwise."""
+"""The precision of a block's matrix products: float32 unless set otherwise."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 from blockcoupling.config.choices import Matmul
 
-_BACKENDS: Any = torch.backends  # its parts come into being as they are asked for
+_BACKENDS: Any = torch.backends  # its attributes are created on access
 
-# Every kind of product whose float32 torch may round on the way. Convolutions are rounded on a GPU
-# unless one says otherwise, which a state space block would carry into its Jacobian.
+# Every kind of product whose float32 torch may round. On a GPU convolutions are rounded by default,
+# which would change the Jacobian of a state space block.
 _KINDS: tuple[Any, ...] = (
     _BACKENDS.cuda.matmul,
     _BACKENDS.cudnn.conv,
@@ -26,11 +26,11 @@ _KINDS: tuple[Any, ...] = (
 
 @contextmanager
 def full_float32(tf32: bool = False) -> Iterator[None]:
-    """Let float32 products be float32's for a while, or TF32's, whatever was set before.
+    """A context in which float32 products have the precision of float32, or of TF32.
 
-    TF32 (10 bits instead of 23) exists on some accelerators; a CPU has float32 all the same.
+    TF32 (10 bits instead of 23) exists on some accelerators; a CPU uses float32 in any case.
     """
-    # By kind: torch's older, global switches refuse to be read once one of these has been set.
+    # By kind: torch's older, global switches cannot be read after one of these has been set.
     before = [kind.fp32_precision for kind in _KINDS]
     try:
         for kind in _KINDS:
@@ -42,13 +42,13 @@ def full_float32(tf32: bool = False) -> Iterator[None]:
 
 
 def recording(matmul: Matmul, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a block's graph is recorded: bfloat16 products are part of it."""
+    """The context in which a block's graph is recorded; bfloat16 products are part of it."""
     if matmul == "bfloat16":
-        # Weights converted anew each time: a cache of them would outlive the block.
+        # Weights are converted each time: a cache of them would outlive the block.
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return multiplying(matmul)
 
 
 def multiplying(matmul: Matmul) -> AbstractContextManager[object]:
-    """The context in which products go through a graph."""
+    """The context of products with a recorded graph."""
     return full_float32(tf32=True) if matmul == "tf32" else nullcontext()

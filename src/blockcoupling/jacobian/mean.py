@@ -20,8 +20,8 @@ class MeanOperator(Operator):
     """J̄ = (1/n) Σ_t J_t, as one Jacobian.
 
     Args:
-        members: each makes an operator of some of the n Jacobians. They are made anew whenever they
-            are needed: what all of them have recorded together may not fit into memory.
+        members: each makes an operator of some of the n Jacobians, whenever it is needed: the
+            graphs of all of them may not fit into memory together.
     """
 
     prompts = 1
@@ -39,12 +39,12 @@ class MeanOperator(Operator):
 
     @property
     def attention(self) -> str:
-        """How the members' blocks attended, as far as they have been made."""
+        """How the blocks of the members made so far attended."""
         return "+".join(sorted(self._attention))
 
     @property
     def dense_products(self) -> float:
-        """What `dense` takes, in products with the mean; as of the first members."""
+        """Work of `dense` in products with the mean, as for the first member."""
         return self._dense_products
 
     def _mean(self, of: Callable[[Operator], Tensor]) -> Tensor:
@@ -72,5 +72,5 @@ class MeanOperator(Operator):
         return self._mean(lambda member: member.dense())
 
     def unchanged(self) -> Bool[Tensor, " 1"]:
-        """Whether none of the members' functions changes."""
+        """Whether all members' functions are constant."""
         return torch.tensor([all(bool(make().unchanged().all()) for make in self._members)])

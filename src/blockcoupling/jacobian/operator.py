@@ -1,7 +1,7 @@
-"""The Jacobians of one block as linear operators: what every kind of them can do.
+"""The Jacobians of one block, for a batch of prompts, as linear operators.
 
-Matrix-vector products in both directions, and the matrix itself where it is asked for; prompts
-stand side by side, vectors are columns.
+An operator has matrix-vector products in both directions and the matrix itself; vectors are
+columns.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Operator(ABC):
-    """Jacobians of one block for a batch of prompts; matrices are never assumed to exist.
+    """Jacobians of one block for a batch of prompts.
 
     Attributes:
-        prompts: P, the number of Jacobians side by side.
+        prompts: P, the number of Jacobians.
         dimension: d; every Jacobian is d × d.
-        dtype, device: of the vectors it takes and gives.
-        products: matrix-vector products done so far, per prompt.
+        dtype, device: of its vectors.
+        products: matrix-vector products so far, per prompt.
         matmul_error: ‖(J' − J) Ω‖_F / ‖J Ω‖_F for random Ω, where J' is J with products of lower
-            precision (see `lower`); None for those of the vectors' own.
+            precision (see `BlockJacobian.lower`); None at full precision.
     """
 
     prompts: int
@@ -51,25 +51,25 @@ class Operator(ABC):
         """J for every prompt, rows = output, columns = input."""
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:
-        """For which prompts the residual function does not change about the point, on the CPU.
+        """For which prompts the residual function is constant around the point, on the CPU.
 
-        By finite differences; False where there is no function to ask.
+        By finite differences; False for operators without a function.
         """
         return torch.zeros(self.prompts, dtype=torch.bool)
 
     @property
     def dense_products(self) -> float:
-        """What `dense` takes for a prompt, in products of many vectors at a time."""
+        """Work of `dense` for a prompt, in products in large batches."""
         return self.dimension
 
     @property
     def attention(self) -> str:
-        """How the block attended: "one-token" (context held apart) or "eager"."""
+        """How the block attended: "one-token" (with its context constant) or "eager"."""
         return "eager"
 
 
 class DenseOperator(Operator):
-    """Jacobians that exist as matrices (prompt, d, d)."""
+    """Jacobians given as matrices (prompt, d, d)."""
 
     def __init__(self, jacobian: Float[Tensor, "prompt embed embed"]) -> None:
         self._jacobian = jacobian
@@ -96,7 +96,7 @@ class SomeOperator(Operator):
 
     Args:
         whole: the operator.
-        chosen: which of its prompts, ascending.
+        chosen: positions of the prompts, ascending.
     """
 
     def __init__(self, whole: Operator, chosen: Int[Tensor, " prompt"]) -> None:
@@ -106,7 +106,7 @@ class SomeOperator(Operator):
 
     @property
     def dense_products(self) -> float:
-        """Of the whole operator."""
+        """Work of the whole operator's `dense`, for a prompt."""
         return self._whole.dense_products
 
     def matmat(self, v: Vectors) -> Vectors:
@@ -130,7 +130,7 @@ class SomeOperator(Operator):
 
 
 class StackedOperator(Operator):
-    """Several operators side by side, their prompts in order."""
+    """Several operators as one batch, with their prompts in order."""
 
     def __init__(self, members: Sequence[Operator]) -> None:
         self._members = list(members)
@@ -142,12 +142,12 @@ class StackedOperator(Operator):
 
     @property
     def attention(self) -> str:
-        """How the members' blocks attended."""
+        """How the blocks of the members attended."""
         return "+".join(sorted({m.attention for m in self._members}))
 
     @property
     def dense_products(self) -> float:
-        """Of all members together, over the prompts."""
+        """Mean over the prompts of all members."""
         return sum(m.prompts * m.dense_products for m in self._members) / self.prompts
 
     def _each(self, act: Callable[[Operator, Tensor], Tensor], vectors: Vectors) -> Vectors:
@@ -169,5 +169,5 @@ class StackedOperator(Operator):
         return torch.cat([m.dense() for m in self._members])
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:
-        """For which prompts the members' functions do not change."""
+        """For which prompts the members' functions are constant."""
         return torch.cat([m.unchanged() for m in self._members])

@@ -18,8 +18,8 @@ def overlaps(
 ) -> dict[str, Float[Tensor, "prompt block block_other k k_other"]]:
     """left_iᵀ right_j of every two blocks i and j, by the names of `OVERLAPS`; on the CPU.
 
-    One prompt after the other: a device holds one product at a time, and other prompts beside it
-    change no bit of a prompt's.
+    Prompts are processed one by one, so that a device holds one product at a time and a prompt's
+    bits do not depend on its batch.
 
     Args:
         U: left singular vectors.
@@ -32,9 +32,9 @@ def overlaps(
         for name in OVERLAPS
     }
     for prompt in range(prompts):
-        # The vectors of all blocks side by side: (embed, block · k).
-        beside = {name: each[prompt].transpose(0, 1).flatten(1) for name, each in vectors.items()}
+        # The vectors of all blocks as columns: (embed, block · k).
+        columns = {name: each[prompt].transpose(0, 1).flatten(1) for name, each in vectors.items()}
         for name, each in OVERLAPS.items():
-            product = beside[each.left].mT @ beside[each.right]
+            product = columns[each.left].mT @ columns[each.right]
             found[name][prompt] = product.reshape(blocks, k, blocks, k).transpose(1, 2)
     return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Applied:
-    """What the second sweep finds of one block i: J_i on the singular vectors of every block j."""
+    """The results of the second sweep for one block i: J_i on the vectors of every block j."""
 
     A: Float[Tensor, "prompt block_other k k_other"]
     A_swapped: Float[Tensor, "prompt block_other k k_other"] | None
@@ -33,15 +33,15 @@ class Applied:
 
 @dataclass(frozen=True)
 class SecondSweep:
-    """Applies one block's Jacobian after the other to the vectors of all blocks.
+    """Applies each block's Jacobian to the vectors of all blocks.
 
     Attributes:
         operators: block index (0 …) → operator for all prompts.
-        found: of the first sweep, by block.
+        found: results of the first sweep, by block.
         U, S, V: the triples of all blocks.
         swapped: also keep V_jᵀ J_i U_j.
         seed: of the norm's random probes.
-        spill: whole Jacobians of the first sweep.
+        spill: holds whole Jacobians of the first sweep.
     """
 
     operators: Callable[[int], Operator]

@@ -1,4 +1,4 @@
-"""Arrays on disk for a while."""
+"""Temporary arrays on disk."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from blockcoupling.errors import UserError
 
 
 class Spill:
-    """Jacobians on disk between the sweeps: their number does not add to the memory in use.
+    """Jacobians on disk between the sweeps, so that their number does not add to memory.
 
-    Several threads may put and get.
+    Threads may share it.
     """
 
     def __init__(self) -> None:
@@ -24,13 +24,13 @@ class Spill:
             self._file = tempfile.TemporaryFile(prefix="blockcoupling-jacobians-")  # noqa: SIM115
         except OSError as error:
             raise UserError(
-                f"no temporary file for Jacobians ({error.strerror}): set TMPDIR to a directory "
-                "that can be written to and has room"
+                f"no temporary file for Jacobians ({error.strerror}): set TMPDIR to a writable "
+                "directory with enough space"
             ) from error
         self._places: dict[Hashable, tuple[int, torch.Size, torch.dtype, torch.device]] = {}
 
     def put(self, key: Hashable, jacobian: Tensor) -> None:
-        """Write Jacobians under a key, from whatever device."""
+        """Write Jacobians under a key."""
         array = jacobian.cpu().numpy()
         with self._lock:
             place = self._file.seek(0, 2)
@@ -38,15 +38,15 @@ class Spill:
                 array.tofile(self._file)
             except OSError as error:
                 raise UserError(
-                    f"no room for {array.nbytes / 1e9:.2g} GB of Jacobians among the temporary "
-                    f"files in {tempfile.gettempdir()} ({error}): set TMPDIR to a directory with "
-                    "room for all blocks' (4 d² bytes a block and prompt), or measure with the "
-                    "method krylov, which needs none"
+                    f"no space for {array.nbytes / 1e9:.2g} GB of Jacobians in the temporary "
+                    f"directory {tempfile.gettempdir()} ({error}): set TMPDIR to a directory with "
+                    "space for all blocks (4 d² bytes a block and prompt), or use the method "
+                    "krylov, which needs none"
                 ) from error
             self._places[key] = (place, jacobian.shape, jacobian.dtype, jacobian.device)
 
     def get(self, key: Hashable) -> Tensor:
-        """Read them again, to the device that they came from."""
+        """Read them to the device that they came from."""
         place, shape, dtype, device = self._places[key]
         jacobian = torch.empty(shape, dtype=dtype)
         with self._lock:

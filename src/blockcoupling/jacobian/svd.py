@@ -1,9 +1,8 @@
 """The top singular triples of Jacobians: block Golub–Kahan on products alone, or a full SVD.
 
 The iteration is block Golub–Kahan bidiagonalization (Golub & Kahan 1965; in blocks, Golub, Luk &
-Overton 1981) with full reorthogonalization and thick restarts (Baglama & Reichel 2005). It is run
-on the adjoint, so that Jᵀ u_k = s_k v_k holds by construction and ‖J v_k − s_k u_k‖ is what
-converges.
+Overton 1981) with full reorthogonalization and thick restarts (Baglama & Reichel 2005). It runs on
+the adjoint, so that Jᵀ u_k = s_k v_k holds by construction and ‖J v_k − s_k u_k‖ converges.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class SingularTriples:
     Attributes:
         U, V: (prompt, d, k), orthonormal columns, signs fixed by `fix_signs`.
         S: (prompt, k), descending.
-        residual: (prompt,) the largest ‖J v_k − s_k u_k‖ / s_1, as the iteration saw it.
+        residual: (prompt,) the largest ‖J v_k − s_k u_k‖ / s_1 in the iteration.
         products: matrix-vector products with J or Jᵀ spent per prompt.
     """
 
@@ -44,7 +43,7 @@ class SingularTriples:
 
 
 def fix_signs(u: Basis, v: Basis) -> tuple[Basis, Basis]:
-    """Make the entry of largest magnitude in each u positive; v follows, so u vᵀ stays."""
+    """Make the entry of largest magnitude in each u positive, and keep u vᵀ."""
     largest = u.abs().argmax(dim=-2, keepdim=True)
     sign = torch.where(u.gather(-2, largest) < 0, -1.0, 1.0).to(u.dtype)
     return u * sign, v * sign
@@ -55,7 +54,7 @@ def full_svd(jacobian: Float[Tensor, "prompt embed embed"], k: int) -> SingularT
 
     Args:
         jacobian: (prompt, d, d).
-        k: how many triples to keep, at most d.
+        k: number of triples to keep, at most d.
     """
     u, s, vh = torch.linalg.svd(jacobian)
     u, v = fix_signs(u[..., :k], vh.mT[..., :k])
@@ -79,12 +78,12 @@ def relative_residual(
 
 
 class NotConverged(MeasurementError):
-    """The iteration used up its products before the residual was small enough."""
+    """The iteration reached its limit of products before the tolerance."""
 
     def __init__(self, residual: float, tolerance: float, products: int) -> None:
         super().__init__(
             f"the SVD did not converge: residual {residual:.1e} s_1 after {products} products, "
-            f"asked for {tolerance:.1e}. Allow a larger tolerance, or use method='dense'."
+            f"tolerance {tolerance:.1e}. Use a larger tolerance, or method='dense'."
         )
 
 
@@ -101,12 +100,12 @@ def truncated_svd(
 
     Args:
         operator: Jacobians of P prompts; only `matmat` and `adjoint` are used.
-        k: how many triples, 1 ≤ k ≤ d.
+        k: number of triples, 1 ≤ k ≤ d.
         tolerance: stop when ‖J v_k − s_k u_k‖ ≤ tolerance · s_1 for every kept k and prompt.
         block: vectors a step.
-        max_basis: restart when the bases have grown to so many vectors.
-        max_products: give up after so many products (default 8 d + 8 k).
-        seed: of the random start.
+        max_basis: restart when the bases have this many vectors.
+        max_products: give up after this many products (default 8 d + 8 k).
+        seed: of the random start vectors.
 
     Raises:
         ValueError: for a k out of range.
@@ -122,7 +121,7 @@ def truncated_svd(
     generator = torch.Generator().manual_seed(seed)
 
     def noise(columns: int) -> Basis:
-        # The same for every prompt: what else is in the batch changes no prompt's numbers.
+        # The same for every prompt, so that its numbers do not depend on the batch.
         drawn = torch.randn(1, d, columns, generator=generator, dtype=torch.float64)
         return drawn.to(operator.device, operator.dtype).expand(prompts, -1, -1)
 
@@ -158,8 +157,8 @@ def truncated_svd(
             if spent >= max_products:
                 raise NotConverged(worst, tolerance, spent)
             if doubtful:
-                # There may be more singular values here than so many random vectors can reach:
-                # draw as many again, and give them the time that the first ones took.
+                # A cluster may have more singular values than the random vectors can reach: draw
+                # as many vectors again, and give them as many products as the first ones had.
                 fresh = noise(min(drawn, d - n - outside.shape[-1]))
                 if fresh.shape[-1]:
                     fresh, _ = _extend(torch.cat([left, outside], dim=-1), fresh, noise)
@@ -195,18 +194,18 @@ def default_block(operator: Operator) -> int:
 
 
 def _patience(looks: Sequence[tuple[int, float]], tolerance: float, block: int, cheap: bool) -> int:
-    """How much further the basis should grow before looking again.
+    """How many vectors to add to the basis before the residual is computed again.
 
-    Residuals fall about geometrically with the number of blocks: as fast as from the look before
-    to this one, or, where this is the first, by a factor of 4 a step. Looking costs a decomposition
-    of the small matrix, which grows with its size, and going too far costs products, which are
-    cheap where the Jacobian exists.
+    Residuals fall about geometrically with the number of blocks: at the rate between the last two
+    checks or, after the first check, by a factor of 4 a step. A check costs a decomposition of the
+    small matrix, which grows with its size; going too far costs products, which are cheap if the
+    Jacobian is a matrix.
 
     Args:
-        looks: size of the basis and residual, each time so far.
-        tolerance: what the residual has to reach.
+        looks: size of the basis and residual at each check so far.
+        tolerance: of the residual.
         block: vectors a step.
-        cheap: whether the Jacobian exists.
+        cheap: whether the Jacobian is a matrix.
     """
     n, residual = looks[-1]
     a_step = math.log(4)
@@ -214,16 +213,17 @@ def _patience(looks: Sequence[tuple[int, float]], tolerance: float, block: int, 
         before, larger = looks[-2]
         a_step = math.log(larger / max(residual, 1e-300)) * block / (n - before)
     steps = math.log(max(residual / tolerance, 1.0)) / a_step
-    # Residuals often fall faster and faster: rather a step too early than too late.
+    # Residuals often fall faster and faster, so a check is rather a step early than late.
     return block * max(1, min(int(steps), n // ((2 if cheap else 4) * block)))
 
 
 def _widest_cluster(s: Float[Tensor, "prompt k"], tolerance: float) -> int:
-    """How many singular values lie together, above a smaller one.
+    """Size of the largest cluster of singular values above a smaller one.
 
     From b random vectors, products with JᵀJ reach b vectors of a multiple singular value and no
-    more; so too of several that the residual cannot tell apart, which 4 · tolerance · s_1 makes
-    certain to be seen. A cluster at the end of the list needs no more: others in it are as good.
+    more. The same holds for values that the residual cannot distinguish, which a distance of
+    4 · tolerance · s_1 includes. A cluster at the end of the list is complete enough: any of its
+    vectors will do.
     """
     below = s[:, :, None] - s[:, None, :]
     together = (below >= 0) & (below <= 4 * tolerance * s[:, :1, None])
@@ -240,8 +240,8 @@ def _extend(
 ) -> tuple[Basis, Float[Tensor, "prompt m b"]]:
     """Orthonormal vectors that, with the basis, span the given ones.
 
-    Directions that the basis already holds are replaced by random ones, so that an invariant
-    subspace found early (rank-deficient J, repeated singular values) does not stop the search.
+    Directions that the basis already contains are replaced by random ones, so that an early
+    invariant subspace (rank-deficient J, repeated singular values) does not stop the search.
 
     Returns:
         The new vectors (prompt, d, b) and the coefficients of `vectors` in basis and new ones
@@ -258,12 +258,12 @@ def _extend(
     new, r = torch.linalg.qr(rest[..., :room])
     length = r.diagonal(dim1=1, dim2=2).abs()[:, None, :]
     if bool((length <= 2 * info.eps).any()):
-        # Columns that depend on each other: without pivoting, QR may give most of a later column
-        # to the rounding left of an earlier one, so that no column can be spared.
+        # Dependent columns: without pivoting, QR may assign most of a later column to the
+        # rounding error of an earlier one, so that every column would seem to be needed.
         new, length, _ = torch.linalg.svd(rest, full_matrices=False)
         new, length = new[..., :room], length[:, None, :room]
         new = torch.where(length <= 2 * info.eps, noise(new.shape[-1]) / d**0.5, new)
-    # Projecting twice leaves rounding of eps; a column that shrank by more than this is
+    # Projecting twice leaves rounding of eps; a column that shrinks below this length is
     # orthogonal only to eps over its length.
     while bool((length < 0.1).any()):
         new, r = torch.linalg.qr(_project_out(basis, _project_out(basis, new)))
@@ -292,10 +292,10 @@ def _grow(
 def _ritz(
     small: Float[Tensor, "prompt n m"], k: int, dtype: torch.dtype
 ) -> tuple[Tensor, Float[Tensor, "prompt k"], Tensor]:
-    """Top-k triples of the small matrix; Jᵀ left = right · small: left carries its right side."""
+    """Top-k triples of the small matrix, where Jᵀ left = right · small."""
     values, right = torch.linalg.eigh(small.mT @ small)
     right, s = right.flip(-1)[..., :k], values.flip(-1)[..., :k].clamp_min(0).sqrt()
-    # Squaring loses (s_1 / s_k)² of float64's precision: only where that is not seen in `dtype`.
+    # Squaring loses (s_1 / s_k)² of float64's precision, which is used where `dtype` hides that.
     lost = torch.finfo(small.dtype).eps / torch.finfo(dtype).eps
     if bool((s[:, -1] <= lost**0.5 * s[:, 0]).any()):
         u, s, vh = torch.linalg.svd(small, full_matrices=False)

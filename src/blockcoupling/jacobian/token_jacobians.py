@@ -1,9 +1,9 @@
 """All Jacobians of a block to one token of a prompt, from one backward pass for all of them.
 
 J[t1, t2] = ∂f(X)_{t2}/∂x_{t1} for t1 ≤ t2 (arXiv 2407.07810, eq. 8). The tokens before t2 act on it
-through their keys and values alone: the block is called on them first, to fill its cache inside the
-graph, and then on t2. A cotangent that is sent back from t2 passes the wide layers once, for t2,
-and of every earlier token only what its key and value are made of.
+through their keys and values alone. So the block is first called on them, to fill its cache inside
+the graph, and then on t2. A cotangent from t2 passes the wide layers once, for t2, and only the
+key and value layers of the earlier tokens.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class ToToken:
 
     Attributes:
         token: t2.
-        whole: each block's call on all tokens of the prompt at once.
-        context: each block's call on tokens 0 … t2 − 1, into an empty cache; none for t2 = 0, and
-            where the model has no cache.
+        whole: each block's call on all tokens of the prompt.
+        context: each block's call on tokens 0 … t2 − 1, with an empty cache; None for t2 = 0 and
+            for models without a cache.
         own: each block's call on t2 alone, with the cache.
     """
 
@@ -60,25 +60,24 @@ def record_to_token(
     token: int | None = None,
     whole: list[BlockCall] | None = None,
 ) -> ToToken:
-    """Record what leads to a token of a prompt.
+    """Record the calls that lead to a token of a prompt.
 
     Args:
         model: the model.
         blocks: its blocks.
         ids: the prompt, (1, token).
         token: t2; None: the last one.
-        whole: the blocks' calls on the prompt, where they have been recorded.
+        whole: the blocks' calls on the prompt, if they have been recorded.
     """
     token = ids.shape[1] - 1 if token is None else token
     whole = record_full(model, blocks, ids) if whole is None else whole
     if token == 0:
         return ToToken(token, whole, None, None)
     try:
-        # Fails in its own way where the model cannot decode; its calls are what is wanted of it.
         own = record_decode(model, blocks, ids[:, : token + 1])
         context = record_calls(model, blocks, ids[:, :token], use_cache=True)
     except CannotDecode as error:
-        logger.info("%s. Its tokens are followed through the whole prompt's pass.", error.reason)
+        logger.info("%s. Its tokens are measured by full forward passes.", error.reason)
         return ToToken(token, whole, None, None)
     return ToToken(token, whole, context, own)
 
@@ -89,17 +88,17 @@ def jacobians_to_token(
     """J[t1, t2] of one block for each chosen t1 ≤ t2, minus the identity at t1 = t2.
 
     Args:
-        calls: what leads to t2.
-        block: which block (0 …).
+        calls: the calls that lead to t2.
+        block: its index (0 …).
         tokens: the t1, ascending, none after t2.
 
     Returns:
-        The Jacobians, rows = output, columns = input; and whether they went through the cache,
-        which they do where that gives the output and, for a random cotangent, the gradients of
-        the whole prompt's call.
+        The Jacobians, rows = output, columns = input; and whether the cache was used, which
+        requires that it gives the output and, for a random cotangent, the gradients of the call
+        on the whole prompt.
 
     Raises:
-        ValueError: for tokens that do not ascend to t2 at most.
+        ValueError: the tokens do not ascend, or exceed t2.
     """
     if list(tokens) != sorted(set(tokens)) or not tokens or tokens[-1] > calls.token:
         raise ValueError(f"tokens {list(tokens)}: need ascending ones, up to {calls.token}")
@@ -119,11 +118,11 @@ def jacobians_to_token(
 
 
 def truly_zero(calls: ToToken, block: int, token: int) -> bool:
-    """Whether t2's state does not change with t1's: a Jacobian of 0 is then no lost gradient.
+    """Whether t2's state does not depend on t1's, so that a Jacobian of 0 is no lost gradient.
 
     Args:
-        calls: what leads to t2.
-        block: which block (0 …).
+        calls: the calls that lead to t2.
+        block: its index (0 …).
         token: t1 ≤ t2.
     """
     whole = calls.whole[block]
@@ -154,13 +153,13 @@ def _through_cache(
     try:
         return _Graph(function, point)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        # A cache that does not take being written into a graph: the whole prompt's pass it is.
-        logger.debug("tokens cannot be followed through the cache: %s", error)
+        # A cache that cannot be part of a graph: the full forward pass is used.
+        logger.debug("the cache does not carry gradients: %s", error)
         return None
 
 
 class _Graph:
-    """y = f(x) as autograd recorded it: x (token, d), y (d)."""
+    """The autograd graph of y = f(x): x (token, d), y (d)."""
 
     def __init__(
         self,

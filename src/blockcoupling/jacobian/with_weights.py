@@ -1,8 +1,7 @@
-"""Products with a block's same-token Jacobian that carry gradients to the block's weights.
+"""Products with a block's same-token Jacobian that can be differentiated by the block's weights.
 
 The block's inputs (its tokens' states) are constants; its output at the last token is a function of
-that token's state and of the weights, through the keys and values of the tokens before, too. A
-product UᵀJ with a graph of its own can be differentiated by the weights.
+that token's state and of the weights, also through the keys and values of the earlier tokens.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 class LastTokens:
     """The calls of all blocks that lead to the last token of some prompts.
 
-    The last token is decoded, so that a cotangent passes the block's wide layers for one token;
-    where a model cannot decode, for all of them.
+    The last token is decoded, so that a cotangent passes the block's wide layers for one token
+    only. For a model that cannot decode it passes them for all tokens.
 
     Args:
         model: in evaluation mode, with eager attention (its kernel is differentiated twice).
@@ -59,7 +58,7 @@ class LastTokens:
 
 
 class WeightedJacobian:
-    """J = ∂y/∂x − I of prompts that do not depend on each other, weights in its graph.
+    """J = ∂y/∂x − I of independent prompts, with the weights in its graph.
 
     Args:
         point: the tokens' states x, which require a gradient.
@@ -77,7 +76,7 @@ class WeightedJacobian:
         return self._pull(unit.expand(len(self.point), -1, -1), graph=False)
 
     def from_left(self, u: Float[Tensor, "prompt embed k"]) -> Float[Tensor, "prompt k embed"]:
-        """UᵀJ, which can be differentiated by the block's weights."""
+        """UᵀJ, differentiable by the block's weights."""
         return self._pull(u, graph=True)
 
     def _pull(

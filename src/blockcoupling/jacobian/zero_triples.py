@@ -1,7 +1,7 @@
-"""Singular triples of Jacobians of which some are 0.
+"""Singular triples of a batch in which some Jacobians are 0.
 
-The Jacobian 0 has the singular values 0 and any vectors: here the first unit vectors, so that they
-are orthonormal and the same each time. Nothing that depends on them means anything.
+A Jacobian of 0 has singular values 0 and arbitrary vectors: here the first unit vectors, so that
+they are orthonormal and reproducible. Results that depend on them have no meaning.
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-def beside_zeros(
+def with_zeros(
     zero: Bool[Tensor, " prompt"],
     solve: Callable[[Int[Tensor, " some"] | None], SingularTriples],
     like: Float[Tensor, "any embed k"],
 ) -> SingularTriples:
-    """The triples of all prompts, those of the ones that are not 0 by `solve`.
-
-    What is 0 in a batch changes nothing for the other prompts, and no iteration meets it.
+    """The triples of all prompts: by `solve` for those whose Jacobian is not 0.
 
     Args:
         zero: for which prompts J = 0.
-        solve: the triples of some prompts (None: of all).
+        solve: finds the triples of some prompts (None: of all).
         like: an array of the vectors' size, data type and device.
     """
     if not zero.any():

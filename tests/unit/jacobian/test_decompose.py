@@ -234,7 +234,7 @@ def test_residual_is_computed_anew(
 
     monkeypatch.setattr(dense_svd, "full_svd", spoiling(dense_svd.full_svd))
     monkeypatch.setattr(first_sweep, "truncated_svd", spoiling(first_sweep.truncated_svd))
-    message = r"block 1: .*residual .*e-03 s_1, more than the 1"
+    message = r"block 1: .*residual .*e-03 s_1, above the tolerance of 1"
     with pytest.raises(AtPrompt, match=message) as caught:
         decompose(operators(jacobians), BLOCKS, K, method=method)
     assert caught.value.prompt == 0
