@@ -270,6 +270,8 @@ def correlate_options(modality):
         k=options.k,
         variant=options.variant,
         checkpoints=options.checkpoints,
+        resample=options.resample,
+        hold=[f"{name}={way}" for name, way in options.hold.items()],
         score=score,
         metric=metric,
         bootstrap=options.bootstrap,

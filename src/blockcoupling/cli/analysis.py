@@ -12,10 +12,12 @@ from blockcoupling.cli.options import (
     CatalogFile,
     Checkpoints,
     Entries,
+    Independent,
     Out,
     enter,
     how_made,
     read_as,
+    read_pairs,
     read_spec,
 )
 from blockcoupling.config.choices import Modality
@@ -38,27 +40,38 @@ FigureEntries = Annotated[
 @app.command(rich_help_panel=STEPS)
 def correlate(
     catalog: CatalogFile,
-    out: Annotated[Path, typer.Option(help="The correlation table; the others go beside it.")],
+    out: Annotated[Path, typer.Option(help="The correlation table; others go to the same folder.")],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
     variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
     checkpoints: Annotated[
         Checkpoints, typer.Option(help="Which are points of the correlation.")
     ] = Checkpoints.all,
+    resample: Annotated[
+        Independent, typer.Option(help="Independent units of p-values and intervals.")
+    ] = Independent.model,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=line|classes",
+            help="How to control for parameters, depth, width or tokens; repeat.",
+        ),
+    ] = None,
     score: Annotated[
         str | None,
-        typer.Option(help="The score that figures and report are about. Default: all there are."),
+        typer.Option(help="Score that figures and report are about. Default: all scores."),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="The metric of it, likewise.")] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    metric: Annotated[str | None, typer.Option(help="Metric of that score. Default: all.")] = None,
+    bootstrap: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     modality: Of = None,
     entries: Entries = None,
 ) -> None:
-    """Hold the measurements of a catalog against the scores in it.
+    """Correlate the catalog's measurements with its scores.
 
     Example:  `blockcoupling correlate --catalog catalog.yml --out statistics/correlation.parquet`
     """
     from blockcoupling.catalog import open_catalog
+    from blockcoupling.config.correlate import Correlate
     from blockcoupling.statistics.write import write_statistics
 
     written = write_statistics(
@@ -67,6 +80,8 @@ def correlate(
         k=k,
         variant=variant,
         checkpoints=checkpoints.value,
+        resample=resample.value,
+        hold=read_as(Correlate, {"hold": read_pairs("--hold", hold)}).hold,
         score=score,
         metric=metric,
         resamples=bootstrap,

@@ -31,6 +31,13 @@ class Checkpoints(StrEnum):
     final = "final"
 
 
+class Independent(StrEnum):
+    """What counts as an independent unit of a correlation."""
+
+    model = "model"
+    family = "family"
+
+
 Spec = Annotated[
     str,
     typer.Option(
@@ -93,8 +100,17 @@ def read_facets(pairs: list[str] | None) -> dict[str, str]:
     Raises:
         UserError: One has no equals sign.
     """
+    return read_pairs("--facet", pairs)
+
+
+def read_pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+    """Return the values of a repeated option KEY=VALUE.
+
+    Raises:
+        UserError: One has no equals sign.
+    """
     if wrong := [pair for pair in pairs or [] if "=" not in pair]:
-        raise UserError(f"--facet takes KEY=VALUE, not {', '.join(map(repr, wrong))}")
+        raise UserError(f"{option} takes KEY=VALUE, not {', '.join(map(repr, wrong))}")
     return dict(pair.split("=", 1) for pair in pairs or [])
 
 

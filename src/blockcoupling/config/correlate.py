@@ -2,14 +2,20 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from blockcoupling.config.section import Section
 from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
 
+Resample = Literal["model", "family"]
+"""What counts as an independent unit."""
+
+ControlName = Literal["parameters", "depth", "width", "tokens"]
+Hold = Literal["line", "classes"]
+
 
 class Correlate(Section):
-    """What is held against the score."""
+    """Which measurement is correlated with the scores, and what counts as independent."""
 
     k: PositiveInt | None = None
     """Unset: 10, or the largest tabulated K below it."""
@@ -18,3 +24,9 @@ class Correlate(Section):
     checkpoints: Literal["all", "final"] = "all"
     seed: NonNegativeInt | None = None
     """Seed of the bootstrap; unset, the study's."""
+    resample: Resample = "model"
+    """Independent units of p-values and intervals: models, or families of models."""
+    hold: dict[ControlName, Hold] = Field(default={})
+    """How a partial correlation controls for parameters, depth, width, tokens: by a straight
+    `line`, or by `classes` (a constant for each value). Unset: classes where there are three to
+    five values, each with four points or more on average."""

@@ -30,8 +30,6 @@ def correlation_by_k(
     metric: str | None,
     *,
     checkpoints: Literal["all", "final"] = "all",
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Correlate coupling with one score, for every tabulated K and variant.
 
@@ -41,8 +39,6 @@ def correlation_by_k(
         score: name of the score; None means the first.
         metric: of that score; None means the first.
         checkpoints: as in `statistics.subsets.subsets`; the first subset is used.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         variant, k, score, metric, subset, and what :func:`relate` returns.
@@ -80,15 +76,11 @@ def correlation_by_k(
                 "score": part["score"].iloc[0],
                 "metric": part["metric"].iloc[0],
                 "subset": subset.name,
-                **relate(
-                    part["coupling"],
-                    part["value"],
-                    part["model"],
-                    resamples=resamples,
-                    seed=seed,
-                ),
+                "models": part["model"].nunique(),
+                **relate(part["coupling"], part["value"], part["model"]),
             }
         )
     columns = ["variant", "k", "score", "metric", "subset", "n", "models", "slope", "intercept"]
-    columns += ["r2", "r2_low", "r2_high", "pearson", "pearson_p", "spearman", "spearman_p", "note"]
+    columns += ["r2", "r2_low", "r2_high", "pearson", "pearson_low", "pearson_high", "pearson_p"]
+    columns += ["spearman", "spearman_p", "note"]
     return pd.DataFrame(rows, columns=columns)

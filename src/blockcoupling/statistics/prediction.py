@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from blockcoupling.statistics.bootstrap import redraw
+from blockcoupling.statistics.bootstrap import redraw, without_each
 from blockcoupling.statistics.factors import known_factors
 from blockcoupling.statistics.predictors import COVARIATES
 from blockcoupling.statistics.regression import FEWEST, is_constant
@@ -76,12 +76,12 @@ def leave_out(
 ) -> list[dict[str, Any]]:
     """Predict `value` of each group from the other groups, once per set of predictors.
 
-    All sets are compared on the same points: those of which everything is known that any of them
-    needs (a hyperparameter that is known of no point, or the same for all, is in no set).
+    All sets are compared on the same points: those that have every finite value that any set needs
+    (a hyperparameter that no point has, or that is the same for all, is in no set).
 
     Args:
         points: columns origin, family, depth, value, coupling and :data:`COVARIATES`; further
-            `factor.KEY` of members of a population.
+            `factor.KEY` for members of a population.
         left_out: one of :data:`LEFT_OUT`.
         resamples: of the bootstrap over groups.
         seed: of the bootstrap.
@@ -89,20 +89,20 @@ def leave_out(
     Returns:
         A row per set: predictors, given (the columns), n, models, groups, q2 = 1 − (squared errors
         of prediction) / (squared deviations from the mean of all), which is 0 for predictions no
-        better than that mean and has no lower bound, mae (mean absolute error), their 95 %
-        percentile intervals over the groups with the fits given; added_q2, of the last set, is q2
+        better than that mean and has no lower bound, mae (mean absolute error), 95 % percentile
+        intervals over resamples of groups with all fits repeated; added_q2, of the last set, is q2
         less that of the first one, over the same resamples. What cannot be computed is NaN and the
         note says why.
-
     """
     given_here = known_factors(points)
     points = points.assign(**given_here)
     varying = [c for c in COVARIATES if points[c].nunique() > 1] + [*given_here]
     column = LEFT_OUT[left_out]
     needed = list(dict.fromkeys([column, "value", "coupling", *varying]))
-    whole = points[needed].notna().all(axis=1)
+    numbers = points[[name for name in needed if name != column or column == "depth"]]
+    whole = points[column].notna() & np.isfinite(numbers.to_numpy(float)).all(axis=1)
     lost = int((~whole).sum())
-    notes = [f"{lost} of {len(points)} points lack a value"] if lost else []
+    notes = [f"{lost} of {len(points)} points lack a finite value"] if lost else []
     points = points[whole]
     groups = points[column].to_numpy()
     counted = {
@@ -119,9 +119,9 @@ def leave_out(
         why = _why_not(points, given, groups, left_out)
         if why is None:
             y = points["value"].to_numpy(float)
-            predicted = _predictions(points[given].to_numpy(float), y, groups)
-            row |= _errors(y, predicted)
-            draws[name] = _redrawn_q2(y, predicted, groups, resamples=resamples, seed=seed)
+            x = points[given].to_numpy(float)
+            row |= _errors(y, _predictions(x, y, groups))
+            draws[name] = redrawn_q2(x, y, groups, resamples=resamples, seed=seed)
             row["q2_low"], row["q2_high"] = _percentiles(draws[name])
         rows.append(row | {"note": "; ".join([*notes, *([why] if why else [])])})
     first, both = rows[0], rows[-1]
@@ -187,22 +187,49 @@ def _errors(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str,
     return {"q2": r2_score(y, predicted), "mae": mean_absolute_error(y, predicted)}
 
 
-def _redrawn_q2(
+def redrawn_q2(
+    x: NDArray[np.float64],
     y: NDArray[np.float64],
-    predicted: NDArray[np.float64],
     groups: NDArray[Any],
     *,
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Return q2 of each draw of groups; NaN where all scores of a draw are the same."""
-    weight = redraw(groups.astype(str), resamples=resamples, seed=seed)
-    weight /= weight.sum(axis=1, keepdims=True)
-    scale = y.std()
-    centred = (y - y.mean()) / scale
-    squared = weight @ ((y - predicted) / scale) ** 2
-    spread = weight @ centred**2 - (weight @ centred) ** 2
-    return np.where(spread > 1e-12, 1 - squared / np.where(spread > 1e-12, spread, 1), np.nan)
+    """Return q2 in resamples of groups, with all fits repeated in each.
+
+    A group drawn several times is left out with all its copies. Least squares need the second
+    moments of each group only, so that no resample touches the points.
+
+    Args:
+        x: (n, c) predictors.
+        y: (n,) scores.
+        groups: (n,) the group of each point.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        (resamples,); NaN where all scores of a draw are equal.
+    """
+    members = without_each(groups.astype(str)) == 0
+    x = (x - x.mean(axis=0)) / np.where(np.ptp(x, axis=0) > 0, x.std(axis=0), 1)
+    y = (y - y.mean()) / y.std()
+    columns = np.column_stack([np.ones(len(y)), x, y])
+    products = np.einsum("na,nb->nab", columns, columns).reshape(len(y), -1)
+    moments = (members @ products).reshape(len(members), columns.shape[1], columns.shape[1])
+    drawn = redraw(np.arange(len(members)), resamples=resamples, seed=seed)
+    total = np.einsum("rg,gab->rab", drawn, moments)
+    # Without spread in some draw a predictor gets no slope: a ridge far below rounding of the rest.
+    ridge = 1e-10 * len(y) * np.eye(x.shape[1] + 1)
+    squared = np.zeros(resamples)
+    for group, own in enumerate(moments):
+        rest = total - drawn[:, group, None, None] * own
+        slopes = np.linalg.solve(rest[:, :-1, :-1] + ridge, rest[:, :-1, -1:])[..., 0]
+        errors = own[-1, -1] - 2 * slopes @ own[:-1, -1]
+        errors += np.einsum("ra,ab,rb->r", slopes, own[:-1, :-1], slopes)
+        squared += drawn[:, group] * errors
+    spread = total[:, -1, -1] - total[:, 0, -1] ** 2 / total[:, 0, 0]
+    defined = spread > 1e-12 * total[:, 0, 0]
+    return np.where(defined, 1 - squared / np.where(defined, spread, 1), np.nan)
 
 
 def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -35,6 +35,8 @@ FEWEST_MODELS = 3
 LEVEL = 0.05
 """Significance level of the tests behind a verdict."""
 
+LINE = "points lie on a line: no error to estimate, no interval"
+
 VERDICTS: Mapping[str, str] = {
     "opposite": "the signs differ, and neither 95 % interval holds 0: Simpson's paradox",
     "differ": "the slopes within and between groups differ (adjusted p below 0.05)",
@@ -153,7 +155,7 @@ def pooled_and_within(
     """
     a, b, owners = np.asarray(x, float), np.asarray(y, float), np.asarray(models)
     known = np.isfinite(a) & np.isfinite(b) & alike.notna().all(axis=1).to_numpy()
-    notes = [f"{(~known).sum()} of {len(a)} points lack a value"] if not known.all() else []
+    notes = [f"{(~known).sum()} of {len(a)} points lack a finite value"] if not known.all() else []
     a, b, owners = a[known], b[known], owners[known]
     group = alike[known].groupby([*alike], sort=True).ngroup().to_numpy()
     members = pd.Series(owners).groupby(group).nunique().to_numpy()
@@ -166,7 +168,10 @@ def pooled_and_within(
     a, b = ((v - v.mean()) / v.std() for v in (a, b))
     slopes = {"pooled": _slope(a, b, np.zeros_like(group), owners)}
     if np.isnan(slopes["pooled"].error):
-        notes.append(f"{result['models']} independent models: too few for an interval")
+        few = result["models"] < FEWEST
+        notes.append(
+            f"{result['models']} independent models: too few for an interval" if few else LINE
+        )
     if why := _why_not_within(a, b, group, members, name):
         notes.append(why)
     else:
@@ -175,7 +180,8 @@ def pooled_and_within(
         size = np.linalg.norm(rest_a) * np.linalg.norm(rest_b)
         result["within_r"] = float(rest_a @ rest_b / size)
         if np.isnan(slopes["within"].error):
-            notes.append(f"too few models for an interval within a {name}")
+            few = slopes["within"].freedom < 1
+            notes.append(f"too few models for an interval within a {name}" if few else LINE)
     if why := _why_not_between(a, group, name):
         notes.append(why)
     elif len(members) > 1:
@@ -239,7 +245,7 @@ def _slope(
     fit = sm.OLS(y, np.column_stack([x, constants])).fit()
     units, unit = np.unique(owners, return_inverse=True)
     if len(units) < FEWEST:
-        return Slope(float(fit.params[0]), np.nan, np.nan)
+        return Slope(float(fit.params[0]), np.nan, 0.0)
     if len(units) == len(x):
         return _with_error(fit.params[0], fit.bse[0], fit.df_resid)
     # A model with several points counts as one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from blockcoupling.catalog.modality import of_modality
 from blockcoupling.config.choices import Modality
+from blockcoupling.config.correlate import ControlName, Hold, Resample
 from blockcoupling.errors import UserError
 from blockcoupling.statistics.by_k import correlation_by_k
 from blockcoupling.statistics.correlate import correlate
@@ -35,6 +37,8 @@ def write_statistics(
     k: int = 10,
     variant: str = "frobenius",
     checkpoints: Literal["all", "final"] = "all",
+    resample: Resample = "model",
+    hold: Mapping[ControlName, Hold] | None = None,
     score: str | None = None,
     metric: str | None = None,
     resamples: int = 2000,
@@ -49,6 +53,8 @@ def write_statistics(
         k: number of singular vectors of the coupling.
         variant: of mis-coupling.
         checkpoints: as in :func:`correlate`.
+        resample: as in :func:`correlate`.
+        hold: as in :func:`correlate`.
         score: the score that the study is about, shown by figures and report. Rows about it have
             `headline` set; without it all rows have.
         metric: of that score; None means all of them.
@@ -73,7 +79,9 @@ def write_statistics(
     scores = read_scores(catalog)
     sampling = {"resamples": resamples, "seed": seed}
     tables = {
-        "correlation": correlate(table, scores, checkpoints=checkpoints, **sampling),
+        "correlation": correlate(
+            table, scores, checkpoints=checkpoints, resample=resample, hold=hold, **sampling
+        ),
         "predictors": table.merge(
             one_column_each(scores), left_on=CHECKPOINT, right_index=True, how="left"
         ),
@@ -87,7 +95,7 @@ def write_statistics(
         tables[name]["headline"] = _is_named(tables[name], score, metric)
     tables = {name: each.assign(k=k, variant=variant) for name, each in tables.items()}
     tables["correlation_by_k"] = correlation_by_k(
-        catalog, scores, score, metric, checkpoints=checkpoints, **sampling
+        catalog, scores, score, metric, checkpoints=checkpoints
     )
     return write_tables(tables, out)
 

@@ -8,6 +8,7 @@ from scipy import stats
 from blockcoupling.errors import UserError
 from blockcoupling.statistics.correlate import correlate
 from blockcoupling.statistics.predictors import FACTS, MEASURES
+from blockcoupling.statistics.regression import relate
 from blockcoupling.statistics.subsets import subsets
 
 
@@ -131,3 +132,33 @@ def test_without_scores_there_are_no_rows(suite):
     found = correlate(table, scores.assign(checkpoint="other"))
     assert found.empty
     assert list(found.columns) == list(correlate(table, scores, resamples=10).columns)
+
+
+def test_families_are_units_where_asked(suite):
+    table, scores = suite
+    found = correlate(table, scores, resample="family", resamples=20)
+    row = found.query("predictor == 'coupling' and score == 'leaderboard' and subset == 'final'")
+    row = row.squeeze()
+    value = scores.loc[scores["score"] == "leaderboard", "value"].to_numpy()
+    expected = relate(table["coupling"], value, table["family"], unit="family", resamples=20)
+    assert row["pearson_p"] == expected["pearson_p"]
+    assert (row["units"], row["models"], row["resample"]) == (3, 12, "family")
+    assert row["note"].startswith("12 points of 3 families only")
+
+
+def test_models_of_one_family_are_said_to_count_as_independent(correlated):
+    final = correlated.query("subset == 'final' and predictor == 'coupling'")
+    assert final["note"].str.contains("models of one family count as independent").all()
+    alone = correlated.query("subset == 'family mpt' and predictor == 'coupling'")
+    assert not alone["note"].str.contains("independent").any()
+
+
+def test_partial_p_values_are_adjusted_and_coupling_differs_by_nothing_from_itself(correlated):
+    final = correlated.query("subset == 'final' and score == 'leaderboard'")
+    known = final["partial_p"].notna()
+    assert (final["partial_p_adjusted"][known] >= final["partial_p"][known]).all()
+    assert (final["partial_low"][known] < final["partial"][known]).all()
+    coupling = final.set_index("predictor")["r2_over_coupling"]
+    assert np.isnan(coupling["coupling"])
+    r2 = final.set_index("predictor")["r2"]
+    assert coupling["arc.mean"] == pytest.approx(r2["arc.mean"] - r2["coupling"])

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from blockcoupling.statistics.correlate import correlate
-from blockcoupling.statistics.factors import known_factors
+from blockcoupling.statistics.factors import covariates, known_factors
 from blockcoupling.statistics.prediction import leave_out
-from blockcoupling.statistics.predictors import FACTS, MEASURES
+from blockcoupling.statistics.predictors import COVARIATES, FACTS, MEASURES
+from blockcoupling.statistics.regression import relate
 
 
 def sweep(models: int = 40, causes: float = 0.0) -> pd.DataFrame:
@@ -63,3 +64,38 @@ def test_what_a_factor_does_is_not_taken_for_coupling(causes: float) -> None:
     assert "log_learning_rate" in rows["hyperparameters"]["given"]
     added = rows["hyperparameters + coupling"]["added_q2"]
     assert (added > 0.05) if causes else (abs(added) < 0.01)
+
+
+def test_a_curved_confounder_with_few_values_is_held_by_classes() -> None:
+    """x and y both follow 64 / width, with noise of their own, over four widths."""
+    random = np.random.default_rng(0)
+    width = np.repeat([16.0, 32, 64, 128], 10)
+    table = pd.DataFrame(dict.fromkeys(COVARIATES, np.nan), index=range(40))
+    table = table.assign(dimension=width)
+    found: dict[str, list[bool]] = {"line": [], "classes": [], "default": []}
+    for _ in range(100):
+        x, y = 64 / width + 0.3 * random.normal(size=(2, 40))
+        for way, results in found.items():
+            hold = {} if way == "default" else {"width": way}
+            row = relate(x, y, covariates=covariates(table, "coupling", hold))
+            results.append(row["partial_p"] <= 0.05)
+    assert np.mean(found["line"]) > 0.9
+    # 5 % expected; three standard errors of 100 trials are 6.5 %.
+    assert np.mean(found["classes"]) <= 0.115
+    assert found["default"] == found["classes"]
+    assert row["partial_given"] == "dimension (classes)"
+
+
+def test_classes_need_three_to_five_values_with_four_points_each() -> None:
+    table = pd.DataFrame(dict.fromkeys(COVARIATES, np.nan), index=range(12))
+    table["depth"] = np.resize([2.0, 4, 8], 12)
+    table["dimension"] = np.resize([32.0, 64], 12)  # with two values a line is the same
+    table["log_tokens"] = np.resize([7.0, 8, 9, 10], 12)  # three points each
+    held = covariates(table, "coupling", {})
+    assert [*held] == [
+        *("log_parameters", "depth (classes) = 4", "depth (classes) = 8", "dimension", "log_tokens")
+    ]
+    assert held["depth (classes) = 8"].tolist() == [0.0, 0, 1] * 4
+    assert [*covariates(table, "depth", {"tokens": "line"})] == [
+        *("log_parameters", "dimension", "log_tokens")
+    ]

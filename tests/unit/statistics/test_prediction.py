@@ -53,32 +53,38 @@ def test_numbers_are_those_of_scikit_learn_used_directly(left_out):
         assert found[name]["mae"] == pytest.approx(mean_absolute_error(y, predicted), abs=1e-8)
         assert found[name]["groups"] == len(np.unique(groups))
         assert (found[name]["n"], found[name]["models"]) == (48, 24)
-        assert found[name]["q2_low"] < found[name]["q2"] < found[name]["q2_high"]
+        # Among six depths a resample has four on average: its fits are other ones.
+        if left_out != "depth":
+            assert found[name]["q2_low"] < found[name]["q2"] < found[name]["q2_high"]
     both = found["hyperparameters + coupling"]
     assert both["added_q2"] == pytest.approx(both["q2"] - found["hyperparameters"]["q2"])
 
 
-def test_intervals_are_those_of_groups_drawn_one_by_one():
+def test_intervals_are_those_of_fits_repeated_in_each_resample_of_groups():
     points = suite(1, models=12)
     row = leave_out(points, "family", resamples=400, seed=3)[1]
     x, y = points[["coupling"]].to_numpy(), points["value"].to_numpy()
     family = points["family"].to_numpy()
-    predicted = np.empty(len(y))
-    for group in np.unique(family):
-        kept = family != group
-        predicted[~kept] = LinearRegression().fit(x[kept], y[kept]).predict(x[~kept])
     draws = np.random.default_rng(3).multinomial(6, np.full(6, 1 / 6), 400)
     values = []
     for counts in draws:
         chosen = np.repeat(np.arange(12), counts[np.unique(family, return_inverse=True)[1]])
-        values.append(r2_score(y[chosen], predicted[chosen]))
+        predicted = np.empty(len(chosen))
+        for group in np.unique(family[chosen]):
+            own = family[chosen] == group
+            fit = LinearRegression().fit(x[chosen][~own], y[chosen][~own])
+            predicted[own] = fit.predict(x[chosen][own])
+        values.append(r2_score(y[chosen], predicted))
     expected = np.percentile(values, [2.5, 97.5])
     assert (row["q2_low"], row["q2_high"]) == pytest.approx(tuple(expected), abs=1e-9)
 
 
 def test_a_planted_effect_is_found():
-    found = [leave_out(suite(seed, causes=1), "family", resamples=300)[-1] for seed in range(10)]
+    found = [leave_out(suite(seed, causes=1), "model", resamples=300)[-1] for seed in range(10)]
     assert np.mean([row["added_low"] > 0 for row in found]) >= 0.9
+    found = [leave_out(suite(seed, causes=1), "family", resamples=300)[-1] for seed in range(10)]
+    # Six families: with fits repeated in each resample half of the effects are found.
+    assert np.mean([row["added_low"] > 0 for row in found]) >= 0.4
     assert np.mean([row["q2"] > 0.5 for row in found]) >= 0.9
 
 
@@ -123,7 +129,7 @@ def test_unknown_and_constant_hyperparameters_are_not_used():
     rows = leave_out(points, "model", resamples=50)
     assert rows[0]["given"] == "log_parameters, depth"
     assert {row["n"] for row in rows} == {23}
-    assert rows[1]["note"] == "1 of 24 points lack a value"
+    assert rows[1]["note"] == "1 of 24 points lack a finite value"
     nothing = points.assign(log_parameters=8.0, depth=6)
     why = "no hyperparameter is known and differs between points"
     assert why in leave_out(nothing, "model", resamples=50)[0]["note"]
@@ -149,3 +155,12 @@ def test_every_score_subset_and_group_has_its_rows():
     assert own["q2"].tolist() == pytest.approx([row["q2"] for row in by_hand], nan_ok=True)
     empty = predict(points.drop(columns="value"), scores.iloc[:0])
     assert list(empty.columns) == list(found.columns)
+
+
+def test_an_infinite_score_is_left_out_and_counted():
+    points = suite(1)
+    points.loc[0, "value"] = np.inf
+    rows = leave_out(points, "model", resamples=20)
+    rest = leave_out(points.iloc[1:], "model", resamples=20)
+    assert [row["q2"] for row in rows] == [row["q2"] for row in rest]
+    assert all(row["note"] == "1 of 24 points lack a finite value" for row in rows)

@@ -212,7 +212,7 @@ def test_it_is_said_why_something_cannot_be_told():
     assert np.isnan(found["pooled_low"])
     assert note(x, np.ones(8), [4] * 8)[0] == "constant score: no slope"
     assert note(x[:2], y[:2], [4, 4])[0] == "n = 2: nothing to compare"
-    assert note(x, y, [4.0] * 4 + [np.nan] * 4)[0].startswith("4 of 8 points lack a value")
+    assert note(x, y, [4.0] * 4 + [np.nan] * 4)[0].startswith("4 of 8 points lack a finite value")
 
 
 def test_no_scores_no_rows():
