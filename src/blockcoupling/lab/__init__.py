@@ -23,11 +23,14 @@ def __getattr__(name: str) -> Any:
 @cache
 def join() -> None:
     """Add the laboratory's rows to the instrument's tables; calling it again changes nothing."""
-    from blockcoupling import figures
+    from blockcoupling.figures import table
     from blockcoupling.lab.figures import FIGURES
     from blockcoupling.lab.steps import add_steps
+    from blockcoupling.report.section import SECTIONS
     from blockcoupling.scores.table import EVALUATIONS
 
-    figures.FIGURES.update(FIGURES)
+    table.FIGURES.update(FIGURES)
+    SECTIONS["damage"] = "blockcoupling.lab.ablation.report:section"
+    SECTIONS["experiment"] = "blockcoupling.lab.intervention.report:section"
     EVALUATIONS["gap"] = "blockcoupling.lab.training.gap:gap_scores"
     add_steps()

@@ -1,4 +1,4 @@
-"""What a study is about: models, prompts, scores."""
+"""The models, prompts and scores of a study."""
 
 from __future__ import annotations
 
@@ -6,92 +6,84 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from blockcoupling.report.table import Table, said
+from blockcoupling.report.part import Part
+from blockcoupling.report.section import Section
+from blockcoupling.report.table import Table, plain, shown, tabulate, text_of
 from blockcoupling.wording import count, number, words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 
-def models(catalog: Catalog) -> Table:
-    """Return what is known of each model."""
-    points = catalog.one(kind="predictors").read().sort_values(["parameters", "model", "step"])
-    records = catalog.search(kind="model").frame()
-    places = records.set_index(["name", "checkpoint"])
+def section(part: Part) -> Section:
+    """Return the tables of models and prompts."""
+    tables = [models(part.catalog, part.points), prompts(part.catalog)]
+    return Section("Models and prompts", tables=tables, folded=True)
+
+
+def models(catalog: Catalog, points: pd.DataFrame) -> Table:
+    """Return what is known of each model, the smallest first."""
+    records = catalog.search(kind="model").frame().set_index(["name", "checkpoint"])
     rows = []
     for model, own in points.groupby("model", sort=False):
         last = own.iloc[-1]
-        record = places.loc[(model, last["checkpoint"])]
+        record = records.loc[(model, last["checkpoint"])]
         place = next((record[key] for key in ("id", "source") if pd.notna(record.get(key))), None)
-        rows.append(
-            [
-                str(model),
-                said(last["family"]),
-                said(record.get("architecture")),
-                count(last["parameters"]),
-                number(last["depth"], 0),
-                number(last["dimension"], 0),
-                count(own["tokens"].max()),
-                _listed(own["checkpoint"]),
-                said(place),
-            ]
-        )
-    columns = ["model", "family", "architecture", "parameters", "L", "d", "training tokens"]
-    columns += ["checkpoints", "from"]
-    plain = ["model", "family", "architecture", "checkpoints", "from"]
-    return Table("Models, the smallest first.", columns, rows, plain)
+        about = {"architecture": record.get("architecture"), "from": place}
+        about |= {"checkpoints": _listed(own["checkpoint"]), "tokens": own["tokens"].max()}
+        rows.append({**last.to_dict(), **about})
+    cells = {
+        "model": plain("model"),
+        "family": shown("family", text_of),
+        "architecture": shown("architecture", text_of),
+        "parameters": shown("parameters", count),
+        "L": lambda row: number(row["depth"], 0),
+        "d": lambda row: number(row["dimension"], 0),
+        "training tokens": shown("tokens", count),
+        "checkpoints": plain("checkpoints"),
+        "source": shown("from", text_of),
+    }
+    text = ["model", "family", "architecture", "checkpoints", "source"]
+    return tabulate(rows, cells, "Models, the smallest first.", words=text)
 
 
 def prompts(catalog: Catalog) -> Table:
-    """Return what each dataset holds."""
-    rows = []
+    """Return what each dataset holds: texts, or images."""
     found = catalog.search(kind="prompts")
+    rows = []
     for name in found:
         content = found[name].read()
+        row = {"dataset": found[name].metadata.get("dataset", name), "n": len(content)}
         if "image" in content:
-            return _images(catalog)
-        lengths = content["text"].str.len()
-        rows.append(
-            [
-                str(found[name].metadata.get("dataset", name)),
-                str(len(content)),
-                f"{lengths.min()} to {lengths.max()}",
-                _shortened(content["text"].iloc[0]),
-            ]
-        )
-    columns = ["dataset", "prompts", "characters", "the first one"]
-    return Table("Prompts.", columns, rows, ["dataset", "the first one"])
-
-
-def _images(catalog: Catalog) -> Table:
-    """Return what each dataset of images holds."""
-    rows = []
-    found = catalog.search(kind="prompts")
-    for name in found:
-        content = found[name].read()
-        classes = content["class"].nunique() if "class" in content else None
-        source = content["source"].iloc[0] if "source" in content else None
-        dataset = str(found[name].metadata.get("dataset", name))
-        rows.append([dataset, str(len(content)), said(classes), said(source)])
-    columns = ["dataset", "images", "classes", "from"]
-    return Table("Images.", columns, rows, ["dataset", "from"])
+            row["classes"] = content["class"].nunique() if "class" in content else None
+            row["source"] = content["source"].iloc[0] if "source" in content else None
+        else:
+            lengths = content["text"].str.len()
+            row["characters"] = f"{lengths.min()} to {lengths.max()}"
+            row["first"] = _shortened(content["text"].iloc[0])
+        rows.append(row)
+    cells = {"dataset": plain("dataset")}
+    if any("first" in row for row in rows):
+        cells |= {"prompts": plain("n"), "characters": plain("characters"), "first": plain("first")}
+        return tabulate(rows, cells, "Prompts.", words=["dataset", "first"])
+    cells |= {"images": plain("n"), "classes": shown("classes", text_of)}
+    cells |= {"source": shown("source", text_of)}
+    return tabulate(rows, cells, "Images.", words=["dataset", "source"])
 
 
 def score_sources(scores: pd.DataFrame) -> Table:
     """Return where each score comes from."""
     sources = scores.groupby(["score", "metric", "source", "n"], dropna=False).size()
-    rows = [
-        [
-            row["score"],
-            words(row["metric"]),
-            count(row["n"] or None),
-            str(row["of"]),
-            said(row["source"]),
-        ]
-        for row in sources.rename("of").reset_index().to_dict("records")
-    ]
-    columns = ["score", "metric", "n", "checkpoints", "source"]
-    return Table("Where scores come from.", columns, rows, ["score", "metric", "source"])
+    cells = {
+        "score": plain("score"),
+        "metric": shown("metric", words),
+        "n": lambda row: count(row["n"] or None),
+        "checkpoints": plain("checkpoints"),
+        "source": shown("source", text_of),
+    }
+    rows = sources.rename("checkpoints").reset_index().to_dict("records")
+    text = ["score", "metric", "source"]
+    return tabulate(rows, cells, "Sources of the scores.", words=text)
 
 
 def _listed(names: pd.Series) -> str:

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import pandas as pd
 
+from blockcoupling.report.part import Part
+from blockcoupling.report.section import Section
 from blockcoupling.report.table import Table
 from blockcoupling.statistics.points import CHECKPOINT
 from blockcoupling.statistics.predictors import MEASURES, of_kind
 from blockcoupling.wording import with_error, words
 
 _SHOWN = [each.name for each in of_kind("coupling", "trajectory")]
-
+_WHERE = {"text": "at the last token of each prompt", "image": "at one token of each image"}
 _ERRORS = (
-    "± one standard error: of measurements, over prompts (their datasets being given); of scores, "
-    "as the evaluation reports it."
+    "± one standard error: over prompts for measurements (datasets fixed), as evaluated for scores."
 )
 
 
-def measurements(points: pd.DataFrame, scores: pd.DataFrame, title: str) -> Table:
+def section(part: Part) -> Section:
+    """Return the measurements of untrained and final checkpoints, then those of all, folded."""
+    lead = (
+        f"Coupling is minus the mean mis-coupling between different blocks (variant "
+        f"{words(part.variant)}, K = {part.k}), {_WHERE[part.modality]}: 0 is perfect coupling, "
+        "about −1 is what unrelated blocks have. A line-shape score of 1 is a straight path, an "
+        "expodistance of 0 exact exponential growth."
+    )
+    tables = [measurements(part.ends, part.scores)]
+    if len(part.points) > len(part.ends):
+        title = f"All {len(part.points)} checkpoints"
+        tables.append(measurements(part.points, part.scores, title))
+    return Section("Measurements", lead, tables=tables)
+
+
+def measurements(points: pd.DataFrame, scores: pd.DataFrame, title: str = "") -> Table:
     """Return a row for each checkpoint: what was measured, and what it scores."""
     metrics = scores[["score", "metric"]].drop_duplicates().sort_values(["score", "metric"])
     names = [(str(score), str(metric)) for score, metric in metrics.to_numpy()]
-    keys = zip(*(scores[name] for name in [*CHECKPOINT, "score", "metric"]), strict=True)
-    known = dict(
-        zip(keys, zip(scores["value"], scores["standard_error"], strict=True), strict=True)
-    )
+    known = scores.set_index([*CHECKPOINT, "score", "metric"])[["value", "standard_error"]]
+    found = dict(zip(known.index, known.to_numpy().tolist(), strict=True))
     rows = []
     for row in points.to_dict("records"):
         cells = [row["model"], row["checkpoint"]]
         cells += [with_error(row[name], row[f"{name}_se"]) for name in _SHOWN]
         for score, metric in names:
             key = (row["model"], row["checkpoint"], score, metric)
-            cells.append(with_error(*known.get(key, (None, None))))
+            cells.append(with_error(*found.get(key, (None, None))))
         rows.append(cells)
     labels = [MEASURES[name] for name in _SHOWN]
     labels += [words(f"{score} {metric}") for score, metric in names]
     columns = ["model", "checkpoint", *labels]
-    return Table(f"{title}; {_ERRORS}", columns, rows, ["model", "checkpoint"], title)
+    caption = f"{title or 'Untrained and final checkpoints'}; {_ERRORS}"
+    return Table(caption, columns, rows, ["model", "checkpoint"], title)

@@ -1,10 +1,11 @@
-"""One HTML file that shows a whole study: tables, figures, statistics, where they came from.
+"""One HTML file that shows a whole study: the answer, figures, tables, provenance.
 
-Pictures and style are inside the file; it fetches nothing and can be mailed or archived as it is.
+Figures and style are inside the file; it fetches nothing and can be mailed or archived as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,20 @@ import pandas as pd
 import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.catalog.modality import MODALITIES, modalities, of_modality
+from blockcoupling.report.answer import Line, answer, findings
 from blockcoupling.report.material import score_sources
-from blockcoupling.report.part import part_of
+from blockcoupling.report.part import Part, part_of
 from blockcoupling.report.provenance import attributes, provenance, snippet, stores
+from blockcoupling.report.section import Section
 from blockcoupling.report.spread import costs
+from blockcoupling.report.table import capitalized
 from blockcoupling.statistics.scores import read_scores
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
+
+FINDINGS = "findings.txt"
+"""The file next to the report that has its most important lines."""
 
 
 def write_report(
@@ -30,12 +37,12 @@ def write_report(
     title: str = "Block coupling",
     catalog_path: str = "catalog/catalog.yml",
 ) -> None:
-    """Write the report of a study.
+    """Write the report of a study, and next to it :data:`FINDINGS`, three lines of plain text.
 
     Args:
-        catalog: has entries of the kinds model, prompts, score, coupling, trajectory, predictors,
-            correlation, prediction, within, variance, figure (png or svg), and svd; costs are shown
-            if there are any.
+        catalog: has entries of the kinds model, prompts, score, coupling, locality, trajectory,
+            predictors, correlation, prediction, within, variance, figure (png or svg), and svd;
+            costs are shown if there are any.
         out: the HTML file.
         title: its heading.
         catalog_path: what the loading example opens.
@@ -44,9 +51,10 @@ def write_report(
         UserError: an entry is missing from the catalog.
 
     """
-    html = render(catalog, title=title, catalog_path=catalog_path)
-    with replacing(out) as fresh:
-        fresh.write_text(html, encoding="utf-8")
+    html, lines = _rendered(catalog, title, catalog_path)
+    for path, text in ((Path(out), html), (Path(out).with_name(FINDINGS), findings(lines))):
+        with replacing(path) as fresh:
+            fresh.write_text(text, encoding="utf-8")
 
 
 def render(
@@ -56,6 +64,10 @@ def render(
     catalog_path: str = "catalog/catalog.yml",
 ) -> str:
     """Return the report as text; the same catalog makes the same text. See :func:`write_report`."""
+    return _rendered(catalog, title, catalog_path)[0]
+
+
+def _rendered(catalog: Catalog, title: str, catalog_path: str) -> tuple[str, list[Line]]:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -67,34 +79,36 @@ def render(
     taken = modalities(catalog)
     several = len(taken) > 1
     parts = [
-        part_of(of_modality(catalog, each) if several else catalog, each, several)
+        part_of(of_modality(catalog, each) if several else catalog, each)
         for each in taken or MODALITIES[:1]
     ]
+    sections = _sections(parts)
+    lines = answer(parts, [each.headline for each in sections.values() if each.headline])
     points = pd.concat([part.points for part in parts], ignore_index=True)
     measured = attributes(catalog, points)
-    scores = read_scores(catalog)
-    overview = [
-        ("models", str(points["model"].nunique())),
-        ("checkpoints", str(len(points))),
-        ("datasets", str(len(catalog.search(kind="prompts")))),
-        ("prompts per checkpoint", _range(points["prompts"])),
-        ("artifacts in the catalog", str(len(catalog))),
-    ]
-    first = parts[0]
-    return environment.get_template("report.html.j2").render(
+    last = parts[0].ends.iloc[-1]
+    html = environment.get_template("report.html.j2").render(
         title=title,
         version=blockcoupling.__version__,
-        overview=overview,
-        parts=parts,
-        contents=[line for part in parts for line in part.contents],
+        answer=lines,
+        sections=sections,
         costs=costs(catalog),
-        provenance=provenance(measured, catalog, first.correlation),
+        provenance=provenance(measured, catalog, parts[0].correlation),
         stores=stores(measured),
-        scores=score_sources(scores),
-        snippet=snippet(catalog, first.ends.iloc[-1], catalog_path, taken[0] if several else None),
+        scores=score_sources(read_scores(catalog)),
+        snippet=snippet(catalog, last, catalog_path, taken[0] if several else None),
     )
+    return html, lines
 
 
-def _range(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return str(low) if low == high else f"{low} to {high}"
+def _sections(parts: Sequence[Part]) -> dict[str, Section]:
+    """Return the sections of all parts; where there are several, names say which models."""
+    if len(parts) == 1:
+        return parts[0].sections()
+    return {
+        f"{anchor}-{part.modality}": Section(
+            **{**vars(section), "title": f"{capitalized(part.name)}: {section.title}"}
+        )
+        for part in parts
+        for anchor, section in part.sections().items()
+    }

@@ -1,4 +1,4 @@
-"""The figures of a study as they stand in the page."""
+"""The figures of a study in the report."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING
 
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES
+from blockcoupling.report.part import Part
+from blockcoupling.report.section import Section
 from blockcoupling.wording import words
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 
+SHOWN = 6
+"""Figures that are not folded: the first of the table."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
+_WIDE = 640
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as a data URI, with its size in CSS pixels where the format tells it."""
+    """A figure as a data URI, with its size in CSS pixels if the file says so."""
 
     name: str
     title: str
@@ -29,19 +35,30 @@ class Picture:
     width: int | None = None
     height: int | None = None
 
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the width of two figures."""
+        return self.width is None or self.width > _WIDE
+
+
+def section(part: Part) -> Section:
+    """Return the figures, all but the first few folded."""
+    found = pictures(part.catalog)
+    return Section("Figures", figures=found[:SHOWN], more_figures=found[SHOWN:])
+
 
 def pictures(catalog: Catalog) -> list[Picture]:
     """Return the figures of the catalog, in the order of :data:`blockcoupling.figures.FIGURES`.
 
     Raises:
-        UserError: there is none as png or svg.
+        UserError: no figure is a png or svg.
 
     """
     usable = catalog.search(kind="figure")
     usable = usable.search(format=["png", "svg"]) if len(usable) else usable
     found = {str(usable[name].metadata["figure"]) for name in usable}
     if not found:
-        raise UserError("the report needs figures as png or svg (figures.formats), and has none")
+        raise UserError("the report needs figures as png or svg: add one to figures.formats")
     order = [*(name for name in FIGURES if name in found), *sorted(found - FIGURES.keys())]
     return [_picture(usable, name) for name in order]
 
@@ -56,8 +73,8 @@ def _picture(catalog: Catalog, name: str) -> Picture:
     if catalog[entry].metadata["format"] == "svg":
         return Picture(name, title, caption, _data_uri("image/svg+xml", content))
     if not content.startswith(_PNG) or len(content) < 24:
-        raise UserError(f"{entry} is no PNG: {catalog.path(entry)} is damaged; draw it again")
-    # PNG: width and height stand in the header. Drawn at 200 dots per inch, shown at about 100.
+        raise UserError(f"{entry}: {catalog.path(entry)} is damaged (not a PNG); draw it again")
+    # Width and height are in the header of a PNG. Drawn at 200 dots per inch, shown at 100.
     width, height = struct.unpack(">II", content[16:24])
     source = _data_uri("image/png", content)
     return Picture(name, title, caption, source, width // 2, height // 2)

@@ -1,4 +1,4 @@
-"""How and with what everything was made, and how it is read again."""
+"""Provenance of the results, and code that loads them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def attributes(catalog: Catalog, points: pd.DataFrame) -> pd.DataFrame:
 def provenance(
     measured: pd.DataFrame, catalog: Catalog, correlation: pd.DataFrame
 ) -> list[tuple[str, str]]:
-    """Return what all that was measured has in common, by name."""
+    """Return what all measurements have in common, by name."""
     same = [name for name in _about(measured) if measured[name].nunique() == 1]
     listed = [(words(name), str(measured[name].iloc[0])) for name in sorted(same)]
     for row in correlation.head(1).to_dict("records"):
@@ -45,17 +45,17 @@ def provenance(
             ("correction for multiple comparisons", CORRECTIONS[row["correction"]]),
         ]
     makers = ", ".join(map(str, catalog.facets().get("created_by", [])))
-    return [*listed, ("catalog entries made by", makers)]
+    return [*listed, ("catalog entries", f"{len(catalog)}, created by {makers}")]
 
 
 def stores(measured: pd.DataFrame) -> Table | None:
-    """Return what differs between the models' stores."""
+    """Return what differs between the models' stores, if anything."""
     differing = [name for name in _about(measured) if measured[name].nunique() > 1]
     if not differing:
         return None
     rows = measured[["model", *differing]].to_numpy().tolist()
     columns = ["model", *map(words, differing)]
-    return Table("How each model was measured, where they differ.", columns, rows, columns)
+    return Table("Settings that differ between models.", columns, rows, columns)
 
 
 def _about(measured: pd.DataFrame) -> list[str]:
@@ -75,16 +75,16 @@ def snippet(
     """
     own = catalog.search(kind="miscoupling", model=point["model"], checkpoint=point["checkpoint"])
     name = next(iter(own))
-    # Results may lie on another disk than the catalog.
+    # Results may be on another disk than the catalog.
     beside = Place.around(catalog_path).holds(str(catalog.path(name)))
-    # Quoted: names may be somebody else's, and this is code to be pasted.
+    # Quoted: names may come from others, and this code will be pasted.
     opened = json.dumps(catalog_path) + ("" if beside else ", allow_outside=True")
     of = "" if modality is None else f', modality="{modality}"'
     return f"""import blockcoupling as bc
 
 catalog = bc.open_catalog({opened})
-print(catalog)             # what there is
-print(catalog.facets())    # what to search by
+print(catalog)             # its entries
+print(catalog.facets())    # search terms
 
 # One row per checkpoint (pandas).
 points = catalog.one(kind="predictors"{of}).read()

@@ -1,4 +1,4 @@
-"""Where the spread comes from, and what it all took."""
+"""Where the variance comes from, and what the jobs cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from blockcoupling.report.table import Table
+from blockcoupling.report.part import Part
+from blockcoupling.report.section import Section
+from blockcoupling.report.table import Table, plain, shown, tabulate
 from blockcoupling.statistics.costs import by_rule
 from blockcoupling.statistics.predictors import MEASURES
 from blockcoupling.wording import MISSING, duration, number, significant
@@ -15,8 +17,14 @@ if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 
+def section(part: Part) -> Section:
+    """Return the shares of the variance."""
+    table = variance(part.catalog.one(kind="variance").read())
+    return Section("Sources of variance", tables=[table], folded=True)
+
+
 def variance(table: pd.DataFrame) -> Table:
-    """Return the shares of the variance, a row for each measure."""
+    """Return a row for each measure."""
     parts = list(table["component"].drop_duplicates())
     levels = table.drop_duplicates("component").set_index("component")["levels"]
     rows = []
@@ -29,51 +37,43 @@ def variance(table: pd.DataFrame) -> Table:
     columns = [f"{c} ({levels[c]})" if c != "residual" else c for c in parts]
     caption = (
         "Shares of the variance of the final checkpoints' measurements: between models, datasets, "
-        "prompts of a dataset, models' different response to datasets (random effects, Henderson's "
-        "method I; 0 % may be an estimate below 0). In brackets, how many of each: with few models "
-        "or datasets their share is a rough guess."
+        "prompts of a dataset, and models' different responses to datasets (random effects, "
+        "Henderson's method I; 0 % can be an estimate below 0). In brackets: how many of each; "
+        "with few models or datasets their share is a rough estimate."
     )
     return Table(caption, ["measure", *columns], rows, ["measure"])
 
 
 def costs(catalog: Catalog) -> list[Table]:
-    """What the jobs took: of each step, then of each step and model. None where it is not known."""
-    if not len(catalog.search(kind="costs")):
-        return []
-    table = catalog.one(kind="costs").read()
+    """Return the costs of the jobs by step, then by step and model; empty if they are unknown."""
+    found = catalog.search(kind="costs")
+    table = catalog.one(kind="costs").read() if len(found) else pd.DataFrame()
     if table.empty:
         return []
     caption = (
-        "What the jobs of each step took, one after another; CPU time is that of all threads, "
-        "memory the most that a job had resident at once. A job that was killed and run again "
-        "counts its last run."
+        "Costs of the jobs of each step, one after another; CPU time is that of all threads, "
+        "memory the peak resident size of a job. Of a job that was killed and run again, only the "
+        "last run counts."
     )
-    models = table[table["model"].notna()]
+    by_model = by_rule(table[table["model"].notna()], "model").to_dict("records")
+    step, model = {"step": plain("rule")}, {"model": plain("model")}
     return [
-        Table(caption, ["step", *_COSTS], _cost_rows(by_rule(table)), ["step"]),
-        Table(
+        tabulate(by_rule(table).to_dict("records"), step | _COSTS, caption, words=["step"]),
+        tabulate(
+            by_model,
+            step | model | _COSTS,
             "The same for each model.",
-            ["step", "model", *_COSTS],
-            _cost_rows(by_rule(models, "model")),
-            ["step", "model"],
-            "By step and model",
+            words=["step", "model"],
+            title=f"By step and model ({len(by_model)})",
         ),
     ]
 
 
-_COSTS = ["jobs", "total time", "CPU time", "longest job", "seconds a prompt", "peak memory/MB"]
-
-
-def _cost_rows(summed: pd.DataFrame) -> list[list[str]]:
-    return [
-        [
-            *(str(row[name]) for name in ("rule", "model") if name in row),
-            str(row["jobs"]),
-            duration(row["seconds"]),
-            duration(row["cpu_seconds"]),
-            duration(row["longest"]),
-            significant(row["seconds_per_prompt"]),
-            number(row["max_rss_mb"], 0),
-        ]
-        for row in summed.to_dict("records")
-    ]
+_COSTS = {
+    "jobs": plain("jobs"),
+    "total time": shown("seconds", duration),
+    "CPU time": shown("cpu_seconds", duration),
+    "longest job": shown("longest", duration),
+    "seconds per prompt": shown("seconds_per_prompt", significant),
+    "peak memory/MB": lambda row: number(row["max_rss_mb"], 0),
+}

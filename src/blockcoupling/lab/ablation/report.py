@@ -1,97 +1,104 @@
-"""What tells which blocks can be left out or exchanged: in words, and every number."""
+"""The report's section on ablation damage: which measure predicts it best, and every number."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 import pandas as pd
 
-from blockcoupling.report.table import Table
+from blockcoupling.report.part import Part
+from blockcoupling.report.section import Section
+from blockcoupling.report.table import Table, plain, shown, tabulate
 from blockcoupling.wording import number, p_value, words
 
-if TYPE_CHECKING:
-    from blockcoupling.catalog import Catalog
-
-_NEVER_BEST = ("excess", "miscoupling")  # one is the other, seen from chance
-
-
-class Damaged(NamedTuple):
-    """The report's section on damage."""
-
-    findings: list[str]
-    tables: list[Table]
+_NEVER_BEST = ("excess", "miscoupling")  # both are coupling
+_COUPLING = "miscoupling"
+_LEAD = (
+    "Blocks are ablated, exchanged, replaced or merged; damage is the KL divergence of the model's "
+    "predictions from those of the intact model, correlated with mis-coupling and with baseline "
+    "predictors. Pairs of blocks share blocks, so p-values are by permuting blocks."
+)
 
 
-def damaged(catalog: Catalog) -> Damaged | None:
-    """Return what is to be said of damage; None where no blocks were changed."""
-    if not len(catalog.search(kind="damage_statistics")):
+def section(part: Part) -> Section | None:
+    """Return what was found about ablation damage; None if no blocks were ablated."""
+    if part.modality != "text" or not len(part.catalog.search(kind="damage_statistics")):
         return None
-    told = catalog.one(kind="damage_statistics").read()
-    shown = told[told["headline"] & (told["outcome"] == "kl") & told["rho"].notna()]
-    groups = shown.groupby(["model", "checkpoint", "treatment", "blocks"], sort=False)
-    findings = [sentence for _, own in groups if (sentence := _sentence(own))]
-    return Damaged(findings, [_every_number(told)])
+    table = part.catalog.one(kind="damage_statistics").read()
+    kl = table[table["headline"] & (table["outcome"] == "kl") & table["rho"].notna()]
+    groups = [
+        own
+        for _, own in kl.groupby(["model", "checkpoint", "treatment", "blocks"], sort=False)
+        if ((own["predictor"] == _COUPLING) & (own["given"] == "")).any()
+    ]
+    return Section(
+        "Ablation damage",
+        _LEAD,
+        [_sentence(own) for own in groups],
+        tables=[every_number(table)],
+        headline=_headline(groups),
+    )
 
 
-def _sentence(own: pd.DataFrame) -> str | None:
-    """One treatment of one checkpoint: the rival that tells most, and what m adds to it."""
-    plain = own[own["given"] == ""].set_index("predictor")
-    if "miscoupling" not in plain.index:
-        return None
+def _headline(groups: list[pd.DataFrame]) -> str:
+    """Count where mis-coupling correlates with the damage more than every baseline does."""
+    if not groups:
+        return ""
+    first = 0
+    for own in groups:
+        plain_rho = own[own["given"] == ""].set_index("predictor")["rho"].abs()
+        first += int(plain_rho[_COUPLING] >= plain_rho.drop("excess", errors="ignore").max())
+    return (
+        f"Mis-coupling predicts ablation damage better than every baseline in {first} of "
+        f"{len(groups)} treatments of a checkpoint."
+    )
+
+
+def _sentence(own: pd.DataFrame) -> str:
+    """Describe one treatment of one checkpoint: the best baseline, and what mis-coupling adds."""
+    plain_rho = own[own["given"] == ""].set_index("predictor")
     first = own.iloc[0]
     what = "one block" if first["blocks"] == "one" else "two blocks"
-    rivals = plain[~plain.index.isin(_NEVER_BEST)]
-    best = rivals["rho"].abs().idxmax() if len(rivals) else None
-    parts = [f"{first['model']}, {first['checkpoint']}, {first['treatment']} of {what}:"]
-    if best is not None:
-        parts.append(
-            f"of the rivals {words(str(best))} goes with the damage most ({_of(plain, best)}),"
-        )
-    parts.append(f"mis-coupling with {_of(plain, 'miscoupling')}")
-    held = own[(own["predictor"] == "miscoupling") & (own["given"] != "")]
-    if len(held):
-        last = held.iloc[-1]
-        parts.append(f"and, {words(last['given'])} held fixed, {_rho(last['rho'], last['p'])}")
-    return " ".join(parts) + "."
+    text = (
+        f"{first['model']}, {first['checkpoint']}, {first['treatment']} of {what}: mis-coupling "
+        f"correlates with the damage with {_rho(plain_rho.loc[_COUPLING])}"
+    )
+    baselines = plain_rho[~plain_rho.index.isin(_NEVER_BEST)]
+    if len(baselines):
+        best = baselines["rho"].abs().idxmax()
+        text += f", the best baseline, {words(str(best))}, with {_rho(baselines.loc[best])}"
+    partial = own[(own["predictor"] == _COUPLING) & (own["given"] != "")]
+    if len(partial):
+        last = partial.iloc[-1]
+        text += f"; controlling for {words(last['given'])}, mis-coupling has {_rho(last)}"
+    return f"{text}."
 
 
-def _of(table: pd.DataFrame, name: object) -> str:
-    row = table.loc[[name]].iloc[0]
-    return _rho(row["rho"], row["p"])
+def _rho(row: pd.Series) -> str:
+    p = p_value(row["p"])
+    return f"ρ = {number(row['rho'])} (p {p if p.startswith('<') else f'= {p}'})"
 
 
-def _rho(rho: float, p: float) -> str:
-    told = p_value(p)
-    return f"ρ = {number(rho)}, p {told if told.startswith('<') else f'= {told}'}"
-
-
-def _every_number(told: pd.DataFrame) -> Table:
-    rows = [
-        [
-            f"{row['model']}, {row['checkpoint']}",
-            f"{row['treatment']}, {row['blocks']}",
-            words(row["outcome"]),
+def every_number(table: pd.DataFrame) -> Table:
+    """Return every rank correlation, folded."""
+    caption = (
+        "Spearman's ρ (partial if controlled) and its p by at most "
+        f"{int(table['permutations'].max()) if len(table) else 0} permutations of blocks; adjusted "
+        "for the number of predictors of a treatment (Holm)."
+    )
+    cells = {
+        "model": lambda row: f"{row['model']}, {row['checkpoint']}",
+        "treatment": lambda row: f"{row['treatment']}, {row['blocks']}",
+        "damage": shown("outcome", words),
+        "predictor": lambda row: (
             words(row["predictor"])
             + ("" if pd.isna(row["k"]) else f", K = {int(row['k'])}")
-            + ("" if pd.isna(row["variant"]) else f", {words(row['variant'])}"),
-            words(row["given"]) or "nothing",
-            str(row["entries"]),
-            number(row["rho"]),
-            p_value(row["p"]),
-            p_value(row["p_adjusted"]),
-        ]
-        for row in told.to_dict("records")
-    ]
-    columns = ["model", "treatment", "damage", "held against", "held fixed"]
-    most = int(told["permutations"].max()) if len(told) else 0
-    caption = (
-        f"Spearman's ρ (partial where something is held fixed) and its p by at most {most} "
-        "permutations of blocks; adjusted for the number of rivals of a treatment (Holm)."
-    )
-    return Table(
-        caption,
-        [*columns, "pairs", "ρ", "p", "adjusted p"],
-        rows,
-        columns,
-        f"All {len(rows)} comparisons of damage",
-    )
+            + ("" if pd.isna(row["variant"]) else f", {words(row['variant'])}")
+        ),
+        "controlling for": lambda row: words(row["given"]) or "nothing",
+        "pairs": plain("entries"),
+        "ρ": shown("rho", number),
+        "p": shown("p", p_value),
+        "adjusted p": shown("p_adjusted", p_value),
+    }
+    text = list(cells)[:5]
+    title = f"All {len(table)} rank correlations"
+    return tabulate(table.to_dict("records"), cells, caption, words=text, title=title)

@@ -1,64 +1,62 @@
-"""What setting coupling did: in words, and every comparison."""
+"""The report's section on an experiment: the effect of setting coupling, and every comparison."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
 
 import pandas as pd
 
 from blockcoupling.lab.intervention.arms import COUPLING, TOKENS, headline, label
 from blockcoupling.lab.intervention.statistics import DIFFERENCE, SIDES, SLOPE
-from blockcoupling.report.table import Table
+from blockcoupling.report.part import Part
+from blockcoupling.report.section import Section
+from blockcoupling.report.table import Table, plain, shown, tabulate
 from blockcoupling.wording import number, p_value
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from blockcoupling.catalog import Catalog
-
 _SURE = 0.05
+_LEAD = (
+    "Models whose coupling was set during training, each compared with the control's model of the "
+    "same initial weights and the same texts, so that what both share cancels in the difference."
+)
 
 
-class Experiment(NamedTuple):
-    """The report's section on an experiment."""
-
-    findings: list[str]
-    tables: list[Table]
-
-
-def experiment(catalog: Catalog) -> Experiment | None:
-    """Return what is to be said of arms; None where a study has none."""
-    if not len(catalog.search(kind="intervention")):
+def section(part: Part) -> Section | None:
+    """Return what was found about the arms of an experiment; None if the study has none."""
+    if part.modality != "text" or not len(part.catalog.search(kind="intervention")):
         return None
-    told = catalog.one(kind="intervention").read()
-    control = str(catalog.one(kind="arms").read(columns=["control"])["control"].iloc[0])
-    shown = headline(catalog, told["outcome"].unique())
-    own = told[(told["stratum"] == "") & (told["at"] == TOKENS)]
-    findings = [*_doses(own, control), *_slopes(own, shown), *_equivalent(own, control)]
-    return Experiment(findings, [_every_number(told)])
+    table = part.catalog.one(kind="intervention").read()
+    control = str(part.catalog.one(kind="arms").read(columns=["control"])["control"].iloc[0])
+    own = table[(table["stratum"] == "") & (table["at"] == TOKENS)]
+    slopes = _slopes(own, headline(part.catalog, table["outcome"].unique()))
+    return Section(
+        "Experiment",
+        _LEAD,
+        [*_doses(own, control), *slopes, *_equivalent(own, control)],
+        tables=[every_number(table)],
+        headline=slopes[0] if slopes else "",
+    )
 
 
-def _doses(told: pd.DataFrame, control: str) -> list[str]:
-    """Whether the doses took: what coupling each arm reached."""
-    own = told[(told["analysis"] == DIFFERENCE) & (told["outcome"] == COUPLING)]
+def _doses(table: pd.DataFrame, control: str) -> list[str]:
+    """Say what coupling each arm reached."""
+    own = table[(table["analysis"] == DIFFERENCE) & (table["outcome"] == COUPLING)]
     own = own[own["against"] == control]
     if own.empty:
         return []
     reached = ", ".join(f"{row['arm']} {number(row['coupling'])}" for row in own.to_dict("records"))
     return [
-        f"Coupling reached, in the mean: {control} {number(own['coupling_against'].iloc[0])}, "
-        f"{reached}."
+        f"Mean coupling reached: {control} {number(own['coupling_against'].iloc[0])}, {reached}."
     ]
 
 
-def _slopes(told: pd.DataFrame, shown: Sequence[str]) -> list[str]:
+def _slopes(table: pd.DataFrame, outcomes: Sequence[str]) -> list[str]:
     sentences = []
-    for row in told[told["analysis"] == SLOPE].to_dict("records"):
+    for row in table[table["analysis"] == SLOPE].to_dict("records"):
         name = str(row["outcome"])
-        if name not in shown or row["arm"] != SIDES[0] or pd.isna(row["p"]):
+        if name not in outcomes or row["arm"] != SIDES[0] or pd.isna(row["p"]):
             continue
         verdict = (
-            "no slope can be told from none"
+            "no clear slope"
             if row["p"] >= _SURE
             else f"{label(name)} {'rises' if row['estimate'] > 0 else 'falls'} with coupling"
         )
@@ -69,17 +67,17 @@ def _slopes(told: pd.DataFrame, shown: Sequence[str]) -> list[str]:
     return sentences
 
 
-def _equivalent(told: pd.DataFrame, control: str) -> list[str]:
-    """Of outcomes with a smallest effect of interest: which arms differ, and which do not."""
-    own = told[(told["analysis"] == DIFFERENCE) & (told["against"] == control)]
+def _equivalent(table: pd.DataFrame, control: str) -> list[str]:
+    """Say which arms differ by the smallest effect of interest, and which do not."""
+    own = table[(table["analysis"] == DIFFERENCE) & (table["against"] == control)]
     own = own[own["smallest"].notna() & own["p"].notna()]
     sentences = []
     for outcome, part in own.groupby("outcome", sort=False):
         differ = part[(part["p_adjusted"] < _SURE) & (part["estimate"].abs() >= part["smallest"])]
         same = part[part["p_equivalent"] < _SURE]
         listed = [
-            ("more than the smallest effect of interest away from it", differ),
-            ("surely less than that away", same),
+            ("different by more than that", differ),
+            ("equivalent", same),
         ]
         said = "; ".join(
             f"{what}: {', '.join(map(str, rows['arm'])) if len(rows) else 'none'}"
@@ -87,7 +85,8 @@ def _equivalent(told: pd.DataFrame, control: str) -> list[str]:
         )
         smallest = number(float(part["smallest"].iloc[0]), 3)
         sentences.append(
-            f"{label(str(outcome))} against {control} (smallest effect of interest {smallest}): "
+            f"{label(str(outcome))} compared with {control} (smallest effect of interest "
+            f"{smallest}): "
             f"{said}."
         )
     return sentences
@@ -98,41 +97,29 @@ def _estimate(row: dict) -> str:
     return f"{number(row['estimate'], 3)} [{low}, {high}], p = {p_value(row['p'])}"
 
 
-def _every_number(told: pd.DataFrame) -> Table:
-    rows = [
-        [
-            f"{row['analysis']}, {row['at']}" + (f", {row['stratum']}" if row["stratum"] else ""),
-            label(str(row["outcome"])),
-            str(row["arm"]),
-            str(row["against"]),
-            number(row["coupling"]),
-            number(row["coupling_against"]),
-            str(row["pairs"]),
-            number(row["estimate"], 4),
-            f"[{number(row['low'], 4)}, {number(row['high'], 4)}]",
-            p_value(row["p"]),
-            p_value(row["p_adjusted"]),
-            p_value(row["p_equivalent"]),
-        ]
-        for row in told.to_dict("records")
-    ]
-    columns = ["comparison", "outcome", "arm", "against"]
-    return Table(
-        "Differences are means over pairs with Student's 95 % interval, slopes the mean of each "
-        "pair's own; adjusted p for the number of arms and outcomes of a comparison (Holm); "
-        "equivalence by two one-sided tests. Of a slope the two couplings are its ends.",
-        [
-            *columns,
-            "coupling",
-            "against it",
-            "pairs",
-            "estimate",
-            "interval",
-            "p",
-            "adjusted p",
-            "p of equivalence",
-        ],
-        rows,
-        columns,
-        f"All {len(rows)} comparisons of arms",
+def every_number(table: pd.DataFrame) -> Table:
+    """Return every comparison, folded."""
+    caption = (
+        "Differences are means over pairs with Student's 95 % interval; slopes are means of the "
+        "slopes of each pair. p adjusted for the number of arms and outcomes of a comparison "
+        "(Holm); equivalence by two one-sided tests. For a slope, the two couplings are its ends."
     )
+    cells = {
+        "comparison": lambda row: ", ".join(
+            filter(None, (row["analysis"], row["at"], row["stratum"]))
+        ),
+        "outcome": shown("outcome", label),
+        "arm": plain("arm"),
+        "control": plain("against"),
+        "coupling": shown("coupling", number),
+        "coupling of control": shown("coupling_against", number),
+        "pairs": plain("pairs"),
+        "estimate": lambda row: number(row["estimate"], 4),
+        "95 % interval": lambda row: f"[{number(row['low'], 4)}, {number(row['high'], 4)}]",
+        "p": shown("p", p_value),
+        "adjusted p": shown("p_adjusted", p_value),
+        "p of equivalence": shown("p_equivalent", p_value),
+    }
+    text = list(cells)[:4]
+    title = f"All {len(table)} comparisons of arms"
+    return tabulate(table.to_dict("records"), cells, caption, words=text, title=title)
