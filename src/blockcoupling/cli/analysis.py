@@ -269,13 +269,15 @@ def _enter_figures(
 def report(
     catalog: CatalogFile,
     out: Out,
-    title: Annotated[str, typer.Option(help="Its heading.")] = "Block coupling",
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Block coupling",
     final_catalog: Annotated[
-        str, typer.Option(help="The catalog that its example of loading results opens.")
+        str, typer.Option(help="Catalog that the report's loading example opens.")
     ] = "catalog/catalog.yml",
     entries: Entries = None,
 ) -> None:
-    """Write the report of a study: one HTML file that needs nothing else.
+    """Write the report of a study, one self-contained HTML file, and findings.txt next to it.
+
+    findings.txt has the three most important lines of the report.
 
     Example:  `blockcoupling report --catalog catalog/catalog.yml --out report.html`
     """

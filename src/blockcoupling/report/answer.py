@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -37,11 +37,8 @@ def answer(parts: Sequence[Part], headlines: Sequence[str] = ()) -> list[Line]:
         headlines: what further sections have to say, a sentence each.
 
     """
-    several = len(parts) > 1
     lines = [Line("Measured", _measured(parts)), Line("Above chance?", _above_chance(parts))]
-    for part in parts:
-        of = f" ({part.name})" if several else ""
-        lines.append(Line(f"Correlates with{of}", correlates(part.main)))
+    lines += [Line("Correlates with?", text) for text in _of_each(parts, _correlates)]
     lines += [Line("Also found", sentence) for sentence in headlines]
     last = [Line("How sure?", how_sure(parts)), Line("Next", what_next(parts))]
     return [*lines[: MOST_LINES - len(last)], *last]
@@ -68,13 +65,22 @@ def _measured(parts: Sequence[Part]) -> str:
 
 
 def _above_chance(parts: Sequence[Part]) -> str:
-    texts = [above_chance(part.ends, _at_ends(part, "coupling")) for part in parts]
-    texts = [
-        f"{capitalized(part.name)}: {text}" if len(parts) > 1 else text
-        for part, text in zip(parts, texts, strict=True)
-    ]
+    texts = _of_each(parts, lambda part: above_chance(part.ends, _at_ends(part, "coupling")))
+    known = any("excess" in text for text in texts)
+    scale = ["Excess: 0 is chance, 1 perfect coupling."] if known else []
     near = pd.concat([_at_ends(part, "locality").merge(_finals(part)) for part in parts])
-    return " ".join([*texts, where(near)]).strip()
+    return " ".join([*texts, *scale, where(near)]).strip()
+
+
+def _correlates(part: Part) -> str:
+    return correlates(part.main)
+
+
+def _of_each(parts: Sequence[Part], say: Callable[[Part], str]) -> list[str]:
+    """Say something of the models of each modality, with their name where there are several."""
+    if len(parts) == 1:
+        return [say(parts[0])]
+    return [f"{capitalized(part.name)}: {say(part)}" for part in parts]
 
 
 def _finals(part: Part) -> pd.DataFrame:
@@ -112,7 +118,7 @@ def above_chance(ends: pd.DataFrame, table: pd.DataFrame) -> str:
         low, high = number(own["excess"].min()), number(own["excess"].max())
         reach = low if low == high else f"{low} to {high}"
         parts.append(f"{above} of {len(own)} {state} models (excess {reach})")
-    return f"{' and '.join(parts)}; excess 0 is chance, 1 perfect coupling."
+    return f"{', '.join(parts)}."
 
 
 def where(locality: pd.DataFrame) -> str:
@@ -129,8 +135,8 @@ def where(locality: pd.DataFrame) -> str:
         return ""
     closer = "neighbouring" if nearest < farthest else "distant"
     return (
-        f"In trained models it is strongest between {closer} blocks (m = {number(nearest)} for "
-        f"neighbours, {number(farthest)} for the most distant blocks)."
+        f"Trained, strongest between {closer} blocks (mis-coupling {number(nearest)} of "
+        f"neighbours, {number(farthest)} of the most distant)."
     )
 
 
@@ -141,7 +147,7 @@ def correlates(main: pd.DataFrame) -> str:
     else all.
     """
     if main.empty:
-        return "Unknown: no checkpoint has a score."
+        return "No checkpoint of this study has a score."
     first = main.iloc[0]
     own = main[(main["score"] == first["score"]) & (main["metric"] == first["metric"])]
     coupling = own[own["predictor"] == "coupling"]
@@ -150,15 +156,16 @@ def correlates(main: pd.DataFrame) -> str:
         return f"Unknown for {named(first)}: too few checkpoints have a score."
     row = told.iloc[-1].to_dict()
     sure = row["pearson_p_adjusted"] < _SURE
-    verdict = f"the {direction(row)}" if sure else "no clear change of the"
+    found = f"stronger coupling, {direction(row)}" if sure else "no clear correlation with"
     text = (
-        f"Stronger coupling with {verdict} {named(row)} ({row['subset']}, n = {row['n']}: R² = "
-        f"{with_interval('r2')(row)}, adjusted p = {p_value(row['pearson_p_adjusted'])})."
+        f"{found} {named(row)} ({row['subset']}, n = {row['n']}: R² = {with_interval('r2')(row)}, "
+        f"adjusted p = {p_value(row['pearson_p_adjusted'])})."
     ).replace("= <", "<")
     ranked = own[own["subset"] == row["subset"]].dropna(subset="r2")
     ranked = ranked.sort_values("r2", ascending=False).reset_index(drop=True)
     place = int(ranked.index[ranked["predictor"] == "coupling"][0]) + 1
     best = ranked.iloc[0].to_dict()
+    text = capitalized(text)
     if place == 1:
         return f"{text} Coupling is the best of {len(ranked)} predictors."
     return (
@@ -204,12 +211,12 @@ def _or(listed: list[str]) -> str:
 def what_next(parts: Sequence[Part]) -> str:
     """Say what would make the answer surer."""
     if any(part.main.empty for part in parts):
-        return "Give the checkpoints a score (section `scores`) to correlate coupling with."
+        return "Give the checkpoints a score (section scores) to correlate coupling with."
     few = [part.name for part in parts if independent(part.points) < FEW]
     if few:
         return (
-            f"Add {' and '.join(few)} until at least {FEW} are independent (section `models`), "
-            "several of each depth or width."
+            f"Add {' and '.join(few)} until at least {FEW} are independent (section models of the "
+            "configuration), several of each depth or width."
         )
     return "Test the correlation on models that are not part of this study."
 

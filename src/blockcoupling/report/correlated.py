@@ -129,8 +129,8 @@ def comparisons(table: pd.DataFrame) -> list[Table]:
 def predicted(table: pd.DataFrame) -> list[Table]:
     """Return how well the score of held-out models is predicted, a table per score."""
     caption = (
-        "Each model, family or depth is held out in turn; least squares predicts its score from the "
-        "others. q² = 1 is perfect, 0 no better than the mean; error is the mean absolute "
+        "Each model, family or depth is held out in turn and its score predicted by least squares "
+        "from the others. q² = 1 is perfect, 0 no better than the mean; error is the mean absolute "
         "error. Added q²: what coupling adds to hyperparameters. 95 % intervals by resampling what "
         "is held out."
     )

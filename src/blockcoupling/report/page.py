@@ -83,7 +83,8 @@ def _rendered(catalog: Catalog, title: str, catalog_path: str) -> tuple[str, lis
         for each in taken or MODALITIES[:1]
     ]
     sections = _sections(parts)
-    lines = answer(parts, [each.headline for each in sections.values() if each.headline])
+    found = [each for own in sections.values() for each in own.values()]
+    lines = answer(parts, [each.headline for each in found if each.headline])
     points = pd.concat([part.points for part in parts], ignore_index=True)
     measured = attributes(catalog, points)
     last = parts[0].ends.iloc[-1]
@@ -101,14 +102,13 @@ def _rendered(catalog: Catalog, title: str, catalog_path: str) -> tuple[str, lis
     return html, lines
 
 
-def _sections(parts: Sequence[Part]) -> dict[str, Section]:
-    """Return the sections of all parts; where there are several, names say which models."""
+def _sections(parts: Sequence[Part]) -> dict[str, dict[str, Section]]:
+    """Return the sections by anchor, for each part by its name, which is empty if it is alone."""
     if len(parts) == 1:
-        return parts[0].sections()
+        return {"": parts[0].sections()}
     return {
-        f"{anchor}-{part.modality}": Section(
-            **{**vars(section), "title": f"{capitalized(part.name)}: {section.title}"}
-        )
+        capitalized(part.name): {
+            f"{anchor}-{part.modality}": section for anchor, section in part.sections().items()
+        }
         for part in parts
-        for anchor, section in part.sections().items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -53,9 +54,14 @@ def stores(measured: pd.DataFrame) -> Table | None:
     differing = [name for name in _about(measured) if measured[name].nunique() > 1]
     if not differing:
         return None
-    rows = measured[["model", *differing]].to_numpy().tolist()
+    rows = measured[["model", *differing]].map(_shortened).to_numpy().tolist()
     columns = ["model", *map(words, differing)]
     return Table("Settings that differ between models.", columns, rows, columns)
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a digest, and any other text as it is."""
+    return f"{text[:12]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def _about(measured: pd.DataFrame) -> list[str]:

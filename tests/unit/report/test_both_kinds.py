@@ -1,4 +1,4 @@
-"""A study of language models and image models: two sections, and no number of both."""
+"""A study of language models and image models: two parts, and no number of both."""
 
 from html import unescape
 from pathlib import Path

@@ -10,7 +10,7 @@ from blockcoupling.lab.intervention.arms import COUPLING, TOKENS, headline, labe
 from blockcoupling.lab.intervention.statistics import DIFFERENCE, SIDES, SLOPE
 from blockcoupling.report.part import Part
 from blockcoupling.report.section import Section
-from blockcoupling.report.table import Table, plain, shown, tabulate
+from blockcoupling.report.table import Table, capitalized, plain, shown, tabulate
 from blockcoupling.wording import number, p_value
 
 _SURE = 0.05
@@ -33,7 +33,7 @@ def section(part: Part) -> Section | None:
         _LEAD,
         [*_doses(own, control), *slopes, *_equivalent(own, control)],
         tables=[every_number(table)],
-        headline=slopes[0] if slopes else "",
+        headline=capitalized(slopes[0]) if slopes else "",
     )
 
 

@@ -10,8 +10,9 @@ from blockcoupling.config.intervention import Intervention
 from blockcoupling.errors import UserError
 from blockcoupling.figures import draw
 from blockcoupling.lab.intervention.arms import members
-from blockcoupling.lab.intervention.report import experiment
+from blockcoupling.lab.intervention.report import section
 from blockcoupling.lab.intervention.statistics import write_intervention
+from blockcoupling.report.part import Part, part_of
 
 SIZE = {"blocks": 3, "dimension": 32, "parameters": 90_000}
 SECTION = Intervention(control="plain", doses=["couple"], smallest_effect={"heldout.loss": 1e-6})
@@ -87,17 +88,22 @@ def test_the_table_has_every_arm_against_the_control(told: Catalog) -> None:
     assert own.iloc[1]["estimate"] == pytest.approx(expected)
 
 
-def test_it_is_drawn_and_told(told: Catalog) -> None:
+def test_it_is_drawn_and_reported(told: Catalog) -> None:
     for name in ("intervention_doses", "intervention_arms"):
         figure = draw(name, told)
         assert any("heldout" in axes.get_title() for axes in figure.axes)
-    section = experiment(told)
-    assert section is not None
-    assert any("couple 1" in sentence for sentence in section.findings)
-    assert len(section.tables[0].rows) == len(told.one(kind="intervention").read())
+    found = section(_part(told))
+    assert found is not None
+    assert any("couple 1" in sentence for sentence in found.sentences)
+    assert found.headline.startswith("Heldout, accuracy per unit of coupling")
+    assert len(found.tables[0].rows) == len(told.one(kind="intervention").read())
 
 
 def test_a_study_without_arms_has_no_such_section(tmp_path: Path) -> None:
     plain = analyse(tmp_path, write_study(tmp_path, steps=(0, 600), prompts=2), arms=False)
-    assert experiment(plain) is None
+    assert section(_part(plain)) is None
     assert draw("intervention_doses", plain).axes == []
+
+
+def _part(catalog: Catalog) -> Part:
+    return part_of(catalog, "text")

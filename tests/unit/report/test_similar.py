@@ -1,9 +1,9 @@
-"""What is said of slopes pooled and within follows from them."""
+"""Sentences on slopes pooled and within groups follow from the numbers."""
 
 import numpy as np
 import pandas as pd
 
-from blockcoupling.report.alike import among_alike, pooled_and_within
+from blockcoupling.report.similar import among_similar, pooled_and_within
 from blockcoupling.statistics.within import COLUMNS, VERDICTS
 
 
@@ -16,46 +16,46 @@ def row(**given: object) -> dict:
 
 
 def said(*rows: dict) -> str:
-    return " ".join(among_alike(pd.DataFrame(rows)))
+    return " ".join(among_similar(pd.DataFrame(rows)))
 
 
-def test_pooled_and_within_stand_beside_each_other():
+def test_pooled_and_within_are_in_one_sentence():
     text = said(row(verdict="not told apart"))
     assert text.startswith(
         "Standardized slope of arc acc, final, on coupling: over all 30 points 0.50 [0.20, 0.80]; "
         "within depth 0.40 [0.10, 0.70]."
     )
-    assert "not told apart for depth, which does not prove them equal" in text
+    assert "within and between was found for depth, which does not prove them equal" in text
     assert "Simpson" not in text
 
 
 def test_a_sign_that_turns_within_is_named():
     turned = {"within": -0.4, "within_low": -0.7, "within_high": -0.1, "verdict": "opposite"}
     text = said(row(**turned), row(alike="family", verdict="differ"), row(predictor="s1", **turned))
-    assert "Within depth the sign is the opposite one (Simpson's paradox)" in text
-    assert "Between models of different family the slope is another one than within" in text
-    assert "The sign also turns, against arc acc, final, of largest singular value (within" in text
+    assert "Within depth the sign is the opposite (Simpson's paradox)" in text
+    assert "Between models of different family the slope differs from the slope within" in text
+    assert "The sign for arc acc, final also changes for largest singular value (within" in text
 
 
-def test_what_cannot_be_told_is_said_with_its_reason():
+def test_slopes_that_are_unknown_are_in_the_table_only():
     none = dict.fromkeys(("within", "within_low", "within_high"), np.nan)
-    text = said(
-        row(**none, verdict="cannot be told", note="no depth has 3 or more independent models")
-    )
-    assert text.endswith(
-        "Whether it holds cannot be told within depth, no depth has 3 or more independent models."
-    )
+    why = "no depth has 3 or more independent models"
+    unknown = row(**none, verdict="cannot be told", note=why)
+    assert said(unknown) == ""
+    (table,) = pooled_and_within(pd.DataFrame([unknown, unknown | {"predictor": "s1"}]))
+    assert [cells[-1] for cells in table.rows] == ["1", "1"]
+    assert table.notes == [why]
     unsure = {"pooled_low": np.nan, "pooled_high": np.nan}
-    assert "over all 30 points 0.50." in said(row(**none, **unsure, verdict="cannot be told"))
+    assert "over all 30 points 0.50;" in said(row(**unsure, verdict="differ"))
 
 
 def test_without_scores_nothing_is_said():
     empty = pd.DataFrame(columns=list(COLUMNS))
-    assert among_alike(empty) == []
+    assert among_similar(empty) == []
     assert pooled_and_within(empty) == []
 
 
-def test_every_number_stands_in_a_table_that_explains_its_verdicts():
+def test_every_number_is_in_a_table_that_explains_its_verdicts():
     (table,) = pooled_and_within(pd.DataFrame([row(verdict="differ"), row(verdict="opposite")]))
     assert len(table.rows) == 2
     assert all(len(cells) == len(table.columns) for cells in table.rows)
