@@ -128,7 +128,7 @@ def where(locality: pd.DataFrame) -> str:
         locality: model, distance, miscoupling.
 
     """
-    means = locality.groupby(["model", "distance"], as_index=False)["miscoupling"].mean()
+    means = locality.groupby(["model", "distance"], as_index=False)[["miscoupling"]].mean()
     of_model = means.sort_values("distance").groupby("model")["miscoupling"]
     nearest, farthest = of_model.first().mean(), of_model.last().mean()
     if not means["distance"].max() > 1:

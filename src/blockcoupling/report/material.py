@@ -8,7 +8,7 @@ import pandas as pd
 
 from blockcoupling.report.part import Part
 from blockcoupling.report.section import Section
-from blockcoupling.report.table import Table, plain, shown, tabulate, text_of
+from blockcoupling.report.table import Cells, Table, plain, shown, tabulate, text_of
 from blockcoupling.wording import count, number, words
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def prompts(catalog: Catalog) -> Table:
             row["characters"] = f"{lengths.min()} to {lengths.max()}"
             row["first"] = _shortened(content["text"].iloc[0])
         rows.append(row)
-    cells = {"dataset": plain("dataset")}
+    cells: Cells = {"dataset": plain("dataset")}
     if any("first" in row for row in rows):
         cells |= {"prompts": plain("n"), "characters": plain("characters"), "first": plain("first")}
         return tabulate(rows, cells, "Prompts.", words=["dataset", "first"])

@@ -11,8 +11,8 @@ import pandas as pd
 from blockcoupling.statistics.predictors import LABELS
 from blockcoupling.wording import MISSING, interval, number, words
 
-Row = Mapping[str, Any]
-Cells = Mapping[str, Callable[[Row], str]]
+Row = Mapping[Any, Any]
+Cells = dict[str, Callable[[Row], str]]
 """The columns of a table: heading → the text of a cell, from a row of data."""
 
 NOTE = "note"
