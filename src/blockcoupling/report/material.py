@@ -32,7 +32,7 @@ def models(catalog: Catalog, points: pd.DataFrame) -> Table:
         about = {"architecture": record.get("architecture"), "from": place}
         about |= {"checkpoints": _listed(own["checkpoint"]), "tokens": own["tokens"].max()}
         rows.append({**last.to_dict(), **about})
-    cells = {
+    cells: Cells = {
         "model": plain("model"),
         "family": shown("family", text_of),
         "architecture": shown("architecture", text_of),

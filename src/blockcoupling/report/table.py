@@ -101,7 +101,8 @@ def with_interval(name: str, decimals: int = 2) -> Callable[[Row], str]:
 
 def predictor(row: Row) -> str:
     """Return the label of a row's predictor."""
-    return LABELS.get(row["predictor"], row["predictor"])
+    name = str(row["predictor"])
+    return LABELS.get(name, name)
 
 
 def named(row: Row | pd.Series) -> str:

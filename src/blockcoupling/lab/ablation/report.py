@@ -6,7 +6,7 @@ import pandas as pd
 
 from blockcoupling.report.part import Part
 from blockcoupling.report.section import Section
-from blockcoupling.report.table import Table, plain, shown, tabulate
+from blockcoupling.report.table import Row, Table, plain, shown, tabulate
 from blockcoupling.wording import number, p_value, words
 
 _NEVER_BEST = ("excess", "miscoupling")  # both are coupling
@@ -54,25 +54,26 @@ def _headline(groups: list[pd.DataFrame]) -> str:
 
 def _sentence(own: pd.DataFrame) -> str:
     """Describe one treatment of one checkpoint: the best baseline, and what mis-coupling adds."""
-    plain_rho = own[own["given"] == ""].set_index("predictor")
+    simple = own[own["given"] == ""]
+    rho = {row["predictor"]: row for row in simple.to_dict("records")}
     first = own.iloc[0]
     what = "one block" if first["blocks"] == "one" else "two blocks"
     text = (
         f"{first['model']}, {first['checkpoint']}, {first['treatment']} of {what}: mis-coupling "
-        f"correlates with the damage with {_rho(plain_rho.loc[_COUPLING])}"
+        f"correlates with the damage with {_rho(rho[_COUPLING])}"
     )
-    baselines = plain_rho[~plain_rho.index.isin(_NEVER_BEST)]
-    if len(baselines):
-        best = baselines["rho"].abs().idxmax()
-        text += f", the best baseline, {words(str(best))}, with {_rho(baselines.loc[best])}"
+    baselines = [name for name in rho if name not in _NEVER_BEST]
+    if baselines:
+        best = max(baselines, key=lambda name: abs(rho[name]["rho"]))
+        text += f", the best baseline, {words(best)}, with {_rho(rho[best])}"
     partial = own[(own["predictor"] == _COUPLING) & (own["given"] != "")]
     if len(partial):
-        last = partial.iloc[-1]
+        last = partial.to_dict("records")[-1]
         text += f"; controlling for {words(last['given'])}, mis-coupling has {_rho(last)}"
     return f"{text}."
 
 
-def _rho(row: pd.Series) -> str:
+def _rho(row: Row) -> str:
     p = p_value(row["p"])
     return f"ρ = {number(row['rho'])} (p {p if p.startswith('<') else f'= {p}'})"
 
