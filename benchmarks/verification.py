@@ -1,4 +1,4 @@
-"""What holding decoded prompts against the whole prompt's pass costs, beside the whole batch."""
+"""What comparing decoded prompts with the full forward pass costs, next to the whole batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import nn
 
 from benchmarks.shapes import prompts
 from blockcoupling.config.measurement import Settings
-from blockcoupling.measurement.instrument import Instrument
-from blockcoupling.measurement.points import Recorder
+from blockcoupling.measurement.measure_batch import measure_batch
+from blockcoupling.measurement.prepare import prepare_prompts
+from blockcoupling.measurement.record import record_batch
 from blockcoupling.transformer.recording import record_in_two
 from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.tokens import TokenizedPrompt
@@ -33,14 +34,12 @@ def verification(model: nn.Module, batch: int, tokens: int, k: int) -> dict[str,
         TokenizedPrompt(str(n), ids[:, :length], ("",) * length)
         for n, (ids, length) in enumerate(zip(prompts(batch, tokens), lengths, strict=True))
     ]
-    instrument = Instrument.of(model, Settings(k=k), {})
-    blocks = instrument.blocks(asked[0])
-    recorder = Recorder(model, blocks, "last", "auto", None, instrument.device)
+    prepared, complete = prepare_prompts(model, asked, Settings(k=k))
     with differentiable(model):
-        recorder.expect(asked)
-        recorded = _seconds(lambda: [recorder.record(prompt) for prompt in asked])
+        recorded = _seconds(lambda: record_batch(prepared, complete))
+        blocks = prepared.blocks
         decoded = _seconds(lambda: [record_in_two(model, blocks, p.input_ids) for p in asked])
-    whole = _seconds(lambda: instrument.measure(asked))
+    whole = _seconds(lambda: measure_batch(prepared, complete))
     return {"seconds": whole, "verifying": recorded - decoded, "part": (recorded - decoded) / whole}
 
 

@@ -156,7 +156,7 @@ class Extract(Loading, Asked):
     k_when_smaller: Literal["error", "d"] = "error"
     """What to do where `k` is larger than the dimension d of a model: refuse, or take d."""
     batch: PositiveInt | None = None
-    """Prompts measured together; unset, as many as half of the free memory holds, at most 16."""
+    """Prompts per batch; default: 16, or as many as take 8 GiB."""
     stream: bool = False
     """Read a block's weights when they are needed: for models larger than memory."""
 

@@ -7,34 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-from torch import nn
-
 from blockcoupling.config.measurement import Settings
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.dense_svd import takes_full_svd
 from blockcoupling.jacobian.method import SMALL_DIMENSION
-from blockcoupling.measurement.checking import refuse_texts
-from blockcoupling.measurement.instrument import Instrument
-from blockcoupling.measurement.job import Advance, Job, Plan, fingerprints
-from blockcoupling.measurement.pictures import as_seen
-from blockcoupling.measurement.points import Prompt
+from blockcoupling.measurement.job import Job, fingerprints, read_plan, write_plan
+from blockcoupling.measurement.measure_batch import default_batch, measure_batch
+from blockcoupling.measurement.prepare import Prepared, prepare_images, prepare_texts
+from blockcoupling.measurement.prompts import Prompt
 from blockcoupling.sources.identity import origin
 from blockcoupling.sources.image_prompts import read_image_prompts
 from blockcoupling.sources.models import load_model, load_streamed, takes_images, with_identity
-from blockcoupling.sources.preprocessing import prepared
+from blockcoupling.sources.preprocessing import prepared as preprocessed
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.schema import OF_PROMPTS
 from blockcoupling.store.stores import merge, write_prompt
 from blockcoupling.transformer.images import Picture
-from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import tokenize_prompts
 
-# What a setting adds to a prompt's store, and leaves the other numbers as they are: a store that
-# holds more than is asked for need not be measured again.
+# What a setting adds to a prompt's store without changing the other numbers: a store that holds
+# more than is asked for need not be measured again.
 ADDED = {
     "vectors": ("U", "V"),
     "swapped": ("A_swapped",),
@@ -58,11 +52,11 @@ def extract(
 ) -> None:
     """Measure every prompt that is not measured yet, then join all of them into one store.
 
-    Prompts are measured in batches of fixed composition; a prompt's store appears under its name
-    only when it is whole. What was decided on the way (prompts in a batch, the method per block) is
-    written beside them and holds for every batch, so that a job killed at any instant and run again
-    ends with the same numbers. With other prompts, only batches that stay as they were are kept:
-    the store is that of a job that had these prompts from the start.
+    Prompts are measured in batches of fixed composition. A prompt's store appears under its name
+    only when it is whole, and a batch size that memory decided is written down next to it. So a job
+    that is killed at any instant and run again ends with the same numbers. With other prompts, only
+    batches that stay the same are kept: the store is that of a job that had these prompts from the
+    start.
 
     Args:
         model: a model record, or the JSON file that holds it.
@@ -73,7 +67,7 @@ def extract(
         k_when_smaller: what to do where k > d: "error", or "d" to take k = d.
         dtype: of the weights and products, "float32" or "float64".
         device: "auto", "cpu", "cuda", …
-        batch: prompts measured together; None: as many as half of the free memory holds, 1 … 16.
+        batch: prompts measured together; None: `measure_batch.default_batch`.
         stream: have one block's weights in memory at a time.
 
     Raises:
@@ -81,70 +75,63 @@ def extract(
         MeasurementError: naming model, block and prompt.
     """
     record = with_identity(read_record(model) if isinstance(model, Path) else model)
-    loaded: StreamedModel | nn.Module
-    if stream:
-        loaded, beside = load_streamed(record, device, dtype)
-    else:
-        loaded, beside = load_model(record, device, dtype)
-    instrument = Instrument.of(loaded, settings, {})
-    read = _images if takes_images(record) else _texts
-    wanted = read(instrument, beside, prompts)
-    dimension = instrument.blocks(wanted[0]).dimension
-    if settings.k is not None and settings.k > dimension and k_when_smaller == "d":
-        instrument.settings = settings.model_copy(update={"k": dimension})
-    k = instrument.check(wanted)
+    load: Any = load_streamed if stream else load_model
+    loaded, processor = load(record, device, dtype)
+    prepared, wanted = _prepare(record, loaded, processor, prompts, settings, k_when_smaller)
 
-    decisive, added = _decisive(instrument.settings, k, dimension)
-    made_from = {"settings": decisive, "model": record["identity"], "dtype": dtype}
-    longest = max(p.length for p in wanted)
-    plan = Plan(parts / "plan.json", fingerprint(**made_from, batch=batch, longest=longest))
-    if plan.get("batch") is None:
-        plan.decide(batch=batch or instrument.prompts_at_once(wanted, k), methods=None)
-    tokens = {p.id: _made_of(p) for p in wanted}
-    expected = fingerprints(tokens, plan.get("batch"), made_from)
-    by_id = {p.id: p for p in wanted}
-    instrument.methods = plan.get("methods")
-
-    def measure(names: Sequence[str], _: Advance) -> list[xr.Dataset]:
-        measured = instrument.measure([by_id[name] for name in names])
-        if stream:
-            with_identity(record)  # its files were read on the way: refuse what was written to
-        if plan.get("methods") is None:
-            plan.decide(methods=instrument.methods)
-        return measured
-
-    Job(
-        model=f"{record.get('name')} at {record.get('checkpoint')}",
-        parts=parts,
-        expected=expected,
-        needed=[*added, *OF_PROMPTS],
-        measure=measure,
-        write=lambda parts, _, ds, mark: write_prompt(parts, ds, mark),
-        join=lambda parts, out, expected: merge(
-            parts, out, expected, attributes=origin(record, dtype), optional=added
-        ),
-        what="measuring",
-        together=plan.get("batch"),
-    ).run(out)
+    decisive, added = _decisive(prepared.settings, prepared.k, prepared.blocks.dimension)
+    provenance = {"settings": decisive, "model": record["identity"], "dtype": dtype}
+    if batch is None:
+        batch = _lasting_batch(parts / "plan.json", provenance, prepared, wanted)
+    expected = fingerprints({p.id: _content(p) for p in wanted}, batch, provenance)
+    by_id = {prompt.id: prompt for prompt in wanted}
+    name = f"{record.get('name')} at {record.get('checkpoint')}"
+    job = Job(name, parts, expected, batch, [*added, *OF_PROMPTS])
+    with job.progress("measuring") as progress:
+        for names in job.batches():
+            measured = measure_batch(prepared, [by_id[name] for name in names])
+            if stream:
+                with_identity(record)  # refuse weights that were written to while they were read
+            for _, ds, mark in job.new(names, measured):
+                write_prompt(parts, ds, mark)
+                progress.advance()
+    merge(parts, out, expected, attributes=origin(record, dtype), optional=added)
 
 
-def _texts(instrument: Instrument, tokenizer: Any, prompts: Path) -> Sequence[Prompt]:
-    """The prompts of a file of texts."""
-    texts = [(p.id, p.text) for p in read_prompts(prompts)]
+def _prepare(
+    record: Mapping[str, Any],
+    loaded: Any,
+    processor: Any,
+    prompts: Path,
+    settings: Settings,
+    k_when_smaller: str,
+) -> tuple[Prepared, list[Prompt]]:
+    """The model, and the prompts of a file of texts or images as it sees them."""
+    if takes_images(record):
+        images = read_image_prompts(prompts)
+        values = preprocessed(processor, [image.picture for image in images])
+        names = [image.id for image in images]
+        return prepare_images(loaded, names, values, settings, k_when_smaller=k_when_smaller)
+    texts = [(prompt.id, prompt.text) for prompt in read_prompts(prompts)]
     if not texts:
         raise UserError(f"{prompts} holds no prompt")
-    refuse_texts(instrument.model)
-    return tokenize_prompts(tokenizer, texts, instrument.model, instrument.keeps_marks)
+    return prepare_texts(loaded, processor, texts, settings, k_when_smaller=k_when_smaller)
 
 
-def _images(instrument: Instrument, processor: Any, prompts: Path) -> Sequence[Prompt]:
-    """The prompts of a file of images, prepared as the model's own processor does it."""
-    images = read_image_prompts(prompts)
-    values = prepared(processor, [image.picture for image in images])
-    return as_seen(instrument, [image.id for image in images], values)
+def _lasting_batch(
+    plan: Path, provenance: Mapping[str, Any], prepared: Prepared, prompts: Sequence[Prompt]
+) -> int:
+    """The default batch, which a job that is resumed with more or less memory keeps."""
+    longest = max(prompt.length for prompt in prompts)
+    job = fingerprint(**provenance, batch=None, longest=longest)
+    batch = read_plan(plan, job).get("batch")
+    if batch is None:
+        batch = default_batch(prepared, prompts)
+        write_plan(plan, job, batch=batch)
+    return batch
 
 
-def _made_of(prompt: Prompt) -> list[Any]:
+def _content(prompt: Prompt) -> list[Any]:
     """What a prompt is to the model, for its fingerprint: token ids, or a digest of its pixels."""
     if isinstance(prompt, Picture):
         pixels = prompt.given.float().cpu().numpy()

@@ -1,16 +1,18 @@
-"""A long measurement in parts that can be killed at any instant and run again.
+"""A long measurement in parts that can be killed at any instant and resumed.
 
-Every kind of job is the same four things: a plan (what was decided on the way and holds for a
-rerun), parts that appear whole, a fingerprint of what each one's numbers depend on, and a join of
-all parts into one store. What differs between kinds is handed in.
+A job of any kind measures the batches that `batches` yields, writes the `new` parts of each, and
+joins all parts in the end. A part appears whole or not at all, with a fingerprint of everything
+that its numbers depend on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,110 +25,106 @@ from blockcoupling.store.parts import fingerprint, finished
 
 logger = logging.getLogger(__name__)
 
-Advance = Callable[[], object]
-
-
-class Plan:
-    """What a job has decided, kept beside its parts for when it is run again.
-
-    Args:
-        path: the file.
-        fingerprint: of the job; a plan of another job is not followed.
-    """
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path, self._fingerprint = path, fingerprint
-        plan = json.loads(path.read_text()) if path.is_file() else {}
-        same = plan.pop("fingerprint", None) == fingerprint
-        self._decided: dict[str, Any] = plan if same else {}
-
-    def get(self, name: str) -> Any:
-        """What was decided; None where nothing was."""
-        return self._decided.get(name)
-
-    def decide(self, **decided: Any) -> None:
-        """Write down what holds from now on (JSON values)."""
-        self._decided |= decided
-        with replacing(self._path) as fresh:
-            fresh.write_text(json.dumps({"fingerprint": self._fingerprint, **self._decided}))
-
 
 @dataclass(frozen=True)
 class Job:
-    """A job of any kind; `run` does what is missing.
+    """The parts of a job, and which of them are missing.
 
     Attributes:
-        model: what is measured, in words, for messages.
+        model: the model's name, for messages.
         parts: directory of the parts.
         expected: fingerprint by part, in the order of the joined store.
-        measure: names of parts → their datasets; calls its second argument at every step where
-            `steps` are given.
-        write: (parts, name, dataset, fingerprint), whole or not at all.
-        join: all parts → the store.
-        what: the work, in words, for the progress bar: "measuring".
-        unit: of a step.
-        together: parts that are measured together, in the order of `expected`.
-        steps: of each part; None: one, when it is written.
-        needed: optional variables that a part must hold to be finished.
+        batch: parts that are measured together, in the order of `expected`.
+        needed: optional variables without which a part is not finished.
     """
 
     model: str
     parts: Path
     expected: Mapping[str, str]
-    measure: Callable[[Sequence[str], Advance], Sequence[xr.Dataset]]
-    write: Callable[[Path, str, xr.Dataset, str], object]
-    join: Callable[[Path, Path, Mapping[str, str]], None]
-    what: str
-    unit: str = "prompt"
-    together: int = 1
-    steps: Mapping[str, int] | None = None
+    batch: int = 1
     needed: Sequence[str] = ()
 
-    def run(self, out: Path) -> None:
-        """Measure every part that is not finished, then join all of them into `out`.
-
-        Raises:
-            MeasurementError: naming the model, and what the measurement names.
-        """
-        names = list(self.expected)
-        steps = self.steps or dict.fromkeys(names, 1)
+    @cached_property
+    def done(self) -> set[str]:
+        """Names of the parts that were finished when the job started."""
         done = finished(self.parts, self.expected, self.needed)
         if done:
-            logger.info("%d of %d prompts are measured already", len(done), len(names))
-        before = sum(steps[name] for name in done)
-        with Progress(sum(steps.values()), self.what, self.unit, done=before) as progress:
-            for start in range(0, len(names), self.together):
-                batch = names[start : start + self.together]
-                if done.issuperset(batch):
-                    continue
-                try:
-                    measured = self.measure(batch, progress.advance)
-                except MeasurementError as error:
-                    raise MeasurementError(f"model {self.model}, {error}") from error
-                for name, ds in zip(batch, measured, strict=True):
-                    if name not in done:
-                        self.write(self.parts, name, ds, self.expected[name])
-                        if self.steps is None:
-                            progress.advance()
-        self.join(self.parts, out, self.expected)
+            logger.info("%d of %d prompts are measured already", len(done), len(self.expected))
+        return done
+
+    def batches(self) -> Iterator[list[str]]:
+        """Names of the parts to measure, batch by batch.
+
+        Batches keep their composition, so that a resumed job does the same arithmetic.
+        """
+        names = list(self.expected)
+        for start in range(0, len(names), self.batch):
+            batch = names[start : start + self.batch]
+            if not self.done.issuperset(batch):
+                yield batch
+
+    def new(
+        self, batch: Sequence[str], measured: Sequence[xr.Dataset]
+    ) -> Iterator[tuple[str, xr.Dataset, str]]:
+        """Name, dataset and fingerprint of each part in a measured batch that is to be written."""
+        for name, ds in zip(batch, measured, strict=True):
+            if name not in self.done:
+                yield name, ds, self.expected[name]
+
+    @contextmanager
+    def progress(
+        self, what: str, unit: str = "prompt", steps: Mapping[str, int] | None = None
+    ) -> Iterator[Progress]:
+        """Show progress while measuring; errors of measurement name the model.
+
+        Args:
+            what: the work: "measuring".
+            unit: of a step.
+            steps: how many each part has; None: one.
+
+        Raises:
+            MeasurementError: naming the model.
+        """
+        steps = steps or dict.fromkeys(self.expected, 1)
+        before = sum(steps[name] for name in self.done)
+        try:
+            with Progress(sum(steps.values()), what, unit, done=before) as progress:
+                yield progress
+        except MeasurementError as error:
+            raise MeasurementError(f"model {self.model}, {error}") from error
 
 
 def fingerprints(
-    tokens: Mapping[str, Sequence[int]], together: int, made_from: Mapping[str, Any]
+    tokens: Mapping[str, Sequence[Any]], batch: int, provenance: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What each part's numbers depend on: to the last bit, also on the parts beside it.
-
-    Batches are measured whole, so that those beside one that is new or other cost nothing more.
+    """A fingerprint of what each part's numbers depend on, including the other parts of its batch.
 
     Args:
-        tokens: ids of each part's text, by its name, in order.
-        together: parts that are measured together.
-        made_from: what all depend on (JSON values).
+        tokens: token ids of each part's text, by its name, in order.
+        batch: parts that are measured together.
+        provenance: what all parts depend on (JSON values).
     """
     names, expected = list(tokens), {}
-    for start in range(0, len(names), together):
-        batch = names[start : start + together]
-        ids = [list(tokens[name]) for name in batch]
-        for place, name in enumerate(batch):
-            expected[name] = fingerprint(**made_from, batch=ids, place=place)
+    for start in range(0, len(names), batch):
+        together = names[start : start + batch]
+        ids = [list(tokens[name]) for name in together]
+        for place, name in enumerate(together):
+            expected[name] = fingerprint(**provenance, batch=ids, place=place)
     return expected
+
+
+def read_plan(path: Path, job: str) -> dict[str, Any]:
+    """What an interrupted job decided, so that it is resumed in the same way.
+
+    Args:
+        path: the file.
+        job: fingerprint of the job; the plan of a different job is not followed.
+    """
+    plan = json.loads(path.read_text()) if path.is_file() else {}
+    return plan if plan.pop("fingerprint", None) == job else {}
+
+
+def write_plan(path: Path, job: str, **decided: Any) -> None:
+    """Write down what a job decided (JSON values); see `read_plan`."""
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps({"fingerprint": job, **decided}))

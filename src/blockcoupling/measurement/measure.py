@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from inspect import signature
 from typing import Any
 
@@ -13,15 +13,13 @@ from torch import nn
 
 from blockcoupling.config.measurement import Asked
 from blockcoupling.errors import UserError
-from blockcoupling.measurement.checking import refuse_texts
-from blockcoupling.measurement.instrument import Instrument
-from blockcoupling.measurement.pictures import as_seen
-from blockcoupling.measurement.points import Prompt
+from blockcoupling.measurement.measure_batch import default_batch, measure_batch
+from blockcoupling.measurement.prepare import prepare_images, prepare_texts
 from blockcoupling.store.schema import combine, validate
 from blockcoupling.transformer.images import pixel_values_of
 from blockcoupling.transformer.running import refuse_absent_weights
 from blockcoupling.transformer.streaming import StreamedModel
-from blockcoupling.transformer.tokens import texts_of, tokenize_prompts
+from blockcoupling.transformer.tokens import texts_of
 
 
 def measure(
@@ -40,16 +38,17 @@ def measure(
     """Measure prompts or images: singular triples of every block's Jacobian, A_ij, trajectories.
 
     Args:
-        model: a transformer (Hugging Face or alike), weights in float32 or float64; others are
-            measured on a float32 copy. Or a streamed model (`streaming.stream_model`).
+        model: a transformer (of Hugging Face or similar) with weights in float32 or float64; others
+            are measured on a float32 copy. Or a streamed model (`streaming.stream_model`).
         tokenizer: any callable text → input_ids, or → a mapping that holds them.
-        prompts: the texts; a text alone is one prompt.
+        prompts: the texts; a single string is one prompt.
         k: K_max; by default 50, or d where d < 50.
-        images: in the place of tokenizer and prompts, for an image model: pixel values (image,
-            channel, height, width) in the model's own preprocessing. The last patch is measured
-            unless `tokens` says otherwise.
+        images: for an image model, instead of tokenizer and prompts: pixel values (image, channel,
+            height, width) in the model's own preprocessing. The last patch is measured unless
+            `tokens` says otherwise.
         dtype: measure on a copy of the model with weights of this type.
-        batch: how many prompts go through a block together; None: what free memory holds, 1 … 16.
+        batch: prompts that go through a block together; None: 16, or as many as take 8 GiB
+            (`measure_batch.default_batch`).
         preset: settings that belong together, by name: "released" is what the authors' code does
             (docs/definitions.md).
         progress: called after every prompt.
@@ -59,8 +58,8 @@ def measure(
         The dataset of docs/schema.md, prompts named p0, p1, …, images i0, i1, …
 
     Raises:
-        UserError: for prompts, images or settings that cannot be measured on this model.
-        MeasurementError: where a number cannot be trusted; names block and prompt.
+        UserError: prompts, images or settings that cannot be measured on this model.
+        MeasurementError: a number cannot be trusted; names block and prompt.
     """
     given = {"k": k, "preset": preset, **settings}
     asked, wrong = Asked.read(given, also_known=signature(measure).parameters)
@@ -71,22 +70,18 @@ def measure(
         )
     if not isinstance(model, StreamedModel):
         model = in_precision(model, dtype)
-    instrument = Instrument.of(model, asked.settings, {})
-    asked_for: Sequence[Prompt]
     if images is not None:
         values = pixel_values_of(images)
-        asked_for = as_seen(instrument, [f"i{i}" for i in range(len(values))], values)
+        names = [f"i{i}" for i in range(len(values))]
+        prepared, read = prepare_images(model, names, values, asked.settings, known=wrong)
     else:
-        refuse_texts(instrument.model)
         assert tokenizer is not None
         texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
-        asked_for = tokenize_prompts(tokenizer, texts, model, instrument.keeps_marks)
-    kept = instrument.check(asked_for, wrong)
-    if batch is None:
-        batch = instrument.prompts_at_once(asked_for, kept)
+        prepared, read = prepare_texts(model, tokenizer, texts, asked.settings, known=wrong)
+    batch = batch or default_batch(prepared, read)
     parts: list[xr.Dataset] = []
-    for start in range(0, len(asked_for), batch):
-        for part in instrument.measure(asked_for[start : start + batch]):
+    for start in range(0, len(read), batch):
+        for part in measure_batch(prepared, read[start : start + batch]):
             parts.append(part)
             progress()
     ds = combine(parts)

@@ -1,4 +1,4 @@
-"""How much memory a batch of prompts takes, and how many prompts fit into what is free."""
+"""How many prompts are measured together, and how much memory they take."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 from blockcoupling.config.measurement import Settings
 from blockcoupling.config.overlaps import OVERLAPS
 
-MOST_PROMPTS = 16  # more of them no longer make a weight's reading cheaper
+MOST_PROMPTS = 16
+"""Prompts per batch by default; more would not make a prompt's share of a block much cheaper."""
+BATCH_BYTES = 8 * 2**30
+"""What a batch may take by default: the same on every machine, so that bits are the same."""
 BYTES = 4  # float32; float64 doubles everything
 
 
 def products_kept(settings: Settings) -> int:
-    """How many arrays of A's size, L² K², are kept of every pair of tokens."""
+    """How many arrays of A's size, L² K², are kept for every pair of tokens."""
     return 1 + settings.swapped + len(OVERLAPS) * settings.overlaps
 
 
@@ -22,10 +25,10 @@ def bytes_per_prompt(
     """Memory that one prompt of a batch adds, in bytes, at float32.
 
     The sum of: its context in every block, before and after the last token, 4 T d L; U and V of
-    every block, kept and stacked, 4 d K L; A and its like, L² K² each; one Jacobian with the
-    iteration's bases beside it, 3 d²; its hidden states in float64, 2 T d (L + 1). All but the
-    states count for every pair of tokens. Not counted is what a Jacobian's accumulation needs for a
-    moment, whatever the batch: some 100 MB for each block that is worked on (`accumulate.ENTRIES`).
+    every block, kept and stacked, 4 d K L; A and arrays of the same size, L² K² each; one Jacobian
+    with the iteration's bases, 3 d²; its hidden states in float64, 2 T d (L + 1). All but the
+    states count for every pair of tokens. Not counted: about 100 MB for each block in work, which
+    accumulating a Jacobian takes for a moment, at any batch size (`accumulate.ENTRIES`).
 
     Args:
         dimension: d.
@@ -44,7 +47,7 @@ def bytes_per_prompt(
 
 
 def free_bytes(device: str = "cpu") -> int:
-    """Memory that is free: of the device, or of the machine, or of the job's control group."""
+    """Free memory in bytes, of the device, the machine, or the job's control group."""
     if not device.startswith("cpu"):
         import torch
 
@@ -65,11 +68,6 @@ def free_bytes(device: str = "cpu") -> int:
     return free
 
 
-def prompts_at_once(per_prompt: int, free: int) -> int:
-    """How many prompts to measure together: half of what is free, 1 … 16.
-
-    Args:
-        per_prompt: `bytes_per_prompt`.
-        free: `free_bytes`, after the model has been loaded.
-    """
-    return max(1, min(MOST_PROMPTS, free // 2 // max(1, per_prompt)))
+def prompts_within(size: int, per_prompt: int) -> int:
+    """How many prompts to measure together in `size` bytes of `per_prompt` each, 1 … 16."""
+    return max(1, min(MOST_PROMPTS, size // max(1, per_prompt)))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +34,14 @@ from blockcoupling.jacobian.token_jacobians import (
     record_to_token,
     truly_zero,
 )
-from blockcoupling.measurement.idle import warn_of_idle
-from blockcoupling.measurement.instrument import Instrument, refuse_both_ways
+from blockcoupling.measurement.dataset import versions
+from blockcoupling.measurement.prepare import Prepared
 from blockcoupling.measurement.verification import refuse_unrepeatable
+from blockcoupling.measurement.zero_jacobians import warn_of_zero_jacobians
 from blockcoupling.store.comparisons import PLACES
-from blockcoupling.store.schema import stamp
 from blockcoupling.transformer.recording import record_full
 from blockcoupling.transformer.running import differentiable
-from blockcoupling.transformer.tokens import TokenizedPrompt, Tokens, token_pairs
+from blockcoupling.transformer.tokens import TokenizedPrompt
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -50,16 +49,15 @@ if TYPE_CHECKING:
 COMPARISONS = ("self", "input_fixed", "output_fixed")
 
 
-def chosen_tokens(tokens: Tokens, length: int) -> list[int]:
+def chosen_tokens(prompt: TokenizedPrompt) -> list[int]:
     """Positions to compare, ascending.
 
     Raises:
-        UserError: for pairs of tokens, or a position the prompt does not have.
+        UserError: pairs of tokens were chosen.
     """
-    pairs = token_pairs(tokens, length)
-    if any(a != b for a, b in pairs):
+    if any(a != b for a, b in prompt.pairs):
         raise UserError("tokens are compared one with another: give positions, not pairs of them")
-    return sorted({a for a, _ in pairs})
+    return sorted({a for a, _ in prompt.pairs})
 
 
 def chosen_blocks(pairs: Sequence[Sequence[float]], blocks: int) -> list[tuple[int, int]]:
@@ -85,7 +83,7 @@ def _block(asked: float, blocks: int) -> int:
 
 
 def compare_tokens(
-    instrument: Instrument,
+    prepared: Prepared,
     prompt: TokenizedPrompt,
     settings: TokenSettings,
     progress: Callable[[], object] = lambda: None,
@@ -93,45 +91,44 @@ def compare_tokens(
     """Compare the Jacobians of a prompt's tokens with each other.
 
     Args:
-        instrument: the model, in memory.
-        prompt: the prompt.
+        prepared: the model, in memory.
+        prompt: the prompt, with its tokens as pairs (t, t).
         settings: what to compare.
         progress: called once for every block and output token.
 
     Returns:
         A (comparison, k, k_other), S (comparison, k) of J_i, svd_residual (comparison); along
         comparison: prompt, kind, block, block_other, token_in, token_out, token_in_other,
-        token_out_other (i, and "other" for j). Of a Jacobian that is truly 0, S is 0 as i, and A
-        is NaN as j.
+        token_out_other (i, and "other" for j). Where a Jacobian is truly 0, S is 0 (as i) and A
+        is NaN (as j).
 
     Raises:
-        UserError: for tokens or blocks that are not there.
+        UserError: tokens or blocks do not exist, or the model is bidirectional or streamed.
         MeasurementError: naming block and tokens, for a Jacobian that is not finite, exactly −I,
             or exactly 0 while the block does change.
     """
-    blocks = instrument.blocks(prompt)
-    refuse_both_ways(instrument, "tokens are compared with each other", "tokenwise")
-    if instrument.weights is not None:
+    prepared.refuse_bidirectional("tokens are compared with each other", "tokenwise")
+    if prepared.weights is not None:
         raise UserError("tokens are compared with the model in memory: set extract.stream: false")
-    tokens = chosen_tokens(settings.tokens, prompt.input_ids.shape[1])
+    blocks, tokens = prepared.blocks, chosen_tokens(prompt)
     pairs = chosen_blocks(settings.blocks, len(blocks))
     k = min(settings.k, blocks.dimension)
     places = [(a, b) for b in tokens for a in tokens if a <= b]
     spill = Spill()
     try:
-        with differentiable(instrument.model), full_float32():
-            model, ids = instrument.model, prompt.input_ids.to(instrument.device).clone()
+        with differentiable(prepared.model), full_float32():
+            model, ids = prepared.model, prompt.input_ids.to(prepared.device).clone()
             whole = record_full(model, blocks, ids)
             refuse_unrepeatable(prompt.id, whole)
             recorded = [record_to_token(model, blocks, ids, b, whole) for b in tokens]
             found = {}
-            idle: list[tuple[str, int]] = []
+            zero: list[tuple[str, int]] = []
             for block in sorted({block for pair in pairs for block in pair}):
                 parts = []
                 for calls in recorded:
                     earlier = [t for t in tokens if t <= calls.token]
                     jacobians, _ = jacobians_to_token(calls, block - 1, earlier)
-                    idle += _trivial(jacobians, prompt.id, calls, block, earlier)
+                    zero += _zero(jacobians, prompt.id, calls, block, earlier)
                     parts.append(_triples(jacobians, k, settings))
                     spill.put((block, calls.token), jacobians)
                     progress()
@@ -143,10 +140,10 @@ def compare_tokens(
             ]
     finally:
         spill.close()
-    warn_of_idle(idle)
+    warn_of_zero_jacobians(zero)
     # In the order of the kinds of comparison, then of the pairs as they were asked for.
     rows.sort(key=lambda row: COMPARISONS.index(row.kind))
-    return _dataset(rows, prompt.id, instrument, settings)
+    return _dataset(rows, prompt.id, settings)
 
 
 @dataclass(frozen=True)
@@ -226,14 +223,18 @@ def _belongs(kind: str, place: tuple[int, int], other: tuple[int, int]) -> bool:
     return {"self": a == b and c == d, "input_fixed": a == c, "output_fixed": b == d}[kind]
 
 
-def _trivial(
+def _zero(
     jacobians: Float[Tensor, "token embed embed"],
     prompt: str,
     calls: ToToken,
     block: int,
     tokens: Sequence[int],
 ) -> list[tuple[str, int]]:
-    """Where the Jacobians are truly 0: prompt and tokens in words, and the block."""
+    """Where the Jacobians are truly 0: prompt and tokens for a message, and the block.
+
+    Raises:
+        MeasurementError: a Jacobian is not finite, or exactly 0 or −I without a reason.
+    """
     zero = []
     for t, jacobian in zip(tokens, jacobians, strict=True):
         place = f"prompt {prompt!r}, token {t} → {calls.token}"
@@ -249,9 +250,7 @@ def _trivial(
     return zero
 
 
-def _dataset(
-    rows: Sequence[_Row], prompt: str, instrument: Instrument, settings: TokenSettings
-) -> xr.Dataset:
+def _dataset(rows: Sequence[_Row], prompt: str, settings: TokenSettings) -> xr.Dataset:
     def of(values: list[Any]) -> np.ndarray:
         return torch.stack(values).numpy().astype(np.float32)
 
@@ -272,12 +271,5 @@ def _dataset(
     }
     for n, name in enumerate(PLACES):
         coordinates[name] = ("comparison", np.array([row.places[n] for row in rows]))
-    attributes = {
-        **stamp(),
-        "tolerance": settings.tolerance,
-        "seed": settings.seed,
-        "torch_version": version("torch"),
-        "transformers_version": version("transformers"),
-        **{key: value for key, value in instrument.identity.items() if value is not None},
-    }
+    attributes = {**versions(), "tolerance": settings.tolerance, "seed": settings.seed}
     return xr.Dataset(variables, coordinates, attributes)

@@ -15,10 +15,11 @@ from blockcoupling.config.models import INIT, LocalModel, TrainedModel
 from blockcoupling.config.study import Study
 from blockcoupling.config.vision import VisionTraining
 from blockcoupling.measurement.memory import (
+    BATCH_BYTES,
     BYTES,
     bytes_per_prompt,
     products_kept,
-    prompts_at_once,
+    prompts_within,
 )
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.reduce.chunks import most_bytes_of_a_chunk
@@ -33,8 +34,6 @@ from blockcoupling.study.sizes import (
 
 TESTED = 10_000
 """Images held out, as CIFAR-10 has."""
-GPU_MEMORY = 80 * 10**9
-"""Bytes that batches are made for where no size of batch is given."""
 
 FLOPS_PER_CORE = 4e10
 FLOPS_PER_GPU = 1e13
@@ -129,15 +128,9 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     outside = min(size, vocabulary_of(study, model) * dimension)
     held = min(size, outside + ceil(size / blocks)) if stream else size
     kept = products_kept(options)  # A, and its like for other variants and for overlaps
-    each = 2 * bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs, kept)
-    if options.batch is not None:
-        batch = options.batch
-    elif on_gpu(options.device):
-        batch = prompts_at_once(precision * each, 2 * (GPU_MEMORY - precision * LOADED * held))
-    else:
-        batch = 8 if pairs == 1 else 1
-    batch = min(batch, prompts)
-    measured = precision * (LOADED * held + batch * each)
+    each = bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs, kept)
+    batch = min(options.batch or prompts_within(BATCH_BYTES, each), prompts)
+    measured = precision * (LOADED * held + 2 * batch * each)
 
     # A product with J costs the block's parameters four times: there and back. All of J is up to
     # d / 2 of them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide

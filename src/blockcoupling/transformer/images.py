@@ -56,11 +56,13 @@ class Picture:
         id: stable name of the image.
         given: its preprocessed pixel values, (1, channel, height, width).
         layout: its tokens.
+        pairs: pairs of tokens (t1, t2) to measure, once they have been worked out.
     """
 
     id: str
     given: Float[Tensor, "1 channel height width"]
     layout: Layout
+    pairs: tuple[tuple[int, int], ...] = ()
 
     @property
     def beginning(self) -> Float[Tensor, "1 channel height width"]:

@@ -41,13 +41,15 @@ class TokenizedPrompt:
         id: stable name of the prompt.
         input_ids: (1, token).
         token_text: the text of every token ("" where the tokenizer cannot say).
-        special_after: how many tokens at its end are marks behind the text.
+        special_after: how many tokens at its end are special tokens after the text.
+        pairs: pairs of tokens (t1, t2) to measure, once they have been worked out.
     """
 
     id: str
     input_ids: Int[Tensor, "1 token"]
     token_text: tuple[str, ...]
     special_after: int = 0
+    pairs: tuple[tuple[int, int], ...] = ()
 
     @property
     def given(self) -> Int[Tensor, "1 token"]:
@@ -99,62 +101,89 @@ def texts_of(prompts: object) -> list[str]:
 
 
 def tokenize_prompts(
-    tokenizer: Callable[..., Any],
-    prompts: Iterable[tuple[str, str]],
-    model: object = None,
-    keep_special: Callable[[Sequence[TokenizedPrompt]], bool] = lambda prompts: False,
+    tokenizer: Callable[..., Any], prompts: Iterable[tuple[str, str]], model: object = None
 ) -> list[TokenizedPrompt]:
-    """Turn texts into prompts, without the end mark and the padding that a tokenizer adds.
-
-    An encoder is given the marks that it was trained with, before the text and behind it: it sees
-    all of a prompt at once. Its last token is still the text's own.
-
-    Which marks are the tokenizer's is told by what it returns with `add_special_tokens=False`,
-    where it takes that. Of any other callable, ids of the model's configuration are looked for: an
-    end mark is added where all the prompts end in it.
+    """Turn texts into prompts that end in their own text, as causal models are measured.
 
     Args:
         tokenizer: text → input_ids, or → a mapping that holds them.
         prompts: (id, text) of each.
-        model: the model, whose configuration names begin and end marks.
-        keep_special: asked, of the prompts as the tokenizer returns them, whether they are to keep
-            what it adds, as encoders need it.
+        model: the model, whose configuration names BOS and EOS tokens.
 
     Raises:
-        UserError: a text is none, or the tokenizer does not return one row of ids for it.
+        UserError: an entry is not a text, or the tokenizer does not return one row of ids for it.
     """
-    tokenizer = _callable(tokenizer)
-    texts = list(prompts)
-    whole = [tokenize(tokenizer, text, name) for name, text in texts]
-    if _takes_special(tokenizer):
-        bare = [tokenize(tokenizer, text, name, add_special_tokens=False) for name, text in texts]
-        before = _special_before(tokenizer)
-        cut = [_own(a, b, before) for a, b in zip(whole, bare, strict=True)]
-    else:
-        begin, end = (_ids_of(name, tokenizer, model) for name in ("bos", "eos"))
-        appended = all(_ends_in(prompt, end) for prompt in whole)
-        cut = [_without(prompt, begin, end if appended else set()) for prompt in whole]
-    if keep_special(whole):
+    return TokenizedTexts.of(tokenizer, prompts, model).without_special()
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Texts as a tokenizer returns them, and without the special tokens that it adds after them.
+
+    Which tokens are the tokenizer's is seen from what it returns with `add_special_tokens=False`,
+    where it takes that argument. For any other callable, ids of the model's configuration are
+    looked for: an EOS token was added if all the prompts end in it.
+
+    Attributes:
+        whole: as the tokenizer returns them, without padding.
+        own: without an EOS token at the end, and with one BOS token at most.
+    """
+
+    whole: Sequence[TokenizedPrompt]
+    own: Sequence[TokenizedPrompt]
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: Callable[..., Any],
+        prompts: Iterable[tuple[str, str]],
+        model: object = None,
+    ) -> TokenizedTexts:
+        """Tokenize texts; arguments and errors as in `tokenize_prompts`."""
+        tokenizer = _callable(tokenizer)
+        texts = list(prompts)
+        whole = [tokenize(tokenizer, text, name) for name, text in texts]
+        if _takes_special(tokenizer):
+            plain = {"add_special_tokens": False}
+            bare = [tokenize(tokenizer, text, name, **plain) for name, text in texts]
+            before = _special_before(tokenizer)
+            own = [_own(a, b, before) for a, b in zip(whole, bare, strict=True)]
+        else:
+            begin, end = (_ids_of(name, tokenizer, model) for name in ("bos", "eos"))
+            appended = all(_ends_in(prompt, end) for prompt in whole)
+            own = [_without(prompt, begin, end if appended else set()) for prompt in whole]
+        return cls(whole, own)
+
+    def with_special(self) -> list[TokenizedPrompt]:
+        """The prompts with all their special tokens, as encoders were trained.
+
+        The last token of a prompt is still the text's own (`special_after`).
+        """
         return [
             replace(a, special_after=_behind(a.input_ids[0].tolist(), b.input_ids[0].tolist()))
-            for a, b in zip(whole, cut, strict=True)
+            for a, b in zip(self.whole, self.own, strict=True)
         ]
-    changed = [
-        (a, b) for a, b in zip(whole, cut, strict=True) if a.input_ids.shape != b.input_ids.shape
-    ]
-    if changed:
-        a, b = changed[0]
-        logger.warning(
-            "%d of %d prompts are measured without a mark that the tokenizer adds behind the text, "
-            "or a second time before it, so that they begin once and end in their own text: %s has "
-            "the tokens %s, of %s",
-            len(changed),
-            len(whole),
-            a.id,
-            _shown(b),
-            _shown(a),
-        )
-    return cut
+
+    def without_special(self) -> list[TokenizedPrompt]:
+        """The prompts that end in their own text; a warning says where tokens were removed."""
+        changed = [
+            (a, b)
+            for a, b in zip(self.whole, self.own, strict=True)
+            if a.input_ids.shape != b.input_ids.shape
+        ]
+        if changed:
+            a, b = changed[0]
+            logger.warning(
+                "%d of %d prompts are measured without a special token that the tokenizer adds "
+                "after the text, or a second time before it, so that they begin once and end in "
+                "their own text: %s has the tokens %s, of %s",
+                len(changed),
+                len(self.whole),
+                a.id,
+                _shown(b),
+                _shown(a),
+            )
+        return list(self.own)
 
 
 def tokenize(

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 import blockcoupling as bc
 from blockcoupling import cli
 from blockcoupling.config.overlaps import OVERLAPS
-from blockcoupling.measurement import instrument
+from blockcoupling.measurement import measure
+from blockcoupling.measurement.prepare import Prepared
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +100,13 @@ def test_settings_reach_the_measurement(
     measured: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    of = instrument.Instrument.of
+    measure_batch = measure.measure_batch
 
-    def noting(model: object, settings: object, identity: object) -> instrument.Instrument:
-        seen.append(settings)
-        return of(model, settings, identity)
+    def noting(prepared: Prepared, prompts: list) -> list:
+        seen.append(prepared.settings)
+        return measure_batch(prepared, prompts)
 
-    monkeypatch.setattr(instrument.Instrument, "of", noting)
+    monkeypatch.setattr(measure, "measure_batch", noting)
     streamed = "--context full --tolerance 1e-5 --method krylov --seed 3 --batch 1 --stream"
     measured("one prompt", "--k", "2", *streamed.split())
     (settings,) = seen
@@ -140,7 +141,7 @@ def test_a_wrong_option_is_refused_before_measuring(
     def never(*args: object) -> None:
         raise AssertionError("measured")
 
-    monkeypatch.setattr(instrument.Instrument, "measure", never)
+    monkeypatch.setattr(measure, "measure_batch", never)
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(cli.app, ["measure", str(directory), "one prompt", *words.split()])
     assert ended.exit_code == 2

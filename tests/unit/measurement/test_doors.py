@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from whole_model import coupling, jacobians
 
 import blockcoupling as bc
+from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import UserError
-from blockcoupling.measurement.instrument import Instrument
+from blockcoupling.measurement.prepare import prepare
 from blockcoupling.sources.models import load_model, record_of
 from blockcoupling.transformer.blocks import find_blocks
 from blockcoupling.transformer.final_norm import find_final_norm
@@ -209,7 +210,7 @@ def test_a_model_with_hooks_of_accelerate_but_its_weights(llama: LlamaForCausalL
 
 def test_a_model_without_weights() -> None:
     with pytest.raises(UserError, match="no floating-point weights"):
-        Instrument.of(nn.Identity(), None, {})
+        prepare(nn.Identity(), torch.zeros(1, 1, dtype=torch.long), Settings())
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "meta", "gpu", "tpu0"])

@@ -18,13 +18,16 @@ from tiny_model import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import blockcoupling as bc
+from blockcoupling.config.measurement import Settings
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.jacobian.operator import Operator
 from blockcoupling.measurement import extract as module
 from blockcoupling.measurement.extract import extract
-from blockcoupling.measurement.instrument import Instrument, Settings
+from blockcoupling.measurement.prepare import Prepared
 from blockcoupling.sources.models import model_record
 from blockcoupling.sources.records import spec_from_argument
+from blockcoupling.store.part_names import part_path
 
 TEXTS = {"a": "one prompt", "b": "x", "c/d": "and a longer one", "e": "two words", "f": "last"}
 SETTINGS = Settings(k=4, tokens=[-1, 0])
@@ -54,13 +57,13 @@ class Job:
         self.prompts = write(root / "prompts.jsonl", TEXTS)
         self.parts, self.out, self.record = root / "parts", root / "svd.zarr", record
         self.measured: list[str] = []
-        measure = Instrument.measure
+        measure = module.measure_batch
 
-        def counting(instrument: Instrument, prompts: list) -> list[xr.Dataset]:
+        def counting(prepared: Prepared, prompts: list) -> list[xr.Dataset]:
             self.measured += [prompt.id for prompt in prompts]
-            return measure(instrument, prompts)
+            return measure(prepared, prompts)
 
-        watch.setattr(Instrument, "measure", counting)
+        watch.setattr(module, "measure_batch", counting)
 
     def run(self, settings: Settings = SETTINGS, batch: int | None = BATCH, **options: Any) -> None:
         self.measured.clear()
@@ -164,8 +167,8 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 import xarray as xr
+from blockcoupling.config.measurement import Settings
 from blockcoupling.measurement.extract import extract
-from blockcoupling.measurement.instrument import Settings
 
 record, root = json.loads(sys.argv[1]), Path(sys.argv[2])
 write, calls = xr.Dataset.to_zarr, []
@@ -201,28 +204,28 @@ def test_a_killed_job_goes_on_where_it_was(
     assert not list(job.parts.glob(".tmp-*"))
 
 
-def test_a_choice_of_methods_holds_for_the_whole_job(
+def test_each_batch_chooses_its_method_for_itself(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is made once: a rerun follows it, even if a later version would choose otherwise."""
+    """So a job that is resumed in the middle has the bits of one that was never interrupted."""
     from blockcoupling.jacobian import decompose
 
-    says = ["krylov", "dense"]
-    monkeypatch.setattr(decompose, "choose_method", lambda *args: says[0])
+    def by_prompts(operator: Operator, *counts: float) -> str:
+        return "krylov" if operator.prompts == BATCH else "dense"
+
+    monkeypatch.setattr(decompose, "choose_method", by_prompts)
     settings = Settings(k=1, tolerance=0.3)  # reached before the iteration is given up
     wide = save_tiny_model(tmp_path / "wide", hidden_size=64)
     job.record = model_record(spec_from_argument(str(wide)))
     job.run(settings)
-    krylov = contents(job.out)
-    free = job.store()["matrix_free"].values
-    assert free.any()
-    lost = sorted(job.parts.glob("[!.]*.zarr"))[1:]  # from the middle of the first batch
-    for part in lost:
-        (part / "zarr.json").unlink()
-    says[0] = "dense"
-    job.run(settings)
-    assert job.measured == list(TEXTS)
-    assert contents(job.out) == krylov
+    whole, free = contents(job.out), job.store()["matrix_free"].values
+    assert free[:4].any()  # two batches of two
+    assert not free[4:].any()
+    for lost in ("a", "f"):
+        (part_path(job.parts, lost) / "zarr.json").unlink()
+        job.run(settings)
+        assert job.measured == (["a", "b"] if lost == "a" else ["f"])
+        assert contents(job.out) == whole
 
 
 @pytest.mark.parametrize(
@@ -264,19 +267,40 @@ def test_other_weights_measure_again(job: Job, tmp_path: Path) -> None:
     assert job.measured == list(TEXTS)
 
 
-def test_batches_are_sized_by_what_is_free(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blockcoupling.measurement.instrument.free_bytes", lambda device: 0)
+def free_memory(watch: pytest.MonkeyPatch, size: int) -> None:
+    watch.setattr("blockcoupling.measurement.measure_batch.free_bytes", lambda device: size)
+
+
+def test_memory_changes_the_batch_only_with_a_warning(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free_memory(monkeypatch, 0)
     job.run(batch=None)
     single = contents(job.out)
-    plan = json.loads((job.parts / "plan.json").read_text())
-    assert plan["batch"] == 1
-    # Decided once: with more memory, a job that is run again does not measure otherwise.
-    monkeypatch.setattr("blockcoupling.measurement.instrument.free_bytes", lambda device: 10**12)
+    assert json.loads((job.parts / "plan.json").read_text())["batch"] == 1
+    assert "holds 1 prompts per batch, fewer than the 16" in caplog.text
+    assert "`batch` = 1 gives the same bits" in caplog.text
+    # Decided once: with more memory, a job that is run again keeps its batches.
+    free_memory(monkeypatch, 10**12)
     for part in list(job.parts.glob("[!.]*.zarr"))[:2]:
         (part / "zarr.json").unlink()
     job.run(batch=None)
     assert len(job.measured) == 2
     assert contents(job.out) == single
+    job.run(batch=1)
+    assert job.measured == []
+
+
+def test_the_default_batch_does_not_depend_on_memory(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free_memory(monkeypatch, 2**24)  # enough for these five small prompts
+    job.run(batch=None)
+    assert job.measured == list(TEXTS)
+    free_memory(monkeypatch, 10**12)
+    job.run(batch=16)
+    assert job.measured == []
+    assert "per batch" not in caplog.text
 
 
 def test_streamed_weights_give_the_same(job: Job, tmp_path: Path) -> None:
@@ -492,14 +516,14 @@ def test_weights_written_to_while_they_are_streamed_are_refused(
 ) -> None:
     directory = save_tiny_model(tmp_path / "m", hidden_size=16)
     job.record = model_record(spec_from_argument(str(directory)))
-    measure = Instrument.measure
+    measure = module.measure_batch
 
-    def disturbed(instrument: Instrument, prompts: list) -> list[xr.Dataset]:
-        measured = measure(instrument, prompts)
+    def disturbed(prepared: Prepared, prompts: list) -> list[xr.Dataset]:
+        measured = measure(prepared, prompts)
         other_weights(directory)
         return measured
 
-    monkeypatch.setattr(Instrument, "measure", disturbed)
+    monkeypatch.setattr(module, "measure_batch", disturbed)
     with pytest.raises(UserError, match="weights changed after the model's record was made"):
         job.run(stream=True)
     assert list(job.parts.glob("*.zarr")) == []

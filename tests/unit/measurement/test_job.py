@@ -1,7 +1,7 @@
 """A job of any kind: what is finished is not done again, and what was decided holds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from blockcoupling.errors import MeasurementError
-from blockcoupling.measurement.job import Advance, Job, Plan
+from blockcoupling.measurement.job import Job, read_plan, write_plan
 from blockcoupling.store.part_names import part_path
 from blockcoupling.store.parts import open_part, write_part
 
@@ -19,35 +19,29 @@ NAMES = ("a", "b", "c/d", "e", "f")
 class Squares:
     """The simplest kind of job: of each name, its place squared."""
 
-    def __init__(self, root: Path, mark: str = "x", **options: object) -> None:
+    def __init__(self, root: Path, mark: str = "x", batch: int = 2) -> None:
         self.measured: list[str] = []
         self.expected = dict.fromkeys(NAMES, mark)
         self.out, self.parts = root / "out.json", root / "parts"
-        self.options = {"together": 2, **options}
+        self.batch = batch
 
-    def measure(self, names: Sequence[str], advance: Advance) -> list[xr.Dataset]:
+    def measure(self, names: Sequence[str], advance: Callable) -> list[xr.Dataset]:
         self.measured += names
         for _ in names:
             advance()
         return [xr.Dataset({"y": ("x", [NAMES.index(name) ** 2.0])}) for name in names]
 
-    def join(self, parts: Path, out: Path, expected: dict[str, str]) -> None:
-        values = [float(open_part(part_path(parts, name))["y"][0]) for name in expected]
-        out.write_text(json.dumps(values))
-
     def run(self, measure=None) -> None:
         self.measured.clear()
-        measure = measure or self.measure
-        Job(
-            model="m at c",
-            parts=self.parts,
-            expected=self.expected,
-            measure=measure,
-            write=write_part,
-            join=self.join,
-            what="squaring",
-            **self.options,
-        ).run(self.out)
+        job = Job("m at c", self.parts, self.expected, self.batch)
+        with job.progress("squaring", "step") as progress:
+            for names in job.batches():
+                for name, ds, mark in job.new(
+                    names, (measure or self.measure)(names, progress.advance)
+                ):
+                    write_part(self.parts, name, ds, mark)
+        parts = [open_part(part_path(self.parts, name)) for name in self.expected]
+        self.out.write_text(json.dumps([float(part["y"][0]) for part in parts]))
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
@@ -78,7 +72,7 @@ def test_another_fingerprint_measures_again(tmp_path: Path) -> None:
 def test_progress_counts_the_steps_of_what_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = Squares(tmp_path, unit="step", together=1, steps=dict.fromkeys(NAMES, 1))
+    job = Squares(tmp_path, batch=1)
     job.run()
     assert "squaring: step 5 of 5" in capsys.readouterr().err
     (part_path(job.parts, "a") / "zarr.json").unlink()
@@ -87,7 +81,7 @@ def test_progress_counts_the_steps_of_what_is_left(
 
 
 def test_an_error_names_the_model(tmp_path: Path) -> None:
-    def measure(names: Sequence[str], advance: Advance) -> list[xr.Dataset]:
+    def measure(names: Sequence[str], advance: Callable) -> list[xr.Dataset]:
         raise MeasurementError("prompt 'a': it is not finite")
 
     job = Squares(tmp_path)
@@ -107,13 +101,10 @@ def test_nothing_but_what_was_asked_for_is_joined(tmp_path: Path) -> None:
 
 def test_a_plan_holds_for_its_job_alone(tmp_path: Path) -> None:
     path = tmp_path / "parts" / "plan.json"
-    plan = Plan(path, "one")
-    assert plan.get("batch") is None
-    plan.decide(batch=3)
-    plan.decide(methods=["dense"])
-    again = Plan(path, "one")
-    assert (again.get("batch"), again.get("methods")) == (3, ["dense"])
-    assert Plan(path, "another").get("batch") is None
+    assert read_plan(path, "one") == {}
+    write_plan(path, "one", batch=3)
+    assert read_plan(path, "one") == {"batch": 3}
+    assert read_plan(path, "another") == {}
 
 
 def test_parts_keep_their_numbers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Batch sizes follow from what a prompt takes and what is free."""
+"""Batch sizes follow from what a prompt takes."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from blockcoupling.measurement.memory import (
     bytes_per_prompt,
     free_bytes,
     products_kept,
-    prompts_at_once,
+    prompts_within,
 )
 
 
@@ -28,11 +28,12 @@ def test_every_pair_of_tokens_counts() -> None:
     assert two - one == 4 * (400 + 240 + 36 + 300)
 
 
-@given(st.integers(1, 10**12), st.integers(0, 10**12))
-def test_a_batch_fits_into_half_of_what_is_free(per_prompt: int, free: int) -> None:
-    batch = prompts_at_once(per_prompt, free)
+@given(st.integers(0, 10**12), st.integers(1, 10**12))
+def test_a_batch_is_as_large_as_it_may_be(size: int, per_prompt: int) -> None:
+    batch = prompts_within(size, per_prompt)
     assert 1 <= batch <= 16
-    assert batch == 1 or 2 * batch * per_prompt <= free
+    assert batch == 1 or batch * per_prompt <= size
+    assert batch == 16 or (batch + 1) * per_prompt > size
 
 
 def test_free_memory_is_some_of_the_machine() -> None:

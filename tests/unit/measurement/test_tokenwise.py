@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,16 @@ from architectures import FAMILIES, prompt, small_model
 from full_jacobian import full_jacobian
 from safetensors.torch import load_file, save_file
 from tiny_model import save_tiny_model
+from torch import nn
 
 from blockcoupling.cli import app
+from blockcoupling.config.measurement import Settings, TokenSettings
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
-from blockcoupling.measurement.instrument import Instrument, Settings
+from blockcoupling.measurement.prepare import Prepared, prepare_prompts
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.measurement.tokenwise import (
-    TokenSettings,
     chosen_blocks,
     chosen_tokens,
     compare_tokens,
@@ -35,6 +37,14 @@ from blockcoupling.transformer.tokens import TokenizedPrompt
 
 # Models with float64 weights still take their softmax in float32: a few of its roundings (6e-8).
 EXACT = 2e-6
+
+
+def prepared_for(
+    model: nn.Module, ids: torch.Tensor, tokens: Any
+) -> tuple[Prepared, TokenizedPrompt]:
+    one = TokenizedPrompt("p", ids, ("",) * ids.shape[1])
+    prepared, (complete,) = prepare_prompts(model, [one], Settings(tokens=tokens))
+    return prepared, complete
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -73,8 +83,7 @@ def test_comparisons_are_their_definition(dtype: torch.dtype) -> None:
     model, exact = small_model("gpt_neox", dtype), small_model("gpt_neox")
     ids, k, tokens = prompt(6), 4, [1, 3, 5]
     settings = TokenSettings(tokens=tokens, blocks=[(1, 1), (2, 3)], k=k, swapped=True)
-    instrument = Instrument(model, Settings())
-    ds = compare_tokens(instrument, TokenizedPrompt("p", ids, ("",) * 6), settings)
+    ds = compare_tokens(*prepared_for(model, ids, tokens), settings)
     modules = find_blocks(exact, ids).modules
     reference = {}
     for block, (a, b) in itertools.product((1, 2, 3), itertools.product(tokens, tokens)):
@@ -111,9 +120,9 @@ def test_comparisons_are_their_definition(dtype: torch.dtype) -> None:
 
 
 def test_a_jacobian_compared_with_itself_is_fully_coupled(tmp_path: Path) -> None:
-    instrument = Instrument(small_model("llama", torch.float32), Settings())
     settings = TokenSettings(blocks=[(2, 2)], k=3)
-    ds = compare_tokens(instrument, TokenizedPrompt("p", prompt(4), ("",) * 4), settings)
+    model = small_model("llama", torch.float32)
+    ds = compare_tokens(*prepared_for(model, prompt(4), "all"), settings)
     ds.to_zarr(tmp_path / "s.zarr", zarr_format=3, consolidated=False)
     identity = {"model": "m", "checkpoint": "c", "dataset": "d"}
     tabulate(tmp_path / "s.zarr", tmp_path / "t.parquet", [1, 3, 9], ["frobenius"], identity)
@@ -136,10 +145,13 @@ def test_which_blocks_and_tokens() -> None:
     for wrong in (0, 5, -5, 1.5):
         with pytest.raises(UserError, match="this model has blocks 1 … 4"):
             chosen_blocks([[1, wrong]], 4)
-    assert chosen_tokens([-1, 0, 3], 4) == [0, 3]
-    assert chosen_tokens({"every": 3}, 8) == [1, 4, 7]
+    model = small_model("llama", torch.float32)
+    for tokens, length, chosen in (([-1, 0, 3], 4, [0, 3]), ({"every": 3}, 8, [1, 4, 7])):
+        assert chosen_tokens(prepared_for(model, prompt(length), tokens)[1]) == chosen
     with pytest.raises(UserError, match="not pairs"):
-        chosen_tokens([(0, 1)], 4)
+        chosen_tokens(prepared_for(model, prompt(4), [(0, 1)])[1])
+    with pytest.raises(UserError, match="prompt 'p' cannot be measured: token 4 is asked for"):
+        prepared_for(model, prompt(4), [4])
 
 
 def test_a_job_from_the_command_line(tmp_path: Path) -> None:
@@ -176,9 +188,9 @@ def test_a_job_knows_its_model_by_content(tmp_path: Path, monkeypatch: pytest.Mo
 
     measured: list[str] = []
 
-    def noting(instrument: Instrument, prompt: TokenizedPrompt, *args):
+    def noting(prepared: Prepared, prompt: TokenizedPrompt, *args):
         measured.append(prompt.id)
-        return compare_tokens(instrument, prompt, *args)
+        return compare_tokens(prepared, prompt, *args)
 
     monkeypatch.setattr(module, "compare_tokens", noting)
     (tmp_path / "p.jsonl").write_text('{"id": "a", "text": "one two"}\n')

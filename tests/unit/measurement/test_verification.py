@@ -238,7 +238,7 @@ class OfBlocks(nn.Module):
 def test_a_block_that_returns_something_else_when_called_again(
     block: type[nn.Module], context: str
 ) -> None:
-    with pytest.raises((UserError, MeasurementError), match=r"different output|looks both ways"):
+    with pytest.raises((UserError, MeasurementError), match=r"different output|bidirectional"):
         measure(OfBlocks(block), [PROMPT], context=context)
 
 
@@ -266,7 +266,7 @@ def test_language_models_that_look_both_ways(config: PretrainedConfig, path: str
         assert_right(model, ds, [PROMPT], path)
         assert ds.attrs["causal"] is False
         assert (ds["context_apart"] == apart).all()
-    with pytest.raises(UserError, match="looks both ways, so that there is no decoding"):
+    with pytest.raises(UserError, match="is bidirectional, so there is no decoding"):
         measure(model, [PROMPT], context="decode")
 
 

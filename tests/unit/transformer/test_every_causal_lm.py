@@ -77,7 +77,7 @@ def outcome(kind: str, model: PreTrainedModel, caplog: pytest.LogCaptureFixture)
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
     loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:]).item()
     assert ds["own_loss"].item() == pytest.approx(loss, rel=1e-5)  # both float32
-    whole = "measured by the whole prompt's pass" in caplog.text
+    whole = "measured by the full forward pass" in caplog.text
     return BY_THE_WHOLE_PASS if whole else BY_DECODING
 
 

@@ -244,7 +244,9 @@ def test_a_text_without_tokens_keeps_the_begin_mark_only() -> None:
 def test_what_is_left_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     ids_of(fast_tokenizer("<s> $A </s>"), "a b c", "b", "c")
     (line,) = caplog.messages
-    assert line.startswith("3 of 3 prompts are measured without a mark that the tokenizer adds")
+    assert line.startswith(
+        "3 of 3 prompts are measured without a special token that the tokenizer adds"
+    )
     assert line.endswith("p0 has the tokens [1, 5, 6, 7], of [1, 5, 6, 7, 2]")
 
 

@@ -220,9 +220,9 @@ def test_a_job_goes_on_where_it_was_killed(
     assert np.isfinite(table[["kl", "loss", "loss_change"]]).all(axis=None)
 
     measured = []
-    measure = damage_job.Surgery.measure
+    measure = damage_job.Ablation.measure
     monkeypatch.setattr(
-        damage_job.Surgery,
+        damage_job.Ablation,
         "measure",
         lambda self, texts, advance: measured.append(len(texts)) or measure(self, texts, advance),
     )

@@ -1,4 +1,4 @@
-"""Models that look both ways, against autograd through the whole of them in float64."""
+"""Bidirectional models, against autograd through the whole of them in float64."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ TEXT = "abcdefgh"[:LONG]
 SHORT = "xyz"
 # Singular triples are stored in float32: roundings of one product of them.
 STORED = 2e-6
-# Their own attention is not of transformers' interface: one token cannot be told from the others.
+# Their attention is not that of transformers' interface: single tokens cannot be separated.
 BY_THE_WHOLE_PASS = {"t5_encoder"}
 
 
@@ -208,7 +208,7 @@ def test_a_block_that_mixes_tokens_otherwise_is_measured_as_a_whole(
         ds = bc.measure(model, images=image, k=32, vectors=True, tokens=[2])
     agree(jacobians(ds, 0), reference(model, path, 3, image, 2, 2))
     assert not ds["context_apart"].any()
-    assert "measured by the whole prompt's pass" in caplog.text
+    assert "measured by the full forward pass" in caplog.text
 
 
 def test_every_batch_is_compared_again() -> None:
@@ -287,10 +287,10 @@ def test_tokens_of_an_image_by_name() -> None:
     [
         ("siglip", {"tokens": "class"}, "'class': this model has no such token"),
         ("vit", {"tokens": [11]}, "token 11 is asked for, the prompt has tokens 0 … 9"),
-        ("vit", {"context": "decode"}, "ViTModel looks both ways, so that there is no decoding"),
+        ("vit", {"context": "decode"}, "ViTModel is bidirectional, so there is no decoding"),
         ("bert", {"tokens": "class"}, "'class': that is a token of images"),
         ("bert", {"tokens": "mean"}, "'mean': that is a token of images"),
-        ("bert", {"context": "decode"}, "BertModel looks both ways, so that there is no decoding"),
+        ("bert", {"context": "decode"}, "BertModel is bidirectional, so there is no decoding"),
     ],
 )
 def test_what_is_not_there_is_refused(family: str, asked: dict, sentence: str) -> None:
@@ -302,8 +302,14 @@ def test_what_is_not_there_is_refused(family: str, asked: dict, sentence: str) -
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: bc.measure(small_encoder("vit"), ids_of, ["a"]), "ViTModel takes images, and is"),
-        (lambda: bc.measure(small_encoder("bert"), images=pixels(1)), "BertModel takes texts, and"),
+        (
+            lambda: bc.measure(small_encoder("vit"), ids_of, ["a"]),
+            "ViTModel expects images: ",
+        ),
+        (
+            lambda: bc.measure(small_encoder("bert"), images=pixels(1)),
+            "BertModel expects texts: ",
+        ),
         (lambda: bc.measure(small_encoder("vit")), "either a tokenizer and prompts, or images"),
         (lambda: bc.measure(small_encoder("bert"), None, "a"), "either a tokenizer and prompts"),
         (

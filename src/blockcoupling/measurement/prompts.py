@@ -1,4 +1,4 @@
-"""What can be said against prompts before any long work starts."""
+"""What prompts and images have in common, and why one cannot be measured on a model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from blockcoupling.errors import UserError
 from blockcoupling.transformer.images import PIXELS, Picture, takes_images
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
+Prompt = TokenizedPrompt | Picture
+
 
 def refuse_texts(model: nn.Module) -> None:
     """Refuse texts for a model that takes images.
@@ -19,8 +21,8 @@ def refuse_texts(model: nn.Module) -> None:
     """
     if takes_images(model):
         raise UserError(
-            f"{type(model).__name__} takes images, and is given a text: hand it pixel values "
-            "(bc.measure(model, images=pixel_values), blockcoupling measure MODEL --image FILE)"
+            f"{type(model).__name__} expects images: pass pixel values (bc.measure(model, "
+            "images=pixel_values), blockcoupling measure MODEL --image FILE)"
         )
 
 
@@ -33,15 +35,15 @@ def refuse_images(model: nn.Module) -> None:
     named = getattr(model, "main_input_name", None)
     if named is not None and named != PIXELS:
         raise UserError(
-            f"{type(model).__name__} takes texts, and is given an image: hand it prompts; of a "
-            "model of images and texts, its vision tower takes the image"
+            f"{type(model).__name__} expects texts: pass prompts. To measure images with a model "
+            "of images and texts, pass its vision tower"
         )
 
 
-def unfit(model: nn.Module, prompt: TokenizedPrompt | Picture) -> str | None:
-    """Why a prompt cannot be passed through this model; None if it can."""
+def unfit(model: nn.Module, prompt: Prompt) -> str | None:
+    """Why a prompt cannot be passed through a model; None if it can."""
     if isinstance(prompt, Picture):
-        return None  # passing one has told that already
+        return None  # an image has been passed through the model already
     length = prompt.length
     if length == 0:
         return "is empty: it has no token to measure. Remove it."

@@ -1,4 +1,4 @@
-"""Saying which blocks do nothing: their Jacobians are 0, and nothing can be compared with them."""
+"""Report which blocks have a Jacobian that is zero: nothing can be compared with them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 logger = logging.getLogger(__name__)
 
 
-def warn_of_idle(places: Iterable[tuple[str, int]]) -> None:
-    """Log one line for all Jacobians that are 0.
+def warn_of_zero_jacobians(places: Iterable[tuple[str, int]]) -> None:
+    """Log one line for all Jacobians that are zero.
 
     Args:
-        places: where one is, beginning with the prompt (and its tokens) in words; its block, 1 … L.
+        places: for each, where it is (a prompt and its tokens), and its block, 1 … L.
     """
     by_block: dict[int, list[str]] = {}
     for where, block in places:
@@ -23,8 +23,8 @@ def warn_of_idle(places: Iterable[tuple[str, int]]) -> None:
             for block, some in sorted(by_block.items())
         ]
         logger.warning(
-            "%s: the Jacobian is exactly zero, and the block does not change there either; its "
-            "singular values are 0, its mis-coupling with any other is undefined (NaN), and "
+            "%s: the Jacobian is exactly zero, and the block does not change there either. Its "
+            "singular values are 0, its mis-coupling with any other block is undefined (NaN), and "
             "coupling is the mean over the other pairs",
             ", ".join(named),
         )

@@ -1,4 +1,4 @@
-"""Models in which a block does nothing, or a token is out of reach, among others that work."""
+"""Models with a block that does nothing, or a token out of reach: Jacobians that are zero."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import blockcoupling as bc
+from blockcoupling.config.measurement import Settings, TokenSettings
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError
-from blockcoupling.measurement.instrument import Instrument, Settings
-from blockcoupling.measurement.tokenwise import TokenSettings, compare_tokens
+from blockcoupling.measurement.prepare import prepare_prompts
+from blockcoupling.measurement.tokenwise import compare_tokens
 from blockcoupling.store.schema import check_values, validate
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
@@ -170,7 +171,8 @@ def compare(model: PreTrainedModel, tokens: list[int], blocks: list, **more: obj
     settings = TokenSettings(tokens=tokens, blocks=blocks, k=K, **more)
     length = max(tokens) + 1
     one = TokenizedPrompt("p", prompt(length), ("",) * length)
-    return compare_tokens(Instrument(model, Settings()), one, settings)
+    prepared, (complete,) = prepare_prompts(model, [one], Settings(tokens=tokens))
+    return compare_tokens(prepared, complete, settings)
 
 
 def test_tokens_out_of_reach_cost_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -203,11 +205,11 @@ def test_tokens_out_of_reach_cost_the_others_nothing(caplog: pytest.LogCaptureFi
 def test_a_block_that_does_nothing_between_tokens() -> None:
     model = expanded("llama", torch.float32, "zeroed")
     ds = compare(model, [1, 4], [(1, 2), (2, 1), (1, 3)])
-    to_idle, idle = ds["block_other"] == 2, ds["block"] == 2
-    assert np.isnan(ds["A"].values[to_idle.values]).all()
-    assert not ds["S"].values[idle.values].any()
-    assert (ds["S"].values[~idle.values, 0] > 0).all()
-    assert np.isfinite(ds["A"].values[~to_idle.values]).all()
+    to_zero, zero = ds["block_other"] == 2, ds["block"] == 2
+    assert np.isnan(ds["A"].values[to_zero.values]).all()
+    assert not ds["S"].values[zero.values].any()
+    assert (ds["S"].values[~zero.values, 0] > 0).all()
+    assert np.isfinite(ds["A"].values[~to_zero.values]).all()
 
 
 def test_a_lost_gradient_in_compared_tokens_is_refused() -> None:
