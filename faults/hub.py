@@ -149,7 +149,7 @@ def misbehaving(directory: Path) -> Iterator[Outcome]:
             first = _measure(place, job.prompts, address)
             ended = first
             if fault == "wrong":
-                problems += _removed_as_told(first)
+                problems += _remove_named(first)
                 ended = _measure(place, job.prompts, address)
             if not Hub.provoked[fault]:
                 problems.append("the hub was not used")
@@ -210,7 +210,7 @@ def _measure(place: Path, prompts: Path, address: str) -> subprocess.CompletedPr
     return ended
 
 
-def _removed_as_told(ended: subprocess.CompletedProcess[str]) -> list[str]:
+def _remove_named(ended: subprocess.CompletedProcess[str]) -> list[str]:
     """Remove the file that the message names; return a problem if it names none."""
     words = (word.strip("(),;:") for word in ended.stderr.split())
     named = [Path(word) for word in words if "/blobs/" in word or "/snapshots/" in word]

@@ -58,13 +58,13 @@ def status(place: Workplace) -> dict[str, Any]:
 
 
 def pending(place: Workplace) -> tuple[Counter[str], dict[str, Any]]:
-    """Jobs that are not done, by rule; held against what Snakemake says it would run."""
-    told = status(place)
-    left = Counter({each["step"]: each["jobs"] - each["done"] for each in told["steps"]})
+    """Jobs that are not done, by rule; compared with what Snakemake says it would run."""
+    document = status(place)
+    left = Counter({each["step"]: each["jobs"] - each["done"] for each in document["steps"]})
     dry = place.snakemake("--dry-run")
     assert dry.status == 0, dry.said
     assert +left == Counter({rule: n for rule, n in dry.jobs.items() if rule != "all"})
-    return +left, told
+    return +left, document
 
 
 def everything(directory: Path) -> dict[str, int]:
@@ -76,11 +76,11 @@ def everything(directory: Path) -> dict[str, int]:
 def test_after_a_run_what_was_not_asked_for_waits_and_nothing_was_touched(measured: Workplace):
     before = everything(measured.directory)
     assert str(measured.directory / JOURNAL) in before
-    told = status(measured)
+    document = status(measured)
     assert everything(measured.directory) == before
-    assert (told["failed"], told["stale"], told["running"]) == (0, 0, 0)
-    assert told["interrupted"] is False
-    done = {each["step"] for each in told["steps"] if each["done"] == each["jobs"]}
+    assert (document["failed"], document["stale"], document["running"]) == (0, 0, 0)
+    assert document["interrupted"] is False
+    done = {each["step"] for each in document["steps"] if each["done"] == each["jobs"]}
     assert {"train", "prompts", "extract", "reduce"} <= done
     left, _ = pending(measured)
     assert {"score", "correlate", "figure", "report", "catalog"} <= set(left)
@@ -99,10 +99,10 @@ def test_stale_is_what_an_edit_would_have_run_again(
 ):
     configured(measured, **change)
     try:
-        left, told = pending(measured)
+        left, document = pending(measured)
     finally:
         configured(measured)
-    assert {each["step"] for each in told["stale_jobs"]} == stale
+    assert {each["step"] for each in document["stale_jobs"]} == stale
     assert stale <= set(left)
 
 
@@ -112,15 +112,15 @@ def test_prompts_that_were_edited_and_tables_that_were_removed(measured: Workpla
     times = table.stat().st_atime_ns, table.stat().st_mtime_ns
     table.unlink()
     try:
-        _, told = pending(measured)
-        waiting = [each["step"] for each in told["steps"] if each["waiting"]]
+        _, document = pending(measured)
+        waiting = [each["step"] for each in document["steps"] if each["waiting"]]
         assert "reduce" in waiting
-        assert "reduce" not in {each["step"] for each in told["stale_jobs"]}
+        assert "reduce" not in {each["step"] for each in document["stale_jobs"]}
         table.write_bytes(kept)
         os.utime(table, ns=times)
         (measured.directory / "mine.jsonl").write_text(prompts + '\n{"text": "One more."}')
-        _, told = pending(measured)
-        assert {"prompts", "extract", "reduce"} <= {each["step"] for each in told["stale_jobs"]}
+        _, document = pending(measured)
+        assert {"prompts", "extract", "reduce"} <= {each["step"] for each in document["stale_jobs"]}
     finally:
         (measured.directory / "mine.jsonl").write_text(prompts)
 
@@ -161,7 +161,7 @@ def test_while_it_runs_after_it_was_killed_and_after_it_failed(measured: Workpla
 def test_a_study_with_ablation_and_weight_spectra_has_their_jobs_in_status(workplace: Workplace):
     changes = {"reduce": {"k": [4]}, "damage": {"passages": 2}, "weight_spectra": True}
     configured(workplace, datasets={"mine": {"name": "handwritten"}}, **changes)
-    left, told = pending(workplace)
+    left, document = pending(workplace)
     assert (left["damage"], left["damage_statistics"], left["weight_spectra"]) == (1, 1, 1)
-    steps = [each["step"] for each in told["steps"] if each["model"] == "small"]
+    steps = [each["step"] for each in document["steps"] if each["model"] == "small"]
     assert steps.index("extract") < steps.index("damage") < steps.index("reduce")

@@ -45,7 +45,9 @@ class Run:
     def alive(self) -> bool:
         """Whether its process still runs on this machine."""
         with suppress(psutil.Error):
-            return self.here and psutil.Process(self.process).create_time() == self.started
+            process = psutil.Process(self.process)
+            same = self.here and process.create_time() == self.started
+            return same and process.status() != psutil.STATUS_ZOMBIE
         return False
 
 
@@ -138,22 +140,22 @@ def read(path: Path = JOURNAL) -> Jobs:
     failed: dict[str, Failure] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            told = json.loads(line)
+            event = json.loads(line)
         except json.JSONDecodeError:  # a line that is being written, or was cut off by a kill
             continue
-        output = told.get("output", "")
-        match told["event"]:
+        output = event.get("output", "")
+        match event["event"]:
             case "run":
-                run = Run(told["process"], told["host"], told["started"])
+                run = Run(event["process"], event["host"], event["started"])
                 begun = {name: Begun(job.since, job.slurm, False) for name, job in begun.items()}
             case "end":
                 run = None
             case "begun":
-                begun[output] = Begun(told["time"], told["slurm"])
+                begun[output] = Begun(event["time"], event["slurm"])
                 failed.pop(output, None)
             case "finished":
                 begun.pop(output, None)
             case "failed":
                 begun.pop(output, None)
-                failed[output] = Failure(told["time"], told["message"])
+                failed[output] = Failure(event["time"], event["message"])
     return Jobs(run, begun, failed)

@@ -1,7 +1,7 @@
 """Which jobs a study has, and which of them Snakemake would run now: Snakemake's own answer.
 
-It is asked for two dry runs, of which this project's logger plugin lists the jobs: one with
-`--forceall`, of all jobs, and a plain one. Neither locks the directory or starts a job.
+It makes two dry runs, and this project's logger plugin lists their jobs: with `--forceall` all jobs
+of the study, without it those that it would run. Neither locks the directory or starts a job.
 """
 
 from __future__ import annotations

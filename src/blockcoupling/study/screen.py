@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LAST_LINES = 8
 _FINDINGS = 3
 _SILENT = (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED)
-"""Events of which others say the same."""
+"""Events that repeat what other events say."""
 
 
 class Screen:

@@ -1,8 +1,13 @@
 """Which jobs run, from the journal, the process table and Slurm's queue."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from snakemake_records import OUTPUT, begun, planned
 
@@ -54,6 +59,18 @@ def test_a_killed_run_is_interrupted_and_its_jobs_do_not_run():
     JOURNAL.write_text(no_process)
     found = now()
     assert (found.processes, found.interrupted, found.state(OUTPUT)) == ([], True, None)
+
+
+def test_a_killed_run_is_interrupted_before_its_parent_has_noticed():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert child.stdin
+    run = Run(child.pid, socket.gethostname(), psutil.Process(child.pid).create_time())
+    assert run.alive
+    child.stdin.close()
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not run.alive
+    child.wait()
 
 
 def test_a_run_on_another_machine_cannot_be_seen(monkeypatch: pytest.MonkeyPatch):

@@ -82,7 +82,7 @@ def test_a_terminal_has_one_line_and_what_must_be_read(monkeypatch):
         assert chatter not in said
 
 
-def test_a_terminal_is_told_that_there_is_nothing_to_do(monkeypatch):
+def test_a_terminal_shows_that_there_is_nothing_to_do(monkeypatch):
     assert "Nothing to be done" in live(
         record(None, msg="Nothing to be done"), monkeypatch=monkeypatch
     )

@@ -62,7 +62,7 @@ def parts(*ages: float) -> None:
     write(f"results/s/parts/{NAME}/.tmp-p9.zarr/zarr.json")  # half a part
 
 
-def stands(study: Study, job: Planned, running: Now | None = None, planned_at=None):
+def state_of(study: Study, job: Planned, running: Now | None = None, planned_at=None):
     at = time.time() if planned_at is None else planned_at
     return status(study, [job], at, running or Now()).jobs[0]
 
@@ -74,23 +74,23 @@ def begun(job: Planned, since: float) -> Now:
 
 def test_what_snakemake_would_leave_alone_is_done(study: Study):
     made(extract())
-    assert stands(study, extract()).state == "done"
+    assert state_of(study, extract()).state == "done"
 
 
 def test_what_is_there_and_would_be_made_again_is_stale(study: Study):
     job = extract("Params have changed since last execution: before: 1 now: 2")
     made(job)
-    found = stands(study, job)
+    found = state_of(study, job)
     assert (found.state, found.why) == ("stale", "Params have changed since last execution")
     # … unless it was made after that was planned.
-    assert stands(study, job, planned_at=time.time() - 200).state == "done"
+    assert state_of(study, job, planned_at=time.time() - 200).state == "done"
 
 
 def test_what_is_not_there_waits_and_says_how_far_it_came(study: Study):
     job = extract("Missing output files: x")
     write(job.outputs[0])
     parts(400, 300, 200, 600)  # the last is older than the job's plan: of other settings
-    found = stands(study, job)
+    found = state_of(study, job)
     assert (found.state, found.prompts.done, found.prompts.total) == ("waiting", 3, 10)
 
 
@@ -99,7 +99,7 @@ def test_what_runs_tells_its_prompts_and_the_time_left(study: Study):
     parts(400, 300, 15, 5)  # two of an earlier attempt, two in the last 20 s
     since = time.time() - 20
     running = begun(job, since)
-    found = stands(study, job, running)
+    found = state_of(study, job, running)
     assert (found.state, found.prompts.done, found.prompts.total) == ("running", 4, 10)
     assert found.left == pytest.approx(6 * 10, rel=0.05)  # 10 s a prompt
 
@@ -111,14 +111,14 @@ def failure(job: Planned, message: str = "") -> Now:
 def test_a_failure_gives_the_verbs_reason_and_its_log(study: Study):
     job = extract("Missing output files: x")
     write(job.log, "measuring: prompt 1 of 9\nerror: the disk is full\n")
-    found = stands(study, job, failure(job, "FAILED"))
+    found = state_of(study, job, failure(job, "FAILED"))
     assert (found.state, found.why, found.job.log) == ("failed", "the disk is full", job.log)
 
 
 def test_a_failure_of_a_job_that_was_made_otherwise_counts_no_more(study: Study):
     job = extract()
     made(job)
-    assert stands(study, job, failure(job)).state == "done"
+    assert state_of(study, job, failure(job)).state == "done"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_without_an_error_message_slurm_or_the_last_line_gives_the_reason(
 ):
     job = extract("Missing output files: x")
     write(job.log, log)
-    assert stands(study, job, failure(job, message)).why == reason
+    assert state_of(study, job, failure(job, message)).why == reason
 
 
 def test_time_left_follows_what_the_like_took(study: Study):
@@ -145,9 +145,9 @@ def test_time_left_follows_what_the_like_took(study: Study):
     found = status(study, [done, other], time.time(), Now())
     assert found.left == pytest.approx(40)
     assert summary(found) == "2 jobs: 1 done, 1 waiting; about 40.0 s left one after another"
-    told = as_json(found)
-    assert (told["jobs"], told["done"], told["waiting"]) == (2, 1, 1)
-    assert told["steps"][0]["seconds_each"] == 40
+    document = as_json(found)
+    assert (document["jobs"], document["done"], document["waiting"]) == (2, 1, 1)
+    assert document["steps"][0]["seconds_each"] == 40
 
 
 def test_time_left_of_another_model_is_estimated_and_scaled(study: Study):
@@ -167,7 +167,7 @@ def test_ablation_tells_how_far_it_is_from_the_table_of_steps(study: Study):
     write(f"results/s/damage_parts/{NAME}/plan.json", "{}", age=500)
     write(f"results/s/damage_parts/{NAME}/p1.zarr/zarr.json")
     of_damage = study.model_copy(update={"damage": Damage(prompts=4)})
-    found = stands(of_damage, job)
+    found = state_of(of_damage, job)
     assert (found.prompts.done, found.prompts.total) == (1, 4)
     work = damage_needs(of_damage, OF["model"], OF["dataset"], OF["checkpoint"]).expected
     assert work > 0
