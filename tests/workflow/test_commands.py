@@ -62,7 +62,7 @@ def test_verbs_take_what_rules_give_them(study: str, workplace: Workplace) -> No
         verb = verbs.commands[words[0]]
         verb.make_context(words[0], words[1:])  # raises where an option is none
         called.add(words[0])
-    assert called >= {"prompts", "model", "extract", "reduce", "score", "correlate", "figure"}
+    assert called >= {"prompts", "model", "extract", "reduce", "score", "correlate", "figures"}
     asked = {"tokenwise": "tokenwise", "damage": "damage", "damage-statistics": "damage"}
     asked |= {"intervention": "intervention"}
     for verb, section in asked.items():
@@ -101,7 +101,7 @@ def test_jobs_that_share_a_process_are_those_of_the_single_rules(workplace: Work
 def test_all_datasets_of_a_checkpoint_are_measured_by_one_job(workplace: Workplace) -> None:
     assert workplace.planned()["extract"] == 6
     planned = workplace.planned(together={"datasets": True})
-    assert planned["extract_together"] == 3
+    assert planned["extract_together_text"] == 3
     assert "extract" not in planned
 
 
@@ -122,8 +122,8 @@ def test_models_of_images_are_measured_on_theirs(workplace: Workplace) -> None:
         "together": {"datasets": True},
     }
     planned = workplace.planned(**both)
-    assert planned["extract_together"] == 3
-    assert planned["extract_together_of_images"] == 2
+    assert planned["extract_together_text"] == 3
+    assert planned["extract_together_image"] == 2
     assert "extract" not in planned
     workplace.configure(**both)
     run = workplace.snakemake("--dry-run", "--printshellcmds")

@@ -23,7 +23,7 @@ def test_every_job_of_the_paper_is_planned(tmp_path: Path, monkeypatch):
     measured = len(list(study.jobs()))
     checkpoints = sum(len(study.checkpoints(model)) for model in study.models)
     # One job measures a checkpoint on all six: it loads the model once.
-    assert (run.jobs["extract_together"], run.jobs["reduce"]) == (checkpoints, measured)
+    assert (run.jobs["extract_together_text"], run.jobs["reduce"]) == (checkpoints, measured)
     assert (run.jobs["model"], run.jobs["score"]) == (checkpoints, checkpoints)
     assert run.jobs["prompts"] == 6
     assert "train" not in run.jobs

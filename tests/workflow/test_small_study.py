@@ -20,7 +20,7 @@ join()
 
 JOINS = {
     **dict.fromkeys(["catalog_measurements", "correlate", "costs", "catalog_statistics"], 1),
-    "figure": len(figures_of("text")),
+    "figures": 1,
     **dict.fromkeys(["catalog_figures", "report", "catalog", "all"], 1),
 }
 

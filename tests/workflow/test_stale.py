@@ -19,7 +19,7 @@ from walk import Study, Walks, calls, snakemake
 
 pytestmark = pytest.mark.workflow
 
-JOINS = {"catalog", "correlate", "costs", "figure", "report"}
+JOINS = {"catalog", "correlate", "costs", "figures", "report"}
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +145,11 @@ def test_one_plain_run_ends_as_a_fresh_one(
         "results/walk/tables/local/main/mine/coupling.parquet",
         "results/walk/tables/local/main/mine/miscoupling.zarr",
         "results/walk/figures",
+        "results/walk/figures/text/emergence.png",
+        "results/walk/entries/figures/text/locality.png.yml",
         "results/walk/scores/small/step8.parquet",
         "results/walk/svd",
-        "results/walk/statistics/correlation.parquet",
+        "results/walk/statistics/text/correlation.parquet",
         "results/walk/entries/local",
         "results/walk/checkpoints/small/step8/model.safetensors",
         "results/walk/models",
@@ -192,7 +194,7 @@ def _verbs(study: Study) -> set[str]:
         (changed(models__small={"checkpoints": [8]}), JOINS),
         (changed(reduce={"k": [2, 4]}), {"reduce", *JOINS}),
         (changed(correlate={"bootstrap": 30}), JOINS - {"costs"}),
-        (changed(figures={"formats": ["png", "pdf"]}), {"figure", "report", "catalog"}),
+        (changed(figures={"formats": ["png", "pdf"]}), {"figures", "report", "catalog"}),
         (changed(score={"name": "mine"}), JOINS - {"costs"}),
     ],
 )

@@ -83,7 +83,7 @@ def test_after_a_run_what_was_not_asked_for_waits_and_nothing_was_touched(measur
     done = {each["step"] for each in document["steps"] if each["done"] == each["jobs"]}
     assert {"train", "prompts", "extract", "reduce"} <= done
     left, _ = pending(measured)
-    assert {"score", "correlate", "figure", "report", "catalog"} <= set(left)
+    assert {"score", "correlate", "figures", "report", "catalog"} <= set(left)
     assert "reduce" not in left
 
 

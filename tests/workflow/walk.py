@@ -29,18 +29,16 @@ import yaml
 
 import blockcoupling.study.check
 import blockcoupling.study.needs  # noqa: F401  (before forking)
-from blockcoupling.figures import FIGURES
-from blockcoupling.lab import join
 
 HERE = Path(__file__).parent
 RULES = [
     *("train", "checkpoint", "weights", "model", "prompts", "extract", "reduce", "score"),
-    *("catalog_measurements", "correlate", "costs", "catalog_statistics", "figure"),
+    *("catalog_measurements", "correlate", "costs", "catalog_statistics", "figures"),
     *("catalog_figures", "report", "catalog"),
 ]
 VERBS = [
     *("train", "model", "prompts", "extract", "reduce", "score", "catalog", "correlate"),
-    *("costs", "figure", "report"),
+    *("costs", "figures", "report"),
 ]
 RESULTS = Path("results/walk")
 QUESTIONS = {"path": "questions.jsonl", "template": "arc_challenge"}
@@ -173,9 +171,6 @@ def _snakemake(directory: Path, words: Sequence[str]) -> int:
 
     # Whoever runs the tests in the background has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    join()
-    for name in list(FIGURES)[2:]:  # two stand for all
-        del FIGURES[name]
     os.chdir(directory)
     os.environ["SNAKEMAKE_PID"] = str(os.getpid())
     # The Snakefile puts the verbs that lie beside this Python first.

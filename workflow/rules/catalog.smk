@@ -12,9 +12,9 @@ localrules:
 
 rule catalog_measurements:
     input:
-        measured_entries(),
+        inputs.entries_since(study, "catalog_measurements"),
     output:
-        "<results>/catalog/measurements.yml",
+        files("catalog_measurements"),
     log:
         "<logs>/catalog/measurements.log",
     benchmark:
@@ -24,25 +24,24 @@ rule catalog_measurements:
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(10),
-        # For who reads the catalog. Where it lies changes no result: it is not among the parameters.
+        # For readers of the catalog. Where it is changes no result: it is not among the parameters.
         configuration=os.path.relpath(CONFIGURED_IN[0]),
     params:
-        owner=flags(study=study.study, results=study.results),
+        options=options_of("catalog"),
     message:
         "Catalog what was measured"
     # The list of files is piped: on a command line it might be too long.
     shell:
         "printf '%s\\n' {input:q} | blockcoupling catalog --entries-from - --out {output:q}"
-        " {params.owner} --configuration {resources.configuration:q} > {log:q} 2>&1"
+        " {params.options} --configuration {resources.configuration:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog_statistics with:
     input:
         "<results>/catalog/measurements.yml",
-        statistics_entries(),
-        "<entries>/costs.yml",
+        inputs.entries_since(study, "catalog_statistics"),
     output:
-        "<results>/catalog/statistics.yml",
+        files("catalog_statistics"),
     log:
         "<logs>/catalog/statistics.log",
     benchmark:
@@ -51,24 +50,40 @@ use rule catalog_measurements as catalog_statistics with:
         "Catalog the statistics too"
 
 
-use rule catalog_measurements as catalog_figures with:
+# How many figures there are is known when they are drawn.
+rule catalog_figures:
     input:
-        "<results>/catalog/statistics.yml",
-        figure_entries(),
+        catalog="<results>/catalog/statistics.yml",
+        lists=expand(files("figures"), modality=study.modalities()),
+        entries=expand(
+            f"<results>/{step('figures').entry_directory}", modality=study.modalities()
+        ),
     output:
-        "<results>/catalog/figures.yml",
+        files("catalog_figures"),
     log:
         "<logs>/catalog/figures.log",
     benchmark:
         "<benchmarks>/catalog/figures.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+        configuration=os.path.relpath(CONFIGURED_IN[0]),
+    params:
+        options=options_of("catalog"),
     message:
         "Catalog the figures too"
+    shell:
+        "(echo {input.catalog:q}; find {input.entries:q} -name '*.yml') |"
+        " blockcoupling catalog --entries-from - --out {output:q} {params.options}"
+        " --configuration {resources.configuration:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog with:
     input:
         "<results>/catalog/figures.yml",
-        "<entries>/report.yml",
+        inputs.entries_since(study, "catalog"),
     output:
         study.catalog,
     log:

@@ -1,13 +1,13 @@
 # What the jobs of the study took. Benchmark files are there once their jobs have ended, and no rule
-# owns them: everything that was measured stands for them here.
+# owns them: the catalog of everything that was measured is the input instead.
 
 
 rule costs:
     input:
         "<results>/catalog/measurements.yml",
     output:
-        table="<results>/statistics/costs.parquet",
-        entry="<entries>/costs.yml",
+        **made("costs"),
+        entries=entries("costs"),
     log:
         "<logs>/costs.log",
     benchmark:
@@ -19,9 +19,9 @@ rule costs:
         runtime=scaled(20),
     params:
         benchmarks=study.results / "benchmarks",
-        entries=subpath(output.entry, parent=True),
+        entered=entered("costs"),
     message:
         "Tabulate what the jobs took"
     shell:
         "blockcoupling costs --benchmarks {params.benchmarks:q} --catalog {input:q}"
-        " --out {output.table:q} --entries {params.entries:q} > {log:q} 2>&1"
+        " --out {output.costs:q} {params.entered} > {log:q} 2>&1"

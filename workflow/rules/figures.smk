@@ -1,67 +1,44 @@
-rule figure:
+from blockcoupling.figures import FIGURES
+from blockcoupling.study.drawn import untrue_lists
+
+# Which figures there are depends on the numbers: the list names those that were drawn. Without a list
+# they are drawn again, so one that names a missing file has to go.
+if inside_snakemake.in_main_process(workflow):
+    for listed in untrue_lists(study):
+        listed.unlink()
+
+
+rule figures:
     input:
         "<results>/catalog/statistics.yml",
     output:
-        pictures=report(
-            expand(
-                "<results>/figures/{{figure}}.{format}", format=study.figures.formats
-            ),
+        listed=files("figures"),
+        figures=report(
+            directory("<results>/figures/{modality}"),
+            patterns=["{figure}.{format}"],
             caption="../report/figure.rst",
             category="Figures",
-            labels={"figure": "{figure}"},
+            subcategory="{modality} models",
+            labels={"figure": "{figure}", "format": "{format}"},
         ),
-        entries=expand(
-            "<entries>/figures/{{figure}}.{format}.yml", format=study.figures.formats
-        ),
+        entries=directory(f"<results>/{step('figures').entry_directory}"),
     log:
-        "<logs>/figure/{figure}.log",
+        "<logs>/figures/{modality}.log",
     benchmark:
-        "<benchmarks>/figure/{figure}.tsv"
+        "<benchmarks>/figures/{modality}.tsv"
     conda:
         ENVIRONMENT
     resources:
         mem_mb=scaled(3000),
         runtime=scaled(30),
     params:
-        stem=f"{study.results}/figures/{{figure}}",
-        entries=lambda wildcards, output: Path(output.entries[0]).parent,
-        formats=flags(
-            format=study.figures.formats, modality=MODALITIES[0] if MIXED else None
-        ),
-        caption=lambda wildcards: FIGURES[wildcards.figure].caption,
+        options=options_of("figures"),
+        captions={name: figure.caption for name, figure in FIGURES.items()},
     message:
-        "Draw {wildcards.figure}"
+        "Draw the figures of {wildcards.modality} models"
     shell:
-        "blockcoupling figure {wildcards.figure} --catalog {input:q} --out {params.stem:q}"
-        " {params.formats} --entries {params.entries:q} > {log:q} 2>&1"
-
-
-use rule figure as figure_of_images with:
-    output:
-        pictures=report(
-            expand(
-                "<results>/figures/of_images/{{figure}}.{format}",
-                format=study.figures.formats,
-            ),
-            caption="../report/figure.rst",
-            category="Figures of image models",
-            labels={"figure": "{figure}"},
-        ),
-        entries=expand(
-            "<entries>/figures/of_images/{{figure}}.{format}.yml",
-            format=study.figures.formats,
-        ),
-    log:
-        "<logs>/figure_of_images/{figure}.log",
-    benchmark:
-        "<benchmarks>/figure_of_images/{figure}.tsv"
-    params:
-        stem=f"{study.results}/figures/of_images/{{figure}}",
-        entries=lambda wildcards, output: Path(output.entries[0]).parent,
-        formats=flags(format=study.figures.formats, modality="image"),
-        caption=lambda wildcards: FIGURES[wildcards.figure].caption,
-    message:
-        "Draw {wildcards.figure} of the image models"
+        "blockcoupling figures --catalog {input:q} --out {output.figures:q} {params.options}"
+        " --entries {output.entries:q} --list {output.listed:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -69,9 +46,10 @@ rule report:
         "<results>/catalog/figures.yml",
     output:
         report=report(
-            "<results>/report.html", caption="../report/report.rst", category="Report"
+            made("report")["report"], caption="../report/report.rst", category="Report"
         ),
-        entry="<entries>/report.yml",
+        findings=files("report"),
+        entries=entries("report"),
     log:
         "<logs>/report.log",
     benchmark:
@@ -82,12 +60,10 @@ rule report:
         mem_mb=scaled(3000),
         runtime=scaled(30),
     params:
-        entries=subpath(output.entry, parent=True),
-        options=flags(
-            title=f"Block coupling: {study.study}", final_catalog=study.catalog
-        ),
+        options=options_of("report"),
+        entered=entered("report"),
     message:
         "Write the report, {output.report}"
     shell:
         "blockcoupling report --catalog {input:q} --out {output.report:q}"
-        " {params.options} --entries {params.entries:q} > {log:q} 2>&1"
+        " {params.options} {params.entered} > {log:q} 2>&1"

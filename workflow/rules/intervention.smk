@@ -1,15 +1,12 @@
-# Populations as the arms of an experiment, where the study says which is what.
+# Populations as the arms of an experiment, where the study says which is which.
 
 
 rule intervention:
     input:
         "<results>/catalog/measurements.yml",
     output:
-        **{
-            name: f"<results>/statistics/{name}.parquet"
-            for name in INTERVENTION_STATISTICS
-        },
-        entries=expand("<entries>/{kind}.yml", kind=INTERVENTION_STATISTICS),
+        **made("intervention"),
+        entries=entries("intervention"),
     log:
         "<logs>/intervention.log",
     benchmark:
@@ -20,10 +17,10 @@ rule intervention:
         mem_mb=scaled(3000),
         runtime=scaled(60),
     params:
-        entries=lambda wildcards, output: Path(output.entries[0]).parent,
-        options=intervention_options(),
+        options=options_of("intervention"),
+        entered=entered("intervention"),
     message:
-        "Hold the arms against the control"
+        "Compare the arms with the control"
     shell:
-        "blockcoupling intervention --catalog {input:q} --out {output.intervention:q}"
-        " {params.options} --entries {params.entries:q} > {log:q} 2>&1"
+        "blockcoupling intervention --catalog {input:q} --out {output.intervention:q} {params.options}"
+        " {params.entered} > {log:q} 2>&1"

@@ -1,8 +1,11 @@
+# Models trained here, and the records of all models.
+
+
 rule train:
     input:
-        images_trained_on,
+        of(inputs.images_trained_on),
     output:
-        "<results>/training/{model}/trained.json",
+        files("train"),
     log:
         "<logs>/train/{model}.log",
     benchmark:
@@ -11,88 +14,67 @@ rule train:
     priority: lambda wildcards: sizes.parameters(study, wildcards.model)
     conda:
         ENVIRONMENT
-    threads: cores(lab_needs.train_needs, "model")
+    threads: cores("train")
     resources:
-        **need(lab_needs.train_needs, "model"),
-        # Not in params, which start a training anew: what is kept on the way changes no weights.
-        checkpoints=lambda wildcards: ",".join(
-            str(step) for step in study.models[wildcards.model].checkpoints
-        ),
+        **need("train"),
+        # Not in params, which start a training again: which states are kept changes no weights.
+        kept=of(lab_options.kept_states),
     params:
-        spec=lambda wildcards: as_json(training(wildcards.model)),
-        # States, to go on from, in a directory that no rule owns: Snakemake would clear it.
+        options=options_of("train"),
+        # States to resume from, in a directory that no rule owns: Snakemake would clear it.
         states=subpath(output[0], parent=True),
     message:
         "Train {wildcards.model}"
     shell:
-        "blockcoupling train --spec {params.spec:q} --states {params.states:q}"
-        " --checkpoints {resources.checkpoints:q} > {log:q} 2>&1"
+        "blockcoupling train {params.options} --states {params.states:q}"
+        " {resources.kept} > {log:q} 2>&1"
 
 
-# From the state that the training has left; one that is asked for later trains on to there.
+# From the state that the training has left; a checkpoint that is added later is trained to.
 rule checkpoint:
     input:
         "<results>/training/{model}/trained.json",
     output:
-        multiext(
-            "<results>/checkpoints/{model}/step{step}/",
-            "config.json",
-            "model.safetensors",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "training.json",
-        ),
+        files("checkpoint"),
     log:
-        "<logs>/checkpoint/{model}/step{step}.log",
+        "<logs>/checkpoint/{model}/{checkpoint}.log",
     benchmark:
-        "<benchmarks>/checkpoint/{model}/step{step}.tsv"
+        "<benchmarks>/checkpoint/{model}/{checkpoint}.tsv"
+    wildcard_constraints:
+        checkpoint="step[0-9]+",
     conda:
         ENVIRONMENT
-    threads: cores(lab_needs.train_needs, "model")
+    threads: cores("checkpoint")
     resources:
-        **need(lab_needs.train_needs, "model"),
+        **need("checkpoint"),
     params:
-        spec=lambda wildcards: as_json(
-            training(wildcards.model) | {"checkpoints": [int(wildcards.step)]}
-        ),
+        options=options_of("checkpoint"),
         states=subpath(input[0], parent=True),
         out=subpath(output[0], ancestor=2),
     message:
-        "Keep step {wildcards.step} of {wildcards.model}"
+        "Keep {wildcards.checkpoint} of {wildcards.model}"
     shell:
-        "blockcoupling train --spec {params.spec:q} --states {params.states:q}"
+        "blockcoupling train {params.options} --states {params.states:q}"
         " --out {params.out:q} > {log:q} 2>&1"
 
 
 use rule checkpoint as image_checkpoint with:
     output:
-        multiext(
-            "<results>/checkpoints/{model}/epoch{epoch}/",
-            "config.json",
-            "model.safetensors",
-            "preprocessor_config.json",
-            "training.json",
-        ),
+        files("image_checkpoint"),
     log:
-        "<logs>/checkpoint/{model}/epoch{epoch}.log",
+        "<logs>/image_checkpoint/{model}/{checkpoint}.log",
     benchmark:
-        "<benchmarks>/checkpoint/{model}/epoch{epoch}.tsv"
-    params:
-        spec=lambda wildcards: as_json(
-            training(wildcards.model) | {"checkpoints": [int(wildcards.epoch)]}
-        ),
-        states=subpath(input[0], parent=True),
-        out=subpath(output[0], ancestor=2),
-    message:
-        "Keep epoch {wildcards.epoch} of {wildcards.model}"
+        "<benchmarks>/image_checkpoint/{model}/{checkpoint}.tsv"
+    wildcard_constraints:
+        checkpoint="epoch[0-9]+",
 
 
-# What numbers depend on. The facts of a model are apart: a corrected one measures nothing anew.
+# What numbers depend on. The facts of a model are apart: a corrected one measures nothing again.
 rule weights:
     input:
-        trained_here,
+        of(inputs.training_record),
     output:
-        "<results>/weights/{model}/{checkpoint}.json",
+        files("weights"),
     log:
         "<logs>/weights/{model}/{checkpoint}.log",
     benchmark:
@@ -100,24 +82,22 @@ rule weights:
     conda:
         ENVIRONMENT
     resources:
-        **need(needs.record_needs, "model", "checkpoint"),
+        **need("weights"),
     params:
-        spec=lambda wildcards: as_json(
-            without_facts(study.model_spec(wildcards.model, wildcards.checkpoint))
-        ),
-        content=content_of_model,
+        options=options_of("weights"),
+        content=of(inputs.content_of_model),
     message:
         "Look up {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling model --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+        "blockcoupling model {params.options} --out {output:q} > {log:q} 2>&1"
 
 
 rule model:
     input:
         "<results>/weights/{model}/{checkpoint}.json",
     output:
-        record="<results>/models/{model}/{checkpoint}.json",
-        entry="<entries>/{model}/{checkpoint}/model.yml",
+        **made("model"),
+        entries=entries("model"),
     log:
         "<logs>/model/{model}/{checkpoint}.log",
     benchmark:
@@ -128,14 +108,10 @@ rule model:
         mem_mb=scaled(1000),
         runtime=scaled(10),
     params:
-        spec=lambda wildcards: as_json(
-            study.model_spec(wildcards.model, wildcards.checkpoint)
-        ),
-        entries=subpath(output.entry, parent=True),
+        options=options_of("model"),
+        entered=entered("model"),
     message:
         "Record {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling model --spec {params.spec:q} --weights {input:q} --out {output.record:q}"
-        " --entries {params.entries:q}"
-        " --facet model={wildcards.model} --facet checkpoint={wildcards.checkpoint}"
-        " > {log:q} 2>&1"
+        "blockcoupling model {params.options} --weights {input:q} --out {output.model:q}"
+        " {params.entered} > {log:q} 2>&1"

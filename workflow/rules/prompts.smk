@@ -1,9 +1,9 @@
 rule prompts:
     input:
-        images_measured_at,
+        of(inputs.images_measured_at),
     output:
-        prompts="<results>/prompts/{dataset}.jsonl",
-        entry="<entries>/prompts/{dataset}/prompts.yml",
+        **made("prompts"),
+        entries=entries("prompts"),
     log:
         "<logs>/prompts/{dataset}.log",
     benchmark:
@@ -14,12 +14,11 @@ rule prompts:
         mem_mb=scaled(1500),
         runtime=scaled(20),
     params:
-        spec=lambda wildcards: as_json(study.dataset_spec(wildcards.dataset)),
-        content=content_of_prompts,
-        entries=subpath(output.entry, parent=True),
+        options=options_of("prompts"),
+        content=of(inputs.content_of_prompts),
+        entered=entered("prompts"),
     message:
         "Collect the prompts of {wildcards.dataset}"
     shell:
-        "blockcoupling prompts --spec {params.spec:q} --out {output.prompts:q}"
-        " --entries {params.entries:q} --facet dataset={wildcards.dataset}"
-        " > {log:q} 2>&1"
+        "blockcoupling prompts {params.options} --out {output.prompts:q}"
+        " {params.entered} > {log:q} 2>&1"

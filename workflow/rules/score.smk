@@ -2,28 +2,24 @@ rule score:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
     output:
-        score="<results>/scores/{model}/{checkpoint}.parquet",
-        entry="<entries>/{model}/{checkpoint}/score.yml",
+        **made("score"),
+        entries=entries("score"),
     log:
         "<logs>/score/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/score/{model}/{checkpoint}.tsv"
     conda:
         ENVIRONMENT
-    threads: cores(needs.score_needs, "model")
+    threads: cores("score")
     resources:
-        **need(needs.score_needs, "model"),
+        **need("score"),
         device=study.extract.device,
     params:
-        spec=lambda wildcards: as_json(
-            study.score_spec(wildcards.model, wildcards.checkpoint)
-        ),
-        content=content_of_questions,
-        entries=subpath(output.entry, parent=True),
+        options=options_of("score"),
+        content=of(inputs.content_of_questions),
+        entered=entered("score"),
     message:
         "Score {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling score --model {input.weights:q} --spec {params.spec:q} --out {output.score:q}"
-        " --device {resources.device:q} --entries {params.entries:q}"
-        " --facet model={wildcards.model} --facet checkpoint={wildcards.checkpoint}"
-        " > {log:q} 2>&1"
+        "blockcoupling score --model {input.weights:q} {params.options} --out {output.score:q}"
+        " --device {resources.device:q} {params.entered} > {log:q} 2>&1"

@@ -12,14 +12,14 @@ rule jobs:
         "<benchmarks>/jobs/{chunk}.tsv"
     localrule: True
     params:
-        jobs=jobs_of_chunk,
+        jobs=lambda wildcards: sharing.jobs_of_chunk(workflow, study, wildcards.chunk),
     message:
         "List the jobs of {wildcards.chunk}"
     run:
         Path(output[0]).write_text(f"{params.jobs}\n")
 
 
-for chunk, sharing in CHUNKS.items():
+for chunk, models in CHUNKS.items():
 
     rule:
         name:
@@ -28,14 +28,13 @@ for chunk, sharing in CHUNKS.items():
             jobs=f"<results>/together/{chunk}.json",
             prompts=expand(
                 "<results>/prompts/{dataset}.jsonl",
-                dataset=study.datasets_of(sharing[0]),
+                dataset=study.datasets_of(models[0]),
             ),
         output:
             [
-                file
-                for model in sharing
-                for step, of in steps_of(model)
-                for file in made_by(getattr(rules, step), [of])
+                file.format(results=study.results, **of)
+                for row, of in jobs_of(study, models)
+                for file in outputs(row)
             ],
         log:
             f"<logs>/together/{chunk}.log",
@@ -43,68 +42,59 @@ for chunk, sharing in CHUNKS.items():
             f"<benchmarks>/together/{chunk}.tsv"
         conda:
             ENVIRONMENT
-        threads: chunk_needs(study, chunk).threads
+        threads: cores(f"together_{chunk}")
         resources:
-            mem_mb=scaled(chunk_needs(study, chunk).mem_mb),
-            runtime=scaled(chunk_needs(study, chunk).minutes),
-            gpu=chunk_needs(study, chunk).gpus,
+            **need(f"together_{chunk}"),
         message:
-            f"Train, measure and score {sharing[0]} to {sharing[-1]}"
+            f"Train, measure and score {models[0]} to {models[-1]}"
         shell:
             "blockcoupling together @{input.jobs:q} > {log:q} 2>&1"
 
 
 # Models that take the same have the same datasets: a rule for each kind of them.
-if study.together.datasets:
-    if "text" in MODALITIES:
+BATCHED = study.modalities() if study.together.datasets else []
+if "text" in BATCHED:
 
-        ruleorder: extract_together > extract
+    ruleorder: extract_together_text > extract
 
-    if "image" in MODALITIES:
 
-        ruleorder: extract_together_of_images > extract
+if "image" in BATCHED:
 
-    for kind in MODALITIES:
-        takers = [
-            name for name, model in study.models.items() if model.takes == kind
-        ]
+    ruleorder: extract_together_image > extract
 
-        rule:
-            name:
-                "extract_together" if kind == "text" else "extract_together_of_images"
-            input:
-                weights="<results>/weights/{model}/{checkpoint}.json",
-                prompts=expand(
-                    "<results>/prompts/{dataset}.jsonl",
-                    dataset=study.datasets_of(takers[0]),
-                ),
-            output:
-                [
-                    str(pattern).replace("{dataset}", dataset)
-                    for dataset in study.datasets_of(takers[0])
-                    for pattern in rules.extract.output
-                ],
-            log:
-                "<logs>/extract_together/{model}/{checkpoint}.log",
-            benchmark:
-                "<benchmarks>/extract_together/{model}/{checkpoint}.tsv"
-            wildcard_constraints:
-                model="|".join(map(re.escape, takers)),
-            conda:
-                ENVIRONMENT
-            threads: cores(datasets_needs, "model", "checkpoint")
-            resources:
-                **need(datasets_needs, "model", "checkpoint"),
-            params:
-                jobs=lambda wildcards: as_json(
-                    [
-                        by_itself(
-                            "extract", {**wildcards, "dataset": dataset}, dataset
-                        )
-                        for dataset in study.datasets_of(wildcards.model)
-                    ]
-                ),
-            message:
-                "Measure {wildcards.model}, {wildcards.checkpoint}, on all datasets"
-            shell:
-                "blockcoupling together {params.jobs:q} > {log:q} 2>&1"
+
+for modality in BATCHED:
+    takers = [name for name in study.models if study.models[name].takes == modality]
+    datasets = study.datasets_of(takers[0])
+
+    rule:
+        name:
+            f"extract_together_{modality}"
+        input:
+            weights="<results>/weights/{model}/{checkpoint}.json",
+            prompts=expand("<results>/prompts/{dataset}.jsonl", dataset=datasets),
+        output:
+            [
+                file.replace("{dataset}", dataset)
+                for dataset in datasets
+                for file in [*made("extract").values(), *entries("extract")]
+            ],
+        log:
+            "<logs>/extract_together/{model}/{checkpoint}.log",
+        benchmark:
+            "<benchmarks>/extract_together/{model}/{checkpoint}.tsv"
+        wildcard_constraints:
+            model="|".join(map(re.escape, takers)),
+        conda:
+            ENVIRONMENT
+        threads: cores(f"extract_together_{modality}")
+        resources:
+            **need(f"extract_together_{modality}"),
+        params:
+            jobs=lambda wildcards: sharing.jobs_of_checkpoint(
+                workflow, study, **wildcards
+            ),
+        message:
+            "Measure {wildcards.model}, {wildcards.checkpoint}, on all datasets"
+        shell:
+            "blockcoupling together {params.jobs:q} > {log:q} 2>&1"

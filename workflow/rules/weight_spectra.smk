@@ -5,23 +5,21 @@ rule weight_spectra:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
     output:
-        table="<results>/weight_spectra/{model}/{checkpoint}.parquet",
-        entry="<entries>/{model}/{checkpoint}/weight_spectra.yml",
+        **made("weight_spectra"),
+        entries=entries("weight_spectra"),
     log:
         "<logs>/weight_spectra/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/weight_spectra/{model}/{checkpoint}.tsv"
     conda:
         ENVIRONMENT
-    threads: cores(needs.weight_spectra_needs, "model", "checkpoint")
+    threads: cores("weight_spectra")
     resources:
-        **need(needs.weight_spectra_needs, "model", "checkpoint"),
+        **need("weight_spectra"),
     params:
-        entries=subpath(output.entry, parent=True),
+        entered=entered("weight_spectra"),
     message:
         "Spectra of the weights of {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling weight-spectra --model {input.weights:q} --out {output.table:q}"
-        " --entries {params.entries:q}"
-        " --facet model={wildcards.model} --facet checkpoint={wildcards.checkpoint}"
-        " > {log:q} 2>&1"
+        "blockcoupling weight-spectra --model {input.weights:q} --out {output.weight_spectra:q}"
+        " {params.entered} > {log:q} 2>&1"

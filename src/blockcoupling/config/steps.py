@@ -71,7 +71,10 @@ class Step:
         parts: Path pattern of the directory that keeps finished parts while a job runs.
         needs: `module:function` that estimates what a job asks for: called with the study and the
             wildcards that it has parameters for. None: next to nothing.
+        options: `module:function` that gives the options of the verb, called like `needs`.
         prompts: Prompts of its dataset that a job goes through at most; None: all of them.
+        result: Whether a study asks for its files by themselves; otherwise they are made again only
+            when another step needs them.
         catalog: Whether it is a join of entries: of those of all rows since the join before.
     """
 
@@ -83,8 +86,10 @@ class Step:
     files: tuple[str, ...] = ()
     parts: str | None = None
     needs: str | None = None
+    options: str | None = None
     prompts: Callable[[Study], int | None] | None = None
     catalog: bool = False
+    result: bool = True
 
     def wildcards(self, study: Study) -> list[dict[str, str]]:
         """The wildcards of each job that a study has."""
@@ -99,11 +104,15 @@ class Step:
         }
 
     @property
+    def entry_directory(self) -> str:
+        """Pattern of the directory of its entry files, below the results."""
+        named = [] if "model" in self.per else [self.name]
+        return "/".join(["entries", *named, *(f"{{{name}}}" for name in self.per)])
+
+    @property
     def entries(self) -> dict[str, str]:
         """Kind → pattern of the entry file, below the results."""
-        of = "/".join(f"{{{name}}}" for name in self.per)
-        directory = of if "model" in self.per else "/".join(filter(None, [self.name, of]))
-        return {kind: f"entries/{directory}/{kind}.yml" for kind in self.makes}
+        return {kind: f"{self.entry_directory}/{kind}.yml" for kind in self.makes}
 
     @property
     def outputs(self) -> list[str]:
@@ -111,7 +120,7 @@ class Step:
         return [*self.artifacts.values(), *self.files, *self.entries.values()]
 
 
-_NEEDS = "blockcoupling.study.needs"
+_NEEDS, _OPTIONS = "blockcoupling.study.needs", "blockcoupling.study.options"
 
 _STEPS = [
     Step(
@@ -121,6 +130,7 @@ _STEPS = [
         of_checkpoints,
         files=(f"weights/{OF_CHECKPOINT}.json",),
         needs=f"{_NEEDS}:record_needs",
+        options=f"{_OPTIONS}:weights",
     ),
     Step(
         "model",
@@ -128,8 +138,16 @@ _STEPS = [
         CHECKPOINT,
         of_checkpoints,
         {"model": f"models/{OF_CHECKPOINT}.json"},
+        options=f"{_OPTIONS}:model",
     ),
-    Step("prompts", "prompts", ("dataset",), of_datasets, {"prompts": "prompts/{dataset}.jsonl"}),
+    Step(
+        "prompts",
+        "prompts",
+        ("dataset",),
+        of_datasets,
+        {"prompts": "prompts/{dataset}.jsonl"},
+        options=f"{_OPTIONS}:prompts",
+    ),
     Step(
         "extract",
         "extract",
@@ -138,6 +156,7 @@ _STEPS = [
         {"svd": f"svd/{OF_MEASUREMENT}/svd.zarr"},
         parts=f"parts/{OF_MEASUREMENT}",
         needs=f"{_NEEDS}:extract_needs",
+        options=f"{_OPTIONS}:extract",
     ),
     Step(
         "tokenwise",
@@ -150,6 +169,7 @@ _STEPS = [
         },
         parts=f"token_parts/{OF_MEASUREMENT}",
         needs=f"{_NEEDS}:tokenwise_needs",
+        options=f"{_OPTIONS}:tokenwise",
         prompts=lambda study: study.tokenwise.prompts if study.tokenwise else None,
     ),
     Step(
@@ -162,6 +182,7 @@ _STEPS = [
             "miscoupling": f"tables/{OF_MEASUREMENT}/miscoupling.zarr",
         },
         needs=f"{_NEEDS}:reduce_needs",
+        options=f"{_OPTIONS}:reduce",
     ),
     Step(
         "score",
@@ -170,6 +191,7 @@ _STEPS = [
         of_checkpoints,
         {"score": f"scores/{OF_CHECKPOINT}.parquet"},
         needs=f"{_NEEDS}:score_needs",
+        options=f"{_OPTIONS}:score",
     ),
     Step(
         "weight_spectra",
@@ -179,22 +201,54 @@ _STEPS = [
         {"weight_spectra": f"weight_spectra/{OF_CHECKPOINT}.parquet"},
         needs=f"{_NEEDS}:weight_spectra_needs",
     ),
-    Step("catalog_measurements", "catalog", files=("catalog/measurements.yml",), catalog=True),
+    Step(
+        "catalog_measurements",
+        "catalog",
+        files=("catalog/measurements.yml",),
+        catalog=True,
+        options=f"{_OPTIONS}:catalog",
+    ),
     Step(
         "correlate",
         "correlate",
         ("modality",),
         of_modalities,
         {kind: f"statistics/{{modality}}/{kind}.parquet" for kind in STATISTICS},
+        options=f"{_OPTIONS}:correlate",
     ),
     Step("costs", "costs", makes={"costs": "statistics/costs.parquet"}),
-    Step("catalog_statistics", "catalog", files=("catalog/statistics.yml",), catalog=True),
+    Step(
+        "catalog_statistics",
+        "catalog",
+        files=("catalog/statistics.yml",),
+        catalog=True,
+        options=f"{_OPTIONS}:catalog",
+    ),
     # Which figures there are depends on the numbers: the list says which were drawn.
-    Step("figures", "figures", ("modality",), of_modalities, files=("figures/{modality}.json",)),
-    Step("catalog_figures", "catalog", files=("catalog/figures.yml",), catalog=True),
-    Step("report", "report", makes={"report": "report.html"}),
+    Step(
+        "figures",
+        "figures",
+        ("modality",),
+        of_modalities,
+        files=("figures/{modality}.json",),
+        options=f"{_OPTIONS}:figures",
+    ),
+    Step(
+        "catalog_figures",
+        "catalog",
+        files=("catalog/figures.yml",),
+        catalog=True,
+        options=f"{_OPTIONS}:catalog",
+    ),
+    Step(
+        "report",
+        "report",
+        makes={"report": "report.html"},
+        files=("findings.txt",),
+        options=f"{_OPTIONS}:report",
+    ),
     # The study's own catalog, wherever the study wants it.
-    Step("catalog", "catalog", catalog=True),
+    Step("catalog", "catalog", catalog=True, options=f"{_OPTIONS}:catalog"),
 ]
 
 

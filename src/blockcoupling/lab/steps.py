@@ -9,7 +9,7 @@ from blockcoupling.config.models import TrainedModel, unit
 from blockcoupling.config.steps import CHECKPOINT, MEASUREMENT, OF_CHECKPOINT, OF_MEASUREMENT, Step
 from blockcoupling.config.study import Study
 
-_NEEDS = "blockcoupling.lab.needs"
+_NEEDS, _OPTIONS = "blockcoupling.lab.needs", "blockcoupling.lab.options"
 
 
 def trained(study: Study) -> dict[str, TrainedModel]:
@@ -38,6 +38,7 @@ def _checkpoint(name: str, modality: Modality, *beside: str) -> Step:
         lambda study: _kept(study, modality),
         files=tuple(f"checkpoints/{OF_CHECKPOINT}/{file}" for file in files),
         needs=f"{_NEEDS}:checkpoint_needs",
+        options=f"{_OPTIONS}:checkpoint",
     )
 
 
@@ -49,6 +50,8 @@ MODELS = (
         lambda study: [(model,) for model in trained(study)],
         files=("training/{model}/trained.json",),
         needs=f"{_NEEDS}:train_needs",
+        options=f"{_OPTIONS}:train",
+        result=False,
     ),
     _checkpoint("checkpoint", "text", "tokenizer.json", "tokenizer_config.json"),
     _checkpoint("image_checkpoint", "image", "preprocessor_config.json"),
@@ -72,12 +75,14 @@ STATISTICS = (
         "damage-statistics",
         jobs=lambda study: [()] if any(study.damage_jobs()) else [],
         makes={kind: f"statistics/{kind}.parquet" for kind in DAMAGE_STATISTICS},
+        options=f"{_OPTIONS}:damage_statistics",
     ),
     Step(
         "intervention",
         "intervention",
         jobs=lambda study: [()] if study.intervention else [],
         makes={kind: f"statistics/{kind}.parquet" for kind in INTERVENTION_STATISTICS},
+        options=f"{_OPTIONS}:intervention",
     ),
 )
 

@@ -4,10 +4,8 @@ Rough on purpose, and on the safe side: an estimate decides where a scheduler pu
 it may kill it, not how the job runs. Rates are those of one core of an ordinary server.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
-from inspect import signature
 from math import ceil
 
 from blockcoupling.config import steps
@@ -23,6 +21,7 @@ from blockcoupling.measurement.memory import (
 )
 from blockcoupling.measurement.token_cost import cost
 from blockcoupling.reduce.chunks import most_bytes_of_a_chunk
+from blockcoupling.study.by_name import call
 from blockcoupling.study.sizes import (
     USUAL_TOKENS,
     pairs_of,
@@ -89,12 +88,8 @@ def needs_of(study: Study, name: str, wildcards: Mapping[str, str]) -> Needs:
         wildcards: What the job is for: model, checkpoint, dataset, as far as the step has them.
     """
     where = steps.step(name).needs
-    if where is None:
-        return on_machine(0, 0)
-    module, function = where.split(":")
-    estimate: Callable[..., Needs] = getattr(import_module(module), function)
-    taken = signature(estimate).parameters
-    return estimate(study, **{key: each for key, each in wildcards.items() if key in taken})
+    found: Needs = on_machine(0, 0) if where is None else call(where, study, wildcards)
+    return found
 
 
 def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:

@@ -5,7 +5,7 @@ from math import ceil
 
 from blockcoupling.config.steps import Step, steps
 from blockcoupling.config.study import Study
-from blockcoupling.study.needs import SAFETY, Needs, needs_of
+from blockcoupling.study.needs import SAFETY, Needs, needs_of, on_machine
 
 EXTRACT_TOGETHER, CHUNK = "extract_together_", "together_"
 """How the names of the rules begin whose jobs do what those of several rules would."""
@@ -61,9 +61,10 @@ def datasets_needs(study: Study, model: str, checkpoint: str) -> Needs:
 
 def rule_needs(study: Study, rule: str, wildcards: Mapping[str, str]) -> Needs:
     """What a job of any rule of the workflow asks for; next to nothing if it is not a step."""
+    if rule in [each.name for each in steps()]:
+        return needs_of(study, rule, wildcards)
     if rule.startswith(EXTRACT_TOGETHER):
         return datasets_needs(study, wildcards["model"], wildcards["checkpoint"])
     if (chunk := rule.removeprefix(CHUNK)) in study.chunks():
         return chunk_needs(study, chunk)
-    known = rule in [each.name for each in steps()]
-    return needs_of(study, rule if known else "catalog", wildcards)
+    return on_machine(0, 0)

@@ -1,0 +1,20 @@
+"""Functions of a study and of a job's wildcards, some of them named in the table of steps."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+from blockcoupling.config.study import Study
+
+
+def apply(function: Callable[..., Any], study: Study, wildcards: Mapping[str, str]) -> Any:
+    """Call a function with a study and those of a job's wildcards that it has parameters for."""
+    taken = signature(function).parameters
+    return function(study, **{key: each for key, each in wildcards.items() if key in taken})
+
+
+def call(where: str, study: Study, wildcards: Mapping[str, str]) -> Any:
+    """The same for `module:function`, which is imported when it is called."""
+    module, name = where.split(":")
+    return apply(getattr(import_module(module), name), study, wildcards)
