@@ -15,6 +15,7 @@ from blockcoupling.config.vision import VisionTraining
 from blockcoupling.measurement.memory import (
     BATCH_BYTES,
     BYTES,
+    MOST_PROMPTS,
     bytes_per_prompt,
     products_kept,
     prompts_within,
@@ -125,7 +126,11 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     kept = products_kept(options)  # A, and its like for other variants and for overlaps
     each = bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs, kept)
     batch = min(options.batch or prompts_within(BATCH_BYTES, each), prompts)
-    measured = precision * (LOADED * held + 2 * batch * each)
+    # A batch of the default size may fill what it is bounded by: as much for a larger model.
+    largest = min(options.batch or MOST_PROMPTS, prompts) * each
+    if options.batch is None:
+        largest = min(largest, max(each, BATCH_BYTES))
+    measured = precision * (LOADED * held + 2 * largest)
 
     # A product with J costs the block's parameters four times: there and back. All of J is up to
     # d / 2 of them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide
