@@ -197,7 +197,7 @@ def repeated(store: Path, gigabytes: float) -> tuple[int, int]:
     """Write a store of one prompt, again and again; how many times, and bytes of numbers."""
     import numpy as np
 
-    from blockcoupling.store import stores
+    from blockcoupling.store.svd import SVD
 
     base = _one_prompt()
     each = sum(variable.nbytes for variable in base.data_vars.values())
@@ -206,8 +206,8 @@ def repeated(store: Path, gigabytes: float) -> tuple[int, int]:
     parts = store.parent / "parts"
     for name in names:
         part = base.assign_coords(prompt=np.array([name], dtype=object))
-        stores.write_prompt(parts, part, "x")
-    stores.merge(parts, store, dict.fromkeys(names, "x"))
+        SVD.write(parts, name, part, "x")
+    SVD.join(parts, store, dict.fromkeys(names, "x"))
     shutil.rmtree(parts)
     return prompts, prompts * each
 
@@ -221,7 +221,7 @@ def _one_prompt() -> Any:
 
 def _read(store: Path) -> None:
     """Read every number of a store, 32 prompts at a time."""
-    from blockcoupling.store.stores import open_store
+    from blockcoupling.store.svd import open_store
 
     ds = open_store(store)
     for start in range(0, ds.sizes["prompt"], 32):

@@ -23,7 +23,7 @@ _HOME = {
     "line_shape_score": "reduce.trajectory",
     "expodistance": "reduce.trajectory",
     "equidistance": "reduce.trajectory",
-    "open_store": "store.stores",
+    "open_store": "store.svd",
     "open_catalog": "catalog",
 }
 __all__ = list(_HOME)
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from blockcoupling.reduce.trajectory import equidistance as equidistance
     from blockcoupling.reduce.trajectory import expodistance as expodistance
     from blockcoupling.reduce.trajectory import line_shape_score as line_shape_score
-    from blockcoupling.store.stores import open_store as open_store
+    from blockcoupling.store.svd import open_store as open_store
 
 
 def __getattr__(name: str) -> Any:

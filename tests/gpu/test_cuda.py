@@ -21,7 +21,7 @@ from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.measurement.extract import extract
 from blockcoupling.sources.models import load_model, model_record, record_of
 from blockcoupling.sources.records import write_record
-from blockcoupling.store.stores import open_store
+from blockcoupling.store.svd import open_store
 from blockcoupling.transformer.streaming import stream_model
 
 DEVICE = os.environ.get("BLOCKCOUPLING_DEVICE", "cuda")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from cluster import Cluster
 
-from blockcoupling.store import stores as store
+from blockcoupling.store.example import example
+from blockcoupling.store.svd import SVD
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -21,12 +22,12 @@ PROMPTS = 96
 def svd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of several batches of prompts, with enough in it for a few seconds of work."""
     place = tmp_path_factory.mktemp("reduction")
-    ds = store.example(2, blocks=6, k=20, embed=20, swapped=True)
+    ds = example(2, blocks=6, k=20, embed=20, swapped=True)
     names = {f"p{n}": "x" for n in range(PROMPTS)}
     for n, name in enumerate(names):
         part = ds.isel(prompt=[n % 2]).assign_coords(prompt=np.array([name], dtype=object))
-        store.write_prompt(place / "parts", part, "x")
-    store.merge(place / "parts", place / "svd.zarr", names)
+        SVD.write(place / "parts", str(part["prompt"].item()), part, "x")
+    SVD.join(place / "parts", place / "svd.zarr", names)
     return place / "svd.zarr"
 
 

@@ -29,13 +29,14 @@ def ready(workplace: Workplace) -> Workplace:
     return workplace
 
 
-def finished_prompts(parts: Path) -> dict[str, int]:
-    """The stores that have their final name, and when they were written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in parts.glob("[!.]*/zarr.json")}
+def finished_prompts(parts: Path) -> set[str]:
+    """The parts that have their final name."""
+    return {path.name for path in parts.glob("[!.]*.part")}
 
 
 def test_a_killed_study_goes_on_where_it_was(ready: Workplace):
     parts = ready.results / "parts" / PLACE
+    log = ready.results / "logs" / "extract" / f"{PLACE}.log"
     started = ready.start(TABLE)
     while not finished_prompts(parts) and started.poll() is None:
         time.sleep(0.01)
@@ -51,10 +52,15 @@ def test_a_killed_study_goes_on_where_it_was(ready: Workplace):
     run = ready.snakemake(TABLE)
     assert run.status == 0, run.said
     assert run.jobs == {"extract": 1, "reduce": 1}
-    everything = finished_prompts(parts)
-    assert len(everything) == 24
-    assert done.items() <= everything.items()  # none was measured again
+    assert "24 prompts are measured already" in log.read_text()  # none was measured again
+    assert int(log.read_text().split(" of 24 prompts")[0].split()[-1]) >= len(done)
+    assert not finished_prompts(parts)  # they are in the store
     resumed = (ready.directory / TABLE).read_bytes()
+
+    # Snakemake deletes the store's zarr.json before the job starts; the prompts are found.
+    assert ready.snakemake(TABLE, "--forcerun", "extract").status == 0
+    assert "24 of 24 prompts are measured already" in log.read_text()
+    assert (ready.directory / TABLE).read_bytes() == resumed
 
     shutil.rmtree(parts)
     assert ready.snakemake(TABLE, "--forcerun", "extract").status == 0

@@ -11,7 +11,7 @@ from running import Workplace
 from blockcoupling.catalog import open_catalog
 from blockcoupling.figures import figures_of
 from blockcoupling.lab import join
-from blockcoupling.store.stores import open_store
+from blockcoupling.store.svd import open_store
 from blockcoupling.study.check import load_config
 
 pytestmark = pytest.mark.workflow

@@ -48,8 +48,7 @@ def _zarr(where: str, kind: str, **options: Any) -> Any:
     import xarray as xr
 
     from blockcoupling.store.checksums import check, reading, without_seal
-    from blockcoupling.store.schema import validate
-    from blockcoupling.store.stores import open_store
+    from blockcoupling.store.svd import SVD, open_store
 
     local = "://" not in where
     if kind in STORES and local and not options:
@@ -60,7 +59,7 @@ def _zarr(where: str, kind: str, **options: Any) -> Any:
     with reading(where) if local else nullcontext():
         ds = xr.open_zarr(where, consolidated=False, zarr_format=3, **chosen)
     if kind in STORES:
-        validate(ds)
+        SVD.validate(ds)
     ds.attrs = without_seal(ds.attrs)
     return ds
 

@@ -23,8 +23,7 @@ from blockcoupling.sources.preprocessing import prepared as preprocessed
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
-from blockcoupling.store.schema import OF_PROMPTS
-from blockcoupling.store.stores import merge, write_prompt
+from blockcoupling.store.svd import OF_PROMPTS, SVD
 from blockcoupling.transformer.images import Picture
 
 # What a setting adds to a prompt's store without changing the other numbers: a store that holds
@@ -61,7 +60,7 @@ def extract(
     Args:
         model: a model record, or the JSON file that holds it.
         prompts: JSON lines with `id` and `text`, or, for an image model, `id` and `image`.
-        parts: directory for the per-prompt stores; kept, so that a rerun finds them.
+        parts: directory for the parts, one a prompt, until they are joined.
         out: the store to write.
         settings: what to measure.
         k_when_smaller: what to do where k > d: "error", or "d" to take k = d.
@@ -92,10 +91,10 @@ def extract(
             measured = measure_batch(prepared, [by_id[name] for name in names])
             if stream:
                 with_identity(record)  # refuse weights that were written to while they were read
-            for _, ds, mark in job.new(names, measured):
-                write_prompt(parts, ds, mark)
+            for prompt, ds, mark in job.new(names, measured):
+                SVD.write(parts, prompt, ds, mark)
                 progress.advance()
-    merge(parts, out, expected, attributes=origin(record, dtype), optional=added)
+    SVD.join(parts, out, expected, attributes=origin(record, dtype), optional=added)
 
 
 def _prepare(

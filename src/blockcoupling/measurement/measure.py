@@ -15,7 +15,7 @@ from blockcoupling.config.measurement import Asked
 from blockcoupling.errors import UserError
 from blockcoupling.measurement.measure_batch import default_batch, measure_batch
 from blockcoupling.measurement.prepare import prepare_images, prepare_texts
-from blockcoupling.store.schema import combine, validate
+from blockcoupling.store.svd import SVD
 from blockcoupling.transformer.images import pixel_values_of
 from blockcoupling.transformer.running import refuse_absent_weights
 from blockcoupling.transformer.streaming import StreamedModel
@@ -84,8 +84,8 @@ def measure(
         for part in measure_batch(prepared, read[start : start + batch]):
             parts.append(part)
             progress()
-    ds = combine(parts)
-    validate(ds)
+    ds = SVD.combine(parts)
+    SVD.validate(ds)
     return ds
 
 

@@ -14,7 +14,7 @@ from blockcoupling.sources.identity import origin
 from blockcoupling.sources.models import load_model, with_identity
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
-from blockcoupling.store.comparisons import join_comparisons, write_comparisons
+from blockcoupling.store.comparisons import COMPARISONS
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
@@ -37,7 +37,7 @@ def tokenwise(
     Args:
         model: a model's record.
         prompts: JSON lines with id and text.
-        parts: directory of finished prompts; kept, so that a rerun finds them.
+        parts: directory of finished prompts, until they are joined.
         out: the store to write.
         settings: what to compare.
         count: how many prompts, from the first; None: all.
@@ -65,14 +65,14 @@ def tokenwise(
         logger.info("prompt %s, %d tokens: %s", name, tokens, price)
     # The swapped products are added to the rest: a part may hold more than is needed.
     decisive = {**settings.model_dump(), "blocks": [list(pair) for pair in pairs]}
-    swapped = decisive.pop("swapped")
+    needed = ["A_swapped"] if decisive.pop("swapped") else []
     provenance = {"settings": decisive, "model": record["identity"], "dtype": dtype}
     expected = {
         name: fingerprint(**provenance, input_ids=prompt.input_ids[0].tolist())
         for name, prompt in by_id.items()
     }
     name = f"{record.get('name')} at {record.get('checkpoint')}"
-    job = Job(name, parts, expected, needed=["A_swapped"] if swapped else [])
+    job = Job(name, parts, expected, needed=needed)
     steps = {name: used * len(chosen_tokens(prompt)) for name, prompt in by_id.items()}
     with job.progress("comparing", "token", steps) as progress:
         for names in job.batches():
@@ -80,5 +80,5 @@ def tokenwise(
                 compare_tokens(prepared, by_id[name], settings, progress.advance) for name in names
             ]
             for part, ds, mark in job.new(names, compared):
-                write_comparisons(parts, part, ds, mark)
-    join_comparisons(parts, out, expected, attributes=origin(record, dtype), swapped=swapped)
+                COMPARISONS.write(parts, part, ds, mark)
+    COMPARISONS.join(parts, out, expected, attributes=origin(record, dtype), optional=needed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from blockcoupling.store.schema import MEAN, NO_PAIR, last_token
+from blockcoupling.store.svd import MEAN, NO_PAIR, last_token
 
 MOST = 4
 """Pairs that are told apart in matrices over prompts; of more, only the mean is kept."""

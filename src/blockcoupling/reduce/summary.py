@@ -11,7 +11,7 @@ from blockcoupling.reduce.coupling import mean_between_blocks, mean_by_distance,
 from blockcoupling.reduce.overlap import overlaps
 from blockcoupling.reduce.trajectory import expodistance, line_shape_score
 from blockcoupling.reduce.width import dimension
-from blockcoupling.store.schema import NO_PAIR
+from blockcoupling.store.svd import NO_PAIR
 
 
 def summary(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> pd.DataFrame:

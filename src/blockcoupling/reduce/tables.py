@@ -38,8 +38,7 @@ from blockcoupling.reduce.spectra import effective_rank, inverse_depth_fit, part
 from blockcoupling.reduce.trajectory import equidistance, expodistance, line_shape_score
 from blockcoupling.reduce.width import dimension
 from blockcoupling.store.checksums import reading, write_store
-from blockcoupling.store.schema import NO_PAIR, last_token
-from blockcoupling.store.stores import open_store
+from blockcoupling.store.svd import NO_PAIR, last_token, open_store
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import miscoupling_kernel
 from blockcoupling.reduce.tables import IDENTITY, parquet_table
 from blockcoupling.store.checksums import reading
-from blockcoupling.store.comparisons import CHUNK, PLACES, open_comparisons
+from blockcoupling.store.comparisons import CHUNK, COMPARISONS, PLACES
 
 
 def tabulate(
@@ -35,7 +35,7 @@ def tabulate(
         UserError: no K or variant is left.
         MeasurementError: the store is damaged.
     """
-    ds = open_comparisons(store)
+    ds = COMPARISONS.open(store)
     k = [each for each in k if each <= ds.sizes["k"]]
     variants = [name for name in variants if VARIANTS[name].product in ds]
     if not k or not variants:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from blockcoupling.reduce.cosine import block_influence
-from blockcoupling.store.schema import OF_PROMPTS
+from blockcoupling.store.svd import OF_PROMPTS
 
 
 def mean_block_influence(ds: xr.Dataset) -> xr.DataArray:

@@ -77,7 +77,11 @@ def without_seal(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def seal(path: Path) -> str:
-    """Write into a finished store's root what it holds; return its digest."""
+    """Write into a finished store's root what it holds; return the root's metadata.
+
+    The metadata of all arrays are written there as well ("consolidated"), so that the store can be
+    read over http, where directories cannot be listed.
+    """
     root = path / "zarr.json"
     content = json.loads(root.read_text())
     attributes = without_seal(content["attributes"])
@@ -85,8 +89,15 @@ def seal(path: Path) -> str:
         _METADATA: json.dumps(_metadata(path, attributes), sort_keys=True),
         DIGEST: _digest(path, attributes),
     }
-    root.write_text(json.dumps(content, indent=2))
-    return str(content["attributes"][DIGEST])
+    content["consolidated_metadata"] = _consolidated(path)
+    text = json.dumps(content, indent=2)
+    root.write_text(text)
+    return text
+
+
+def _consolidated(path: Path) -> dict[str, Any]:
+    arrays = {name: json.loads((path / name / "zarr.json").read_bytes()) for name in _arrays(path)}
+    return {"kind": "inline", "must_understand": False, "metadata": arrays}
 
 
 def digest(path: Path | str) -> str:
@@ -177,19 +188,24 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def attributes(store: Path | str) -> dict[str, Any]:
-    """The attributes of the root.
+    """Return the attributes of the root.
 
     Raises:
         MeasurementError: its metadata cannot be read.
     """
+    held: dict[str, Any] = _root(store)["attributes"]
+    return held
+
+
+def _root(store: Path | str) -> dict[str, Any]:
     try:
-        content = json.loads((Path(store) / "zarr.json").read_bytes())
+        content: dict[str, Any] = json.loads((Path(store) / "zarr.json").read_bytes())
         kind = (content["zarr_format"], content["node_type"])
         if kind == (3, "group") and isinstance(content["attributes"], dict):
-            return content["attributes"]
+            return content
     except (ValueError, KeyError, TypeError):
         pass
-    _complain(Path(store), ["zarr.json is no metadata of a Zarr group"])
+    _complain(Path(store), ["zarr.json is not the metadata of a Zarr group"])
     raise AssertionError  # not reached
 
 
@@ -204,7 +220,8 @@ def _complain(store: Path, faults: list[str]) -> None:
 
 def _faults(store: Path) -> list[str]:
     """What is wrong with a store's metadata, and chunks that are missing."""
-    held = attributes(store)
+    root = _root(store)
+    held = root["attributes"]
     if _METADATA not in held:
         return []
     try:
@@ -219,6 +236,11 @@ def _faults(store: Path) -> list[str]:
             faults.append(f"{file} is missing")
         elif found[name] != sealed.get(name):
             faults.append(f"{file} was changed")
+    if not faults and root.get("consolidated_metadata") not in (
+        None,
+        _consolidated(store),
+    ):
+        faults = ["zarr.json was changed (what it says of its arrays)"]
     return faults or [
         f"{name}/{chunk} is missing or empty"
         for name in _arrays(store)

@@ -7,7 +7,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from blockcoupling.config.overlaps import OVERLAPS
-from blockcoupling.store.schema import combine, stamp
+from blockcoupling.store.schema import stamp
+from blockcoupling.store.svd import SVD
 
 
 def example(
@@ -59,7 +60,7 @@ def example(
                 overlaps=overlaps,
             )
         )
-    return combine(parts)
+    return SVD.combine(parts)
 
 
 def from_jacobians(

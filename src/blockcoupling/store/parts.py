@@ -1,117 +1,177 @@
-"""Parts of a long job: a small store for each, which appears whole or not at all.
+"""Parts of a long job: which are finished, as files or in the joined store of an earlier run.
 
-A part carries the fingerprint of everything its numbers depend on, so that a job run again counts
-as finished what it would measure to the same numbers, and nothing else.
+A part carries the fingerprint of everything its numbers depend on. A job that is run again counts
+a part as finished if measuring it again would give the same numbers.
+
+Parts are removed once they are joined. A note next to them (`joined.json`) says which rows of the
+store hold which part; from there they become parts again when the job is run with other prompts.
+The note is used only while every byte of the store is as it was then. It includes the store's root
+metadata, because Snakemake deletes `zarr.json`, a declared output, before it runs a job again.
 """
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from blockcoupling.atomic import replacing
+from blockcoupling.atomic import UNFINISHED, replacing
 from blockcoupling.digests import json_digest
-from blockcoupling.errors import UserError
-from blockcoupling.store.checksums import check, is_whole, without_seal, write_store
+from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.store.checksums import is_whole, without_seal
+from blockcoupling.store.part import Part, open_part, write_part
 from blockcoupling.store.part_names import part_path
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT = "fingerprint"
+_NOTE = "joined.json"
+_OTHER = "is from other settings, weights or text"
 
 
 def fingerprint(**settings: Any) -> str:
     """Return a digest of everything that a part's numbers depend on (JSON values).
 
-    That is what becomes the store's attributes, the settings that do not, and the prompt's text.
+    These are the attributes of the store, the settings that are not attributes, and the prompt's
+    text.
     """
     return json_digest(settings)[:16]
-
-
-def write_part(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: str) -> Path:
-    """Write a part, whole or not at all.
-
-    Args:
-        parts_dir: directory of the parts.
-        name: of the part.
-        ds: what was measured, in memory.
-        fingerprint: of what its numbers depend on; see `fingerprint`.
-    """
-    path = part_path(parts_dir, name)
-    whole = {str(name): {"chunks": data.shape} for name, data in ds.data_vars.items()}
-    with replacing(path) as fresh:
-        write_store(ds.assign_attrs({FINGERPRINT: fingerprint}), fresh, whole)
-    return path
-
-
-def open_part(path: Path) -> xr.Dataset:
-    """Open a part without its fingerprint: numbers stay on disk, coords come into memory.
-
-    Raises:
-        MeasurementError: it is damaged.
-    """
-    check(path)
-    ds = xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, cache=False)
-    ds.attrs = without_seal(ds.attrs)
-    ds.attrs.pop(FINGERPRINT, None)
-    for variable in ds.variables.values():
-        variable.encoding = {}  # the joined store has a layout of its own
-    for coord in ds.coords.values():
-        coord.load()
-    return ds
 
 
 def finished(
     parts_dir: Path | str, expected: Mapping[str, str], needed: Sequence[str] = ()
 ) -> set[str]:
-    """Return the names of the parts that are measured, out of those expected; read every byte.
+    """Return the names of the parts that are measured, out of those expected.
+
+    Every byte is read. Prompts in the joined store of an earlier run become parts again, so that
+    they can be joined with others.
 
     Args:
         parts_dir: directory of the parts; it need not exist.
         expected: fingerprint by name. A part with another fingerprint comes from other settings,
-            other weights or another text: it is not counted, and a line is logged.
-        needed: variables that it must hold; it may hold more.
+            other weights or another text: it does not count, and a warning is logged.
+        needed: variables that it must have; it may have more.
     """
     done = set()
-    for name, wanted in expected.items():
-        path = part_path(parts_dir, name)
-        if not path.exists():
+    for name in expected:
+        try:
+            problem = _problem(open_part(part_path(parts_dir, name)), expected[name], needed)
+        except FileNotFoundError:
             continue
-        if not is_whole(path):
+        except MeasurementError:
             problem = "is damaged"
-        elif _read_fingerprint(path) != wanted:
-            problem = "is from other settings, weights or text"
-        elif lacking := [each for each in needed if not (path / each).is_dir()]:
-            problem = f"has no {', '.join(lacking)}"
-        else:
+        if problem is None:
             done.add(name)
-            continue
-        logger.warning("prompt %s: its store %s; measuring it again", name, problem)
-    return done
+        else:
+            logger.warning("prompt %s: its part %s; measuring it again", name, problem)
+    left = {name: wanted for name, wanted in expected.items() if name not in done}
+    return done | _restored(Path(parts_dir), left, needed)
 
 
-def demand_finished(
+def open_parts(
     parts_dir: Path | str, expected: Mapping[str, str], needed: Sequence[str] = ()
-) -> None:
-    """Raise a UserError where a part that is to be joined is not measured yet."""
-    missing = []
-    for name, wanted in expected.items():
-        path = part_path(parts_dir, name)
-        if _read_fingerprint(path) != wanted or not all((path / each).is_dir() for each in needed):
-            missing.append(name)
+) -> list[Part]:
+    """Open all parts that are expected, to join them.
+
+    Raises:
+        UserError: one of them is not measured yet.
+        MeasurementError: one of them is damaged.
+    """
+    paths = {name: part_path(parts_dir, name) for name in expected}
+    found = {name: open_part(path) for name, path in paths.items() if path.exists()}
+    missing = [
+        name
+        for name, wanted in expected.items()
+        if name not in found or _problem(found[name], wanted, needed)
+    ]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(expected)} prompts are not measured yet, the first of them "
             f"is {missing[0]}: run the extraction again"
         )
+    return list(found.values())
 
 
-def _read_fingerprint(part: Path) -> str | None:
-    """Return the fingerprint of a part; None when its metadata cannot be read."""
+def _problem(part: Part, fingerprint: str, needed: Sequence[str]) -> str | None:
+    if part.fingerprint != fingerprint:
+        return _OTHER
+    if lacking := [each for each in needed if each not in part.variables]:
+        return f"has no {', '.join(lacking)}"
+    return None
+
+
+def remove_joined(
+    parts_dir: Path | str, out: Path | str, root: str, along: str, parts: Mapping[str, Part]
+) -> None:
+    """Note where the joined store has which part, then remove the parts.
+
+    Args:
+        parts_dir: directory of the parts.
+        out: the joined store.
+        root: its root metadata (text of `zarr.json`).
+        along: axis that parts are joined along.
+        parts: parts by name, in the order of the store.
+    """
+    start, noted = 0, {}
+    for name, part in parts.items():
+        noted[name] = {"fingerprint": part.fingerprint, "start": start, "sizes": part.sizes}
+        start += part.sizes[along]
+    store = os.path.relpath(os.path.realpath(out), os.path.realpath(parts_dir))
+    with replacing(Path(parts_dir) / _NOTE) as fresh:
+        note = {"store": store, "root": root, "along": along, "parts": noted}
+        fresh.write_text(json.dumps([json_digest(note), note]))
+    for part in parts.values():
+        part.path.unlink(missing_ok=True)
+
+
+def _restored(parts_dir: Path, expected: Mapping[str, str], needed: Sequence[str]) -> set[str]:
+    """Write the expected prompts that are in the joined store as parts; return their names."""
+    note = _read_note(parts_dir / _NOTE)
+    if note is None or not (store := Path(os.path.normpath(parts_dir / note["store"]))).is_dir():
+        return set()
+    there = {name: note["parts"][name] for name in expected if name in note["parts"]}
+    for name in [name for name, at in there.items() if at["fingerprint"] != expected[name]]:
+        logger.warning("prompt %s in %s %s; measuring it again", name, store, _OTHER)
+        del there[name]
+    if not there:
+        return set()
+    with _as_noted(store, note["root"], parts_dir) as whole:
+        if not is_whole(whole):
+            logger.warning("%s has changed since it was joined: measuring again", store)
+            return set()
+        ds = xr.open_zarr(whole, consolidated=False, chunks=None)
+        if lacking := [each for each in needed if each not in ds]:
+            logger.warning("%s has no %s; measuring again", store, ", ".join(lacking))
+            return set()
+        ds.attrs = without_seal(ds.attrs)
+        for name, at in there.items():
+            rows = slice(at["start"], at["start"] + at["sizes"][note["along"]])
+            own = {axis: slice(at["sizes"].get(axis)) for axis in ds.dims}
+            part = ds.isel(own | {note["along"]: rows})
+            write_part(parts_dir, name, part, at["fingerprint"])
+    return set(there)
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """Return the note; None where there is none, or it is damaged."""
     try:
-        return json.loads((part / "zarr.json").read_text())["attributes"].get(FINGERPRINT)
-    except (OSError, ValueError, KeyError):
+        digest, note = json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
         return None
+    return note if digest == json_digest(note) else None
+
+
+@contextmanager
+def _as_noted(store: Path, root: str, parts_dir: Path) -> Iterator[Path]:
+    """Yield a store of links to the arrays of a joined store, with the noted root metadata."""
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=parts_dir) as place:
+        whole = Path(place)
+        for array in store.iterdir():
+            if array.is_dir():
+                (whole / array.name).symlink_to(array.absolute())
+        (whole / "zarr.json").write_text(root)
+        yield whole

@@ -1,29 +1,37 @@
-"""What an extraction store holds: one table of variables, checked on writing and on reading.
+"""What a store holds, checked on writing and on reading.
 
-The same in words, with the meaning of each axis: docs/schema.md.
+A `Schema` is a table of variables with their axes. Each kind of store is one instance of it:
+`store.svd.SVD`, `store.comparisons.COMPARISONS` and `store.damage.DAMAGE`. The meaning of the axes:
+docs/schema.md.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from blockcoupling.config.overlaps import OVERLAPS
-from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.errors import UserError
+from blockcoupling.store.checksums import attributes, check, reading, without_seal
+from blockcoupling.store.joining import join_parts
+from blockcoupling.store.part import write_part
+from blockcoupling.store.parts import open_parts
 
 SCHEMA_VERSION = 1
 
 
 class SchemaError(UserError):
-    """A dataset is not what the schema says; the message lists every difference."""
+    """A dataset does not follow the schema; the message lists every difference."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One line of the schema: named axes, the data types it may have, and what it means."""
+    """One line of a schema: named axes, allowed data types, and the meaning."""
 
     dims: tuple[str, ...]
     dtypes: tuple[str, ...]
@@ -33,148 +41,208 @@ class Variable:
     """Whether it is NaN where it does not apply, as well as in padding."""
 
 
-_BLOCK = ("prompt", "pair", "block")
-_PRODUCT = (*_BLOCK, "block_other", "k", "k_other")
-_VECTORS = (*_BLOCK, "embed", "k")
-
-VARIABLES = {
-    "S": Variable((*_BLOCK, "k"), ("float32",), "singular values of J, descending"),
-    "U": Variable(_VECTORS, ("float32", "float16"), "left singular vectors of J", optional=True),
-    "V": Variable(_VECTORS, ("float32", "float16"), "right singular vectors of J", optional=True),
-    "A": Variable(_PRODUCT, ("float32",), "A[i, j] = U_jᵀ J_i V_j, i = block, j = block_other"),
-    "A_swapped": Variable(_PRODUCT, ("float32",), "V_jᵀ J_i U_j, for `swapped`", optional=True),
-    **{
-        name: Variable(_PRODUCT, ("float32",), each.formula.split(",")[0], optional=True)
-        for name, each in OVERLAPS.items()
-    },
-    "S_full": Variable((*_BLOCK, "k_full"), ("float32",), "all singular values", optional=True),
-    "jacobian_norm": Variable(_BLOCK, ("float64",), "‖J‖_F"),
-    "jacobian_norm_error": Variable(
-        _BLOCK,
-        ("float64",),
-        "standard error of ‖J‖_F, 0 where it is exact",
-        optional=True,
-    ),
-    "products": Variable(
-        _BLOCK, ("float32",), "products with J or Jᵀ that the block took", optional=True
-    ),
-    "matmul_error": Variable(
-        _BLOCK,
-        ("float32",),
-        "relative error of products of lower precision than float32, where asked for",
-        optional=True,
-    ),
-    "matrix_free": Variable(
-        _BLOCK, ("float32",), "1: found by block Krylov, 0: from the dense J", optional=True
-    ),
-    "context_apart": Variable(
-        _BLOCK,
-        ("float32",),
-        "1: context held constant beside the token, 0: the block's own attention",
-        optional=True,
-    ),
-    "svd_residual": Variable(_BLOCK, ("float32",), "max over k of ‖J v_k − s_k u_k‖ / s_1"),
-    "gram": Variable(
-        ("prompt", "token", "state", "state_other"),
-        ("float64",),
-        "inner products of (x^0, δ^1 … δ^L)",
-    ),
-    "pca": Variable(
-        ("prompt", "token", "state", "component"),
-        ("float32",),
-        "x^0 … x^L on the principal components of the prompt's last states",
-        optional=True,
-    ),
-    "pca_explained": Variable(
-        ("prompt", "component"), ("float32",), "explained-variance ratio", optional=True
-    ),
-    "cka": Variable(
-        ("prompt", "block"),
-        ("float64",),
-        "linear CKA of a block's input and output over the prompt's tokens",
-        optional=True,
-        undefined=True,
-    ),
-    "rankme": Variable(
-        ("prompt",),
-        ("float64",),
-        "RankMe, the effective rank of the tokens' last states",
-        optional=True,
-        undefined=True,
-    ),
-    "own_loss": Variable(
-        ("prompt",),
-        ("float64",),
-        "the model's mean loss on the prompt's own tokens, nats a token",
-        optional=True,
-        undefined=True,
-    ),
-}
-
-# Of each prompt as a whole; stores of older versions lack them.
-OF_PROMPTS = ("cka", "rankme", "own_loss")
-
-# Kept where a study asks for them, beside the others and without changing them.
-ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
-
-COORDINATES = {
-    "prompt": Variable(("prompt",), ("str",), "stable id of the prompt"),
-    "pair": Variable(("pair",), ("int64",), "0 …"),
-    "token_in": Variable(
-        ("prompt", "pair"),
-        ("int64",),
-        "t1, 0-based; −1 where there is no pair, −2 for the mean over an image's patches",
-    ),
-    "token_out": Variable(("prompt", "pair"), ("int64",), "t2, alike"),
-    "block": Variable(("block",), ("int64",), "1 … L"),
-    "block_other": Variable(("block_other",), ("int64",), "1 … L"),
-    "k": Variable(("k",), ("int64",), "1 … K_max"),
-    "k_other": Variable(("k_other",), ("int64",), "1 … K_max"),
-    "k_full": Variable(("k_full",), ("int64",), "1 … d", optional=True),
-    "token": Variable(("token",), ("int64",), "position in the prompt, 0 …"),
-    "token_text": Variable(("prompt", "token"), ("str",), "text of the token", optional=True),
-    "tokens": Variable(("prompt",), ("int64",), "length of the prompt"),
-    "last": Variable(
-        ("prompt",),
-        ("int64",),
-        "the last token of the text itself, or the last patch; in causal models the last of all",
-        optional=True,
-    ),
-    "state": Variable(("state",), ("int64",), "0 … L"),
-    "state_other": Variable(("state_other",), ("int64",), "0 … L"),
-    "component": Variable(("component",), ("int64",), "1, 2", optional=True),
-}
-
-# Where the counting coordinates start: blocks and singular values at 1, positions at 0.
-_STARTS = {
-    **dict.fromkeys(("block", "block_other", "k", "k_other", "k_full", "component"), 1),
-    **dict.fromkeys(("pair", "token", "state", "state_other"), 0),
-}
-
-ATTRIBUTES = {
-    "schema_version": "version of this schema",
-    "blockcoupling_version": "version of the package that wrote the store",
-    "model_id": "hub id or directory the weights came from",
-    "revision": "revision of the weights, empty where there is none",
-    "weight_dtype": "data type of the weights as loaded",
-    "quantization": "quantization of the weights, empty where there is none",
-    "attention": "attention implementation differentiated through",
-    "method": "how the SVD was found: `dense` or `krylov`",
-    "seed": "seed of everything random on the way, empty where nothing is",
-    "torch_version": "version of torch",
-    "transformers_version": "version of transformers",
-}
-
-# What stands where a shorter prompt has no token or no pair; floating-point variables hold NaN.
-NO_PAIR = -1
-MEAN = -2
-"""Stands for both tokens where the mean over an image's patches was measured."""
-PADDING = {"token_text": "", "token_in": NO_PAIR, "token_out": NO_PAIR}
+def _no_rules(ds: xr.Dataset) -> list[str]:
+    return []
 
 
-def last_token(ds: xr.Dataset) -> xr.DataArray:
-    """Return which token is the last of each prompt, (prompt): marks behind a text do not count."""
-    return ds["last"] if "last" in ds.coords else ds["tokens"] - 1
+def _no_check(ds: xr.Dataset) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One kind of store.
+
+    Attributes:
+        what: name of the kind, with its article, for messages.
+        made_by: what makes such a store, for messages.
+        along: axis that parts are joined along.
+        variables: data variables by name, in the order of the store.
+        coordinates: coordinates by name.
+        attributes: attributes that must be present, with their meaning.
+        layout: chunks (and shards) of a variable of the joined store.
+        ragged: other axes that may be shorter in some parts; NaN or `padding` fills the rest.
+        padding: fill values of coordinates that are not floating-point numbers.
+        on_request: variables that a part may have although they were not asked for.
+        rules: further checks of names, axes and coordinates; returns what is wrong.
+        check_values: check of all numbers of one part; raises a MeasurementError.
+        chunks: Dask chunks on opening; None: the store is read into memory.
+    """
+
+    what: str
+    made_by: str
+    along: str
+    variables: Mapping[str, Variable]
+    coordinates: Mapping[str, Variable]
+    attributes: Mapping[str, str]
+    layout: Callable[[xr.DataArray], dict[str, tuple[int, ...]]]
+    ragged: tuple[str, ...] = ()
+    padding: Mapping[str, Any] = field(default_factory=dict)
+    on_request: tuple[str, ...] = ()
+    rules: Callable[[xr.Dataset], list[str]] = _no_rules
+    check_values: Callable[[xr.Dataset], None] = _no_check
+    chunks: Mapping[str, int] | None = None
+
+    def validate(self, ds: xr.Dataset) -> None:
+        """Check names, axes, data types, coordinates and attributes; read no large variable.
+
+        Raises:
+            SchemaError: with one line for each difference from the schema.
+        """
+        demand_version(ds.attrs)
+        table = {**self.variables, **self.coordinates}
+        wrong = [f"{name}: not in the schema" for name in ds.variables if name not in table]
+        for name, expected in table.items():
+            wrong += _differences(name, expected, ds)
+        wrong += self.rules(ds)
+        wrong += [
+            f"attribute {name}: missing, expected the {meaning}"
+            for name, meaning in self.attributes.items()
+            if name not in ds.attrs
+        ]
+        if wrong:
+            raise SchemaError(f"this is not {self.what}:\n- " + "\n- ".join(wrong))
+
+    def write(self, parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: str) -> Path:
+        """Write one part, whole or not at all.
+
+        Args:
+            parts_dir: directory of the parts.
+            name: name of the part.
+            ds: what was measured, in memory.
+            fingerprint: digest of what its numbers depend on; see `parts.fingerprint`.
+
+        Raises:
+            SchemaError: the dataset does not follow the schema.
+            MeasurementError: a number is not what it must be.
+        """
+        self.validate(ds)
+        self.check_values(ds)
+        return write_part(parts_dir, name, ds, fingerprint)
+
+    def join(
+        self,
+        parts_dir: Path | str,
+        out: Path | str,
+        expected: Mapping[str, str],
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        optional: Sequence[str] | None = None,
+    ) -> None:
+        """Join parts into one store, which replaces an older one; then remove the parts.
+
+        The numbers are copied a file at a time, so that memory does not grow with their number.
+
+        Args:
+            parts_dir: directory of the parts.
+            out: the store to write.
+            expected: fingerprint by name of a part, in the order of the joined store.
+            attributes: attributes of the joined store that replace those of its parts (names of
+                the model, which decide no number).
+            optional: which variables of `on_request` to take; None: all that there are.
+
+        Raises:
+            UserError: a part is missing, or two were measured with different settings.
+            MeasurementError: a part is damaged.
+        """
+        parts = dict(zip(expected, open_parts(parts_dir, expected, optional or ()), strict=True))
+        for part in parts.values():
+            demand_version(part.attributes)
+        named = plain(attributes or {})
+        join_parts(self, parts_dir, out, parts, attributes=named, optional=optional)
+
+    def open(
+        self, path: Path | str, chunks: Callable[[xr.Dataset], Mapping[str, int]] | None = None
+    ) -> xr.Dataset:
+        """Open a joined store; coordinates are in memory, numbers are read when needed.
+
+        Args:
+            path: the store.
+            chunks: Dask chunks as a function of the opened store; None: those of the schema.
+
+        Raises:
+            UserError: there is no Zarr store at `path`.
+            SchemaError: the store does not follow the schema.
+            MeasurementError: it is damaged.
+        """
+        if not (Path(path) / "zarr.json").is_file():
+            raise UserError(f"there is no store at {path}: run {self.made_by} first")
+        try:
+            demand_version(attributes(path))
+            check(path)
+            with reading(path):
+                ds = self._open(path, self.chunks)
+                if chunks is not None:
+                    ds = self._open(path, chunks(ds))
+            self.validate(ds)
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from error
+        return ds
+
+    def _open(self, path: Path | str, chunks: Mapping[str, int] | None) -> xr.Dataset:
+        ds = xr.open_zarr(path, consolidated=False, chunks=chunks)
+        ds = ds.load() if chunks is None else ds
+        ds = ds.assign_coords({name: each.compute() for name, each in ds.coords.items()})
+        if chunks is None:
+            texts = [name for name, each in ds.coords.items() if each.dtype.kind in "TOU"]
+            ds = ds.assign_coords({n: (ds[n].dims, ds[n].values.astype(object)) for n in texts})
+        ds.attrs = without_seal(plain(ds.attrs))  # stores of earlier versions have nulls
+        known = [name for name in self.variables if name in ds]  # Zarr keeps no order
+        return ds[[*known, *(name for name in ds.data_vars if name not in known)]]
+
+    def combine(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Join datasets in memory, in the given order; shorter ones are padded.
+
+        Raises:
+            SchemaError: they differ in variables or axes.
+        """
+        for part in parts[1:]:
+            self.demand_similar(parts[0], part)
+        return xr.concat(
+            parts,
+            self.along,
+            data_vars="minimal",
+            coords="minimal",
+            compat="override",
+            join="outer",
+            fill_value=dict(self.padding),
+            combine_attrs="override",
+        )
+
+    def demand_similar(self, first: xr.Dataset, second: xr.Dataset) -> None:
+        """Raise a SchemaError where two parts differ in their variables or in fixed axes."""
+        fixed = sorted(map(str, set(first.dims) - {self.along, *self.ragged}))
+        differences = [
+            f"`{axis}` has {first.sizes[axis]} and {second.sizes.get(axis)} entries"
+            for axis in fixed
+            if first.sizes[axis] != second.sizes.get(axis)
+        ]
+        if only_one := sorted(map(str, set(first.variables) ^ set(second.variables))):
+            differences.append(f"only one of them has {', '.join(only_one)}")
+        if differences:
+            raise SchemaError(
+                f"prompts {_ids(first)} and {_ids(second)} cannot be in one store: "
+                + "; ".join(differences)
+            )
+
+
+def _differences(name: str, expected: Variable, ds: xr.Dataset) -> list[str]:
+    axes = ", ".join(expected.dims)
+    if name not in ds.variables:
+        return [] if expected.optional else [f"{name}: missing, expected ({axes})"]
+    variable, wrong = ds.variables[name], []
+    if variable.dims != expected.dims:
+        found = ", ".join(map(str, variable.dims))
+        wrong.append(f"{name}: axes ({found}), expected ({axes})")
+    type_name = "str" if variable.dtype.kind in "OTU" else str(variable.dtype)
+    if type_name not in expected.dtypes:
+        allowed = " or ".join(expected.dtypes)
+        wrong.append(f"{name}: data type {type_name}, expected {allowed}")
+    return wrong
+
+
+def _ids(ds: xr.Dataset) -> str:
+    return ", ".join(dict.fromkeys(map(str, np.atleast_1d(ds["prompt"].values))))
 
 
 def stamp() -> dict[str, int | str]:
@@ -183,7 +251,7 @@ def stamp() -> dict[str, int | str]:
 
 
 def plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes that every format of files can hold: where there is nothing, empty text."""
+    """Return attributes that every file format can hold: None becomes empty text."""
     return {name: "" if value is None else value for name, value in attributes.items()}
 
 
@@ -195,149 +263,3 @@ def demand_version(attributes: Mapping[Any, Any]) -> None:
             f"the dataset has schema_version {found!r}, and this version of blockcoupling reads "
             f"{SCHEMA_VERSION}: run the extraction again"
         )
-
-
-def validate(ds: xr.Dataset) -> None:
-    """Check names, axes, data types, counting coordinates and attributes; read no numbers.
-
-    Raises:
-        SchemaError: with one line for each thing that differs from the schema.
-    """
-    demand_version(ds.attrs)
-    wrong = [*_wrong_variables(ds), *_wrong_axes(ds), *_missing_attributes(ds)]
-    if wrong:
-        raise SchemaError("the dataset does not follow the schema:\n- " + "\n- ".join(wrong))
-
-
-def check_values(ds: xr.Dataset) -> None:
-    """Check that every number is finite and that singular values descend from a positive one.
-
-    All of them may be 0 where the whole Jacobian is.
-
-    Only for a dataset of one prompt, which has no padding.
-
-    Raises:
-        MeasurementError: naming variable, prompt and, where there is one, the block.
-    """
-    for name, variable in VARIABLES.items():
-        if name in ds:
-            there = ds[name].notnull() & (abs(ds[name]) < np.inf)
-            allowed = ds[name].isnull() & variable.undefined
-            _demand(there | allowed, f"{name} is not finite", ds)
-    # A Jacobian may be 0, of a block that does nothing; then there is nothing else in it, either.
-    zero = (ds["S"] == 0).all("k") & (ds["jacobian_norm"] == 0) & (ds["svd_residual"] == 0)
-    _demand((ds["S"].isel(k=0) > 0) | zero, "the Jacobian is exactly zero (S)", ds)
-    _demand(ds["S"].diff("k") <= 0, "the singular values S do not descend", ds)
-
-
-def combine(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Join datasets along `prompt`, in the given order; shorter prompts are padded.
-
-    Args:
-        parts: datasets of the schema, from the same model and settings. Along `token` and `pair`
-            they may have their own lengths: NaN (or `PADDING`) fills the rest.
-
-    Raises:
-        SchemaError: when the parts differ in their blocks, their K or their variables.
-    """
-    for part in parts[1:]:
-        demand_alike(parts[0], part)
-    return xr.concat(
-        parts,
-        "prompt",
-        data_vars="minimal",
-        coords="minimal",
-        compat="override",
-        join="outer",
-        fill_value=PADDING,
-        combine_attrs="override",
-    )
-
-
-def demand_alike(first: xr.Dataset, second: xr.Dataset) -> None:
-    """Raise a SchemaError when two datasets differ in their variables, blocks, K or embedding."""
-    axes = sorted(map(str, set(first.dims) - {"prompt", "token", "pair"}))
-    differences = [
-        f"`{axis}` has {first.sizes[axis]} and {second.sizes.get(axis)} entries"
-        for axis in axes
-        if first.sizes[axis] != second.sizes.get(axis)
-    ]
-    if only_one := sorted(map(str, set(first.variables) ^ set(second.variables))):
-        differences.append(f"only one of them has {', '.join(only_one)}")
-    if differences:
-        raise SchemaError(
-            f"prompts {_ids(first)} and {_ids(second)} cannot stand in one store: "
-            + "; ".join(differences)
-        )
-
-
-def _ids(ds: xr.Dataset) -> str:
-    return ", ".join(map(str, ds["prompt"].values))
-
-
-def _wrong_variables(ds: xr.Dataset) -> list[str]:
-    table = VARIABLES | COORDINATES
-    wrong = [f"{name}: not in the schema" for name in ds.variables if name not in table]
-    for name, expected in table.items():
-        if name not in ds.variables:
-            if not expected.optional:
-                wrong.append(f"{name}: missing, expected ({', '.join(expected.dims)})")
-            continue
-        variable = ds.variables[name]
-        if variable.dims != expected.dims:
-            wrong.append(
-                f"{name}: axes ({', '.join(map(str, variable.dims))}), "
-                f"expected ({', '.join(expected.dims)})"
-            )
-        if (found := _type_name(variable.dtype)) not in expected.dtypes:
-            wrong.append(f"{name}: data type {found}, expected {' or '.join(expected.dtypes)}")
-    if ("U" in ds) != ("V" in ds):
-        wrong.append("U, V: only one of them is there, expected both or neither")
-    if 0 < sum(name in ds for name in OVERLAPS) < len(OVERLAPS):
-        wrong.append(f"{', '.join(OVERLAPS)}: only some of them are there, expected all or none")
-    return wrong
-
-
-def _type_name(dtype: np.dtype) -> str:
-    return "str" if dtype.kind in "OTU" else str(dtype)
-
-
-def _wrong_axes(ds: xr.Dataset) -> list[str]:
-    wrong = []
-    for name, start in _STARTS.items():
-        if name in ds.indexes:
-            counted = np.arange(start, start + ds.sizes[name])
-            if not np.array_equal(ds.indexes[name], counted):
-                wrong.append(f"{name}: expected to count {start}, {start + 1}, …")
-    if "prompt" in ds.indexes and not ds.indexes["prompt"].is_unique:
-        wrong.append("prompt: ids must differ from each other")
-    sizes = ds.sizes
-    if (blocks := sizes.get("block", 2)) < 2:
-        wrong.append("block: coupling needs at least 2 blocks")
-    for other, expected in {
-        "block_other": blocks,
-        "k_other": sizes.get("k"),
-        "state": blocks + 1,
-        "state_other": blocks + 1,
-    }.items():
-        if other in sizes and sizes[other] != expected:
-            wrong.append(f"{other}: {sizes[other]} entries, expected {expected}")
-    return wrong
-
-
-def _missing_attributes(ds: xr.Dataset) -> list[str]:
-    return [
-        f"attribute {name}: missing, expected the {meaning}"
-        for name, meaning in ATTRIBUTES.items()
-        if name not in ds.attrs
-    ]
-
-
-def _demand(holds: xr.DataArray, complaint: str, ds: xr.Dataset) -> None:
-    values = holds.values
-    if values.all():
-        return
-    at = dict(zip(holds.dims, np.argwhere(~values)[0], strict=True))
-    where = [f"prompt {ds['prompt'].values[at['prompt']]!s}"]
-    where += [f"{name} {ds[name].values[at[name]]}" for name in ("block", "token") if name in at]
-    raise MeasurementError(f"{complaint} at {', '.join(where)}")

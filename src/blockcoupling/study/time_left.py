@@ -11,6 +11,7 @@ from statistics import fmean
 
 from blockcoupling.config.steps import steps
 from blockcoupling.config.study import Study
+from blockcoupling.store.part_names import part_files
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.together import rule_needs
 
@@ -56,7 +57,7 @@ def prompts_of(study: Study, job: Planned, since: float | None = None) -> Prompt
     parts = study.results / row.parts.format(**job.wildcards)
     # Parts that are older than the job's plan were measured with other settings.
     planned = max(times([parts / "plan.json"]), default=0.0)
-    made = times(parts.glob("[!.]*.zarr/zarr.json"))
+    made = times(part_files(parts))
     done = sum(each >= planned for each in made)
     return Prompts(min(total, done), total, sum(each >= (since or 0.0) for each in made))
 

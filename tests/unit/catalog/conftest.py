@@ -11,7 +11,7 @@ import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.store.example import example
-from blockcoupling.store.stores import merge, write_prompt
+from blockcoupling.store.svd import SVD
 
 TABLE = pd.DataFrame({"model": ["m"], "k": [10], "coupling": [-0.5]})
 MATRIX = xr.Dataset({"mean": (("block", "block_other"), np.eye(3))})
@@ -31,8 +31,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = example(prompts=3, k=2)
     ids = {str(prompt): "fingerprint" for prompt in whole["prompt"].values}
     for n, prompt in enumerate(ids):
-        write_prompt(results / "parts", whole.isel(prompt=[n]), ids[prompt])
-    merge(results / "parts", results / "svd.zarr", ids)
+        SVD.write(results / "parts", prompt, whole.isel(prompt=[n]), ids[prompt])
+    SVD.join(results / "parts", results / "svd.zarr", ids)
     (results / "emergence.png").write_bytes(b"\x89PNG picture")
     (results / "emergence.pdf").write_bytes(b"%PDF picture")
     (results / "report.html").write_text("<title>née</title>", encoding="utf-8")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import blockcoupling as bc
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.summary import summary
-from blockcoupling.store.schema import last_token
+from blockcoupling.store.svd import last_token
 from blockcoupling.transformer.blocks import find_blocks
 
 TEXT = "abcdefgh"[:LONG]

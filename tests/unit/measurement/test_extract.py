@@ -27,6 +27,7 @@ from blockcoupling.measurement.extract import extract
 from blockcoupling.measurement.prepare import Prepared
 from blockcoupling.sources.models import model_record
 from blockcoupling.sources.records import spec_from_argument
+from blockcoupling.store import joining, schema
 from blockcoupling.store.part_names import part_path
 
 TEXTS = {"a": "one prompt", "b": "x", "c/d": "and a longer one", "e": "two words", "f": "last"}
@@ -141,21 +142,21 @@ def test_a_second_run_measures_nothing(job: Job, undisturbed: dict[str, bytes]) 
 def test_a_job_broken_off_goes_on_where_it_was(
     job: Job, undisturbed: dict[str, bytes], written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_prompt, left = module.write_prompt, written
+    write_part, left = schema.write_part, written
 
     def failing(*args: Any) -> Path:
         nonlocal left
         if left == 0:
             raise KeyboardInterrupt
         left -= 1
-        return write_prompt(*args)
+        return write_part(*args)
 
     with monkeypatch.context() as breaking:
-        breaking.setattr(module, "write_prompt", failing)
+        breaking.setattr(schema, "write_part", failing)
         with pytest.raises(KeyboardInterrupt):
             job.run()
     assert not job.out.exists()
-    assert len(list(job.parts.glob("[!.]*.zarr"))) == written
+    assert len(list(job.parts.glob("[!.]*.part"))) == written
     job.run()
     # Prompts are measured two at a time; a batch that was written whole is not measured again.
     assert job.measured == list(TEXTS)[written - written % BATCH :]
@@ -165,22 +166,25 @@ def test_a_job_broken_off_goes_on_where_it_was(
 # Kills its own process in the middle of writing the third prompt's store.
 KILLED = """
 import json, os, signal, sys
+from contextlib import contextmanager
 from pathlib import Path
-import xarray as xr
 from blockcoupling.config.measurement import Settings
 from blockcoupling.measurement.extract import extract
+from blockcoupling.store import part
 
 record, root = json.loads(sys.argv[1]), Path(sys.argv[2])
-write, calls = xr.Dataset.to_zarr, []
+replacing, calls = part.replacing, []
 
-def dying(ds, *args, **kwargs):
-    calls.append(ds)
-    if len(calls) == 3:
-        write(ds[["S", "A"]], *args, **(kwargs | {"encoding": None}))
-        os.kill(os.getpid(), signal.SIGKILL)
-    return write(ds, *args, **kwargs)
+@contextmanager
+def dying(path):
+    with replacing(path) as fresh:
+        yield fresh
+        calls.append(path)
+        if len(calls) == 3:
+            fresh.write_bytes(fresh.read_bytes()[:100])
+            os.kill(os.getpid(), signal.SIGKILL)
 
-xr.Dataset.to_zarr = dying
+part.replacing = dying
 extract(record, root / "prompts.jsonl", root / "parts", root / "svd.zarr",
         Settings(k=4, tokens=[-1, 0]), batch=2)
 """
@@ -196,7 +200,7 @@ def test_a_killed_job_goes_on_where_it_was(
         check=False,
     )
     assert died.returncode == -9, died.stderr
-    assert len(list(job.parts.glob("[!.]*.zarr"))) == 2
+    assert len(list(job.parts.glob("[!.]*.part"))) == 2
     assert list(job.parts.glob(".tmp-*"))  # what it was writing
     job.run()
     assert job.measured == ["c/d", "e", "f"]
@@ -217,12 +221,13 @@ def test_each_batch_chooses_its_method_for_itself(
     settings = Settings(k=1, tolerance=0.3)  # reached before the iteration is given up
     wide = save_tiny_model(tmp_path / "wide", hidden_size=64)
     job.record = model_record(spec_from_argument(str(wide)))
+    monkeypatch.setattr(joining, "remove_joined", lambda *args: None)
     job.run(settings)
     whole, free = contents(job.out), job.store()["matrix_free"].values
     assert free[:4].any()  # two batches of two
     assert not free[4:].any()
     for lost in ("a", "f"):
-        (part_path(job.parts, lost) / "zarr.json").unlink()
+        part_path(job.parts, lost).unlink()
         job.run(settings)
         assert job.measured == (["a", "b"] if lost == "a" else ["f"])
         assert contents(job.out) == whole
@@ -275,6 +280,7 @@ def test_memory_changes_the_batch_only_with_a_warning(
     job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     free_memory(monkeypatch, 0)
+    monkeypatch.setattr(joining, "remove_joined", lambda *args: None)
     job.run(batch=None)
     single = contents(job.out)
     assert json.loads((job.parts / "plan.json").read_text())["batch"] == 1
@@ -282,8 +288,8 @@ def test_memory_changes_the_batch_only_with_a_warning(
     assert "`batch` = 1 gives the same bits" in caplog.text
     # Decided once: with more memory, a job that is run again keeps its batches.
     free_memory(monkeypatch, 10**12)
-    for part in list(job.parts.glob("[!.]*.zarr"))[:2]:
-        (part / "zarr.json").unlink()
+    for part in list(job.parts.glob("[!.]*.part"))[:2]:
+        part.unlink()
     job.run(batch=None)
     assert len(job.measured) == 2
     assert contents(job.out) == single
@@ -463,7 +469,7 @@ def test_keeping_more_measures_again(job: Job, caplog: pytest.LogCaptureFixture)
         with caplog.at_level(logging.WARNING):
             job.run(changed(SETTINGS, **{setting: True}))
         assert job.measured == list(TEXTS)
-        assert f"prompt a: its store has no {lacking}" in caplog.text
+        assert f"{job.out} has no {lacking}; measuring again" in caplog.text
 
 
 def test_all_singular_values_of_large_blocks_are_another_arithmetic() -> None:
@@ -526,4 +532,4 @@ def test_weights_written_to_while_they_are_streamed_are_refused(
     monkeypatch.setattr(module, "measure_batch", disturbed)
     with pytest.raises(UserError, match="weights changed after the model's record was made"):
         job.run(stream=True)
-    assert list(job.parts.glob("*.zarr")) == []
+    assert list(job.parts.glob("*.part")) == []

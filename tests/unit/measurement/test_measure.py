@@ -19,7 +19,7 @@ import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce.summary import summary
-from blockcoupling.store.schema import check_values, validate
+from blockcoupling.store.svd import SVD, check_values
 
 LENGTHS = (9, 4, 1, 6)
 PROMPTS = [" ".join(map(str, prompt(n, seed=n)[0].tolist())) for n in LENGTHS]
@@ -96,7 +96,7 @@ def test_the_dataset_follows_the_schema() -> None:
         overlaps=True,
         full=True,
     )
-    validate(ds)
+    SVD.validate(ds)
     for p in range(len(PROMPTS)):
         one = ds.isel(prompt=[p], token=slice(LENGTHS[p]))
         check_values(one)
@@ -144,7 +144,7 @@ def test_pairs_of_tokens(family: str) -> None:
 
 def test_all_tokens_of_prompts_of_different_length() -> None:
     ds = bc.measure(small_model("llama", torch.float32), numbers, PROMPTS, k=3, tokens="all")
-    validate(ds)
+    SVD.validate(ds)
     assert ds.sizes["pair"] == max(LENGTHS)
     for p, length in enumerate(LENGTHS):
         assert ds["token_in"].values[p].tolist() == [*range(length), *[-1] * (9 - length)]

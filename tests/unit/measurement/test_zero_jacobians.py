@@ -17,7 +17,7 @@ from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError
 from blockcoupling.measurement.prepare import prepare_prompts
 from blockcoupling.measurement.tokenwise import compare_tokens
-from blockcoupling.store.schema import check_values, validate
+from blockcoupling.store.svd import SVD, check_values
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
 K = 3
@@ -76,7 +76,7 @@ def test_the_other_blocks_have_their_numbers(
 ) -> None:
     model, exact = (expanded(family, dtype, how) for dtype in (torch.float32, torch.float64))
     ds = bc.measure(model, numbers, PROMPTS, k=K, swapped=True, **settings)
-    validate(ds)
+    SVD.validate(ds)
     check_values(ds.isel(prompt=[0]))  # the longest: without padding
     # bfloat16 has 8 bits.
     tolerance = 0.1 if settings.get("matmul") == "bfloat16" else TOLERANCE

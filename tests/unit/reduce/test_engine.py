@@ -17,7 +17,8 @@ from blockcoupling.reduce import chunks, tables
 from blockcoupling.reduce import engine as engines
 from blockcoupling.reduce.engine import Engine
 from blockcoupling.reduce.tables import reduce_store
-from blockcoupling.store import stores as store
+from blockcoupling.store.example import example
+from blockcoupling.store.svd import SVD
 
 IDENTITY = {"model": "m", "checkpoint": "c", "dataset": "d"}
 
@@ -27,11 +28,11 @@ def svd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("engine")
     names = {f"p{n}": "x" for n in range(5)}
     for seed, name in enumerate(names):
-        part = store.example(1, seed=seed, blocks=4, swapped=True, overlaps=True)
-        store.write_prompt(
-            place / "parts", part.assign_coords(prompt=np.array([name], dtype=object)), "x"
+        part = example(1, seed=seed, blocks=4, swapped=True, overlaps=True)
+        SVD.write(
+            place / "parts", name, part.assign_coords(prompt=np.array([name], dtype=object)), "x"
         )
-    store.merge(place / "parts", place / "svd.zarr", names)
+    SVD.join(place / "parts", place / "svd.zarr", names)
     return place / "svd.zarr"
 
 

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from blockcoupling.reduce.labels import pair_labels
-from blockcoupling.store.schema import MEAN, NO_PAIR
+from blockcoupling.store.svd import MEAN, NO_PAIR
 from blockcoupling.transformer import tokens
 
 

@@ -11,7 +11,8 @@ from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import chance, chunks, coupling, overlap, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
-from blockcoupling.store import stores as store
+from blockcoupling.store.example import example
+from blockcoupling.store.svd import SVD
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -60,7 +61,7 @@ COLUMNS = {
 
 
 def write(path, ds, **attrs):
-    """Write a store in one go, also one with numbers that `write_prompt` would refuse."""
+    """Write a store in one go, also one with numbers that `SVD.write` would refuse."""
     chunks = {
         name: {"chunks": [1 if dim in ("prompt", "pair") else ds.sizes[dim] for dim in data.dims]}
         for name, data in ds.variables.items()
@@ -79,7 +80,7 @@ def read(out):
 @pytest.fixture
 def ds():
     lengths = [2, 4, 3]
-    return store.example(3, blocks=4, tokens=lengths, all_tokens=True, swapped=True, overlaps=True)
+    return example(3, blocks=4, tokens=lengths, all_tokens=True, swapped=True, overlaps=True)
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_a_store_of_an_older_version_has_no_numbers_of_whole_prompts(reduced):
 
 
 def test_a_store_without_overlaps_leaves_them_empty(tmp_path):
-    path = write(tmp_path / "svd.zarr", store.example(2))
+    path = write(tmp_path / "svd.zarr", example(2))
     reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
     frames, matrices = read(tmp_path)
     assert list(frames["overlap"].columns) == COLUMNS["overlap"]
@@ -232,7 +233,7 @@ def test_matrices_are_means_over_pairs_and_then_prompts(ds, reduced):
 
 def test_matrices_of_tokens_are_kept_apart_where_all_prompts_have_them(ds, reduced, tmp_path):
     assert "miscoupling_by_pair_mean" not in reduced[1]  # prompts of another length each
-    same = store.example(3, tokens=3, all_tokens=True)
+    same = example(3, tokens=3, all_tokens=True)
     path = write(tmp_path / "svd.zarr", same)
     reduce_store(path, tmp_path, [1, 3], ["frobenius", "absolute"], IDENTITY)
     _, matrices = read(tmp_path)
@@ -246,7 +247,7 @@ def test_matrices_of_tokens_are_kept_apart_where_all_prompts_have_them(ds, reduc
 
 @pytest.mark.parametrize("together", [1, 2, 32])
 def test_how_many_prompts_a_kernel_gets_changes_no_bit(tmp_path, monkeypatch, together):
-    ds = store.example(7, tokens=[5, 3, 4, 2, 5, 3, 4], all_tokens=True, swapped=True)
+    ds = example(7, tokens=[5, 3, 4, 2, 5, 3, 4], all_tokens=True, swapped=True)
     path = write(tmp_path / "svd.zarr", ds)
     reduce_store(path, tmp_path / "four", [1, 3], None, IDENTITY)
     monkeypatch.setattr(chunks, "MOST_PROMPTS", together)
@@ -265,7 +266,7 @@ def test_a_chunk_of_large_matrices_is_one_prompt(blocks, prompts):
 
 
 def test_one_prompt_has_no_spread(tmp_path):
-    path = write(tmp_path / "svd.zarr", store.example(1))
+    path = write(tmp_path / "svd.zarr", example(1))
     reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
     _, matrices = read(tmp_path)
     assert np.isfinite(matrices["miscoupling_mean"]).all()
@@ -273,7 +274,7 @@ def test_one_prompt_has_no_spread(tmp_path):
 
 
 def test_full_spectra_are_summarised_where_they_are(tmp_path):
-    ds = store.example(2)
+    ds = example(2)
     full = np.random.default_rng(0).uniform(1, 2, size=(2, 1, 3, 8)).astype("float32")
     ds["S_full"] = (("prompt", "pair", "block", "k_full"), full)
     path = write(tmp_path / "svd.zarr", ds.assign_coords(k_full=np.arange(1, 9)))
@@ -317,8 +318,8 @@ def test_each_product_is_read_once_for_all_variants_and_k(tmp_path, ds, monkeypa
     kernel = coupling.miscoupling_kernel
     monkeypatch.setattr(coupling, "miscoupling_kernel", counting)
     path = tmp_path / "svd.zarr"
-    store.write_prompt(tmp_path / "parts", ds.isel(prompt=[1]), "x")
-    store.merge(tmp_path / "parts", path, {"p1": "x"})
+    SVD.write(tmp_path / "parts", "p1", ds.isel(prompt=[1]), "x")
+    SVD.join(tmp_path / "parts", path, {"p1": "x"})
     reduce_store(path, tmp_path, [1, 2, 4], None, IDENTITY)
     assert calls == [(1, 1, 4, 4, 4, 4)] * 4 * 2
 
@@ -330,7 +331,7 @@ def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
     than half of that.
     """
     monkeypatch.setattr(chunks, "BATCH", 2)
-    one = store.example(1, blocks=6, k=50, embed=50, tokens=1, swapped=True)
+    one = example(1, blocks=6, k=50, embed=50, tokens=1, swapped=True)
     both = one["A"].nbytes + one["A_swapped"].nbytes
     assert both == 720_000
     peak = {}
@@ -347,7 +348,7 @@ def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
 
 
 def test_k_beyond_the_store_is_left_out_and_said(tmp_path, caplog):
-    path = write(tmp_path / "svd.zarr", store.example(1))
+    path = write(tmp_path / "svd.zarr", example(1))
     with caplog.at_level("INFO"):
         reduce_store(path, tmp_path, identity=IDENTITY)
     assert "K = 5, 10, 20, 30, 50 left out: the store holds 4" in caplog.text
@@ -359,19 +360,19 @@ def test_k_beyond_the_store_is_left_out_and_said(tmp_path, caplog):
 
 
 def test_identity_comes_from_the_store_or_is_asked_for(tmp_path):
-    path = write(tmp_path / "svd.zarr", store.example(1), **IDENTITY)
+    path = write(tmp_path / "svd.zarr", example(1), **IDENTITY)
     reduce_store(path, tmp_path, [2], ["frobenius"])
     assert read(tmp_path)[0]["coupling"]["checkpoint"].unique().tolist() == ["step0"]
-    path = write(tmp_path / "svd.zarr", store.example(1), model="m", checkpoint="other")
+    path = write(tmp_path / "svd.zarr", example(1), model="m", checkpoint="other")
     reduce_store(path, tmp_path, [2], ["frobenius"], {"dataset": "d", "checkpoint": "main"})
     assert read(tmp_path)[0]["coupling"].loc[0, START[:3]].tolist() == ["m", "main", "d"]
-    path = write(tmp_path / "svd.zarr", store.example(1), model="m")
+    path = write(tmp_path / "svd.zarr", example(1), model="m")
     with pytest.raises(UserError, match="say which checkpoint, dataset the store is of"):
         reduce_store(path, tmp_path)
 
 
 def test_a_variant_that_cannot_be_had_is_refused(tmp_path):
-    path = write(tmp_path / "svd.zarr", store.example(1))
+    path = write(tmp_path / "svd.zarr", example(1))
     with pytest.raises(UserError, match="extract again"):
         reduce_store(path, tmp_path / "out", [2], ["frobenius", "swapped"], IDENTITY)
     assert list((tmp_path / "out").iterdir()) == []
@@ -484,9 +485,9 @@ def test_old_tables_are_replaced_whole(tmp_path, ds):
 
 def test_a_damaged_store_is_named_not_averaged_over(tmp_path):
     for name in ("p0", "p1"):
-        part = store.example(1).assign_coords(prompt=np.array([name], dtype=object))
-        store.write_prompt(tmp_path / "parts", part, "x")
-    store.merge(tmp_path / "parts", tmp_path / "svd.zarr", {"p0": "x", "p1": "x"})
+        part = example(1).assign_coords(prompt=np.array([name], dtype=object))
+        SVD.write(tmp_path / "parts", str(part["prompt"].item()), part, "x")
+    SVD.join(tmp_path / "parts", tmp_path / "svd.zarr", {"p0": "x", "p1": "x"})
     chunk = tmp_path / "svd.zarr" / "A" / "c" / "1" / "0" / "0" / "0" / "0" / "0"
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1

@@ -19,7 +19,7 @@ from blockcoupling.sources.image_prompts import (
     read_image_prompts,
     write_image_prompts,
 )
-from blockcoupling.store.stores import open_store
+from blockcoupling.store.svd import open_store
 
 SPEC = {"images": {"source": "digits"}, "prompts": 3, "seed": 1}
 

@@ -19,7 +19,7 @@ from blockcoupling.statistics.points import (
     prompt_values,
 )
 from blockcoupling.store.example import example
-from blockcoupling.store.stores import merge, write_prompt
+from blockcoupling.store.svd import SVD
 
 
 def test_mean_over_prompts_then_datasets():
@@ -74,8 +74,8 @@ def test_tables_of_a_reduced_store_at_the_last_token_of_each_prompt(tmp_path):
     ids = {str(prompt): "f" for prompt in ds["prompt"].values}
     for n, length in enumerate((4, 6)):
         part = ds.isel(prompt=[n], token=slice(length), pair=slice(length))
-        write_prompt(tmp_path / "parts", part, "f")
-    merge(tmp_path / "parts", tmp_path / "svd.zarr", ids)
+        SVD.write(tmp_path / "parts", str(part["prompt"].item()), part, "f")
+    SVD.join(tmp_path / "parts", tmp_path / "svd.zarr", ids)
     own = {"model": "m", "checkpoint": "c", "dataset": "d"}
     written = reduce_store(tmp_path / "svd.zarr", tmp_path / "tables", k=[2], identity=own)
     for path in written:

@@ -12,29 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.store import stores
 from blockcoupling.store.checksums import check, digest, reading, verify, write_store
-from blockcoupling.store.part_names import part_path
-from blockcoupling.store.parts import finished
+from blockcoupling.store.example import example
+from blockcoupling.store.svd import SVD, open_store
 
 EXPECTED = {"a": "x", "b": "x", "c": "x"}
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three prompts of different lengths, so that the joined store has padding."""
     root = tmp_path_factory.mktemp("parts")
     for seed, name in enumerate(EXPECTED):
-        ds = stores.example(1, seed=seed, tokens=2 + seed, all_tokens=True, blocks=2, k=2)
-        stores.write_prompt(root, ds.assign_coords(prompt=np.array([name], dtype=object)), "x")
-    return root
-
-
-@pytest.fixture(scope="module")
-def store(parts: Path) -> Path:
-    out = parts.parent / "joined" / "svd.zarr"
-    stores.merge(parts, out, EXPECTED)
-    return out
+        ds = example(1, seed=seed, tokens=2 + seed, all_tokens=True, blocks=2, k=2)
+        SVD.write(root, name, ds.assign_coords(prompt=np.array([name], dtype=object)), "x")
+    SVD.join(root, root / "svd.zarr", EXPECTED)
+    return root / "svd.zarr"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +41,7 @@ def files_of(store: Path) -> list[str]:
 
 
 def read(store: Path) -> xr.Dataset:
-    ds = stores.open_store(store)
+    ds = open_store(store)
     with reading(store):
         return ds.load()
 
@@ -80,36 +73,6 @@ def test_a_flipped_byte_is_found_or_without_effect(
         xr.testing.assert_identical(found, whole)
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_a_part_with_a_flipped_byte_is_measured_again(
-    parts: Path, spoilt: Path, data: st.DataObject
-) -> None:
-    part = part_path(parts, "b")
-    file = data.draw(st.sampled_from(files_of(part)))
-    content = bytearray((part / file).read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    content[place] ^= 1 << data.draw(st.integers(0, 7))
-    copy = fresh(parts, spoilt / "parts")
-    (part_path(copy, "b") / file).write_bytes(content)
-    if finished(copy, EXPECTED) != {"a", "c"}:
-        stores.merge(copy, spoilt / "joined.zarr", EXPECTED)
-        stores.merge(parts, spoilt / "whole.zarr", EXPECTED)
-        xr.testing.assert_identical(read(spoilt / "joined.zarr"), read(spoilt / "whole.zarr"))
-
-
-def test_a_damaged_part_is_not_joined(parts: Path, spoilt: Path) -> None:
-    copy = fresh(parts, spoilt / "parts")
-    (chunk,) = (f for f in (part_path(copy, "b") / "A" / "c").rglob("*") if f.is_file())
-    content = bytearray(chunk.read_bytes())
-    content[5] ^= 1
-    chunk.write_bytes(content)
-    with pytest.raises(MeasurementError, match=r"b\.zarr is damaged: A/c/.* cannot be read"):
-        stores.merge(copy, spoilt / "joined.zarr", EXPECTED)
-
-
 def test_a_file_that_is_gone_is_named(store: Path, spoilt: Path) -> None:
     for file in files_of(store):
         copy = fresh(store, spoilt / "store.zarr")
@@ -135,9 +98,9 @@ def test_a_truncated_file_is_named(store: Path, spoilt: Path, left: int) -> None
 
 def test_a_shard_that_is_empty_is_not_taken_for_padding(tmp_path: Path) -> None:
     """Zarr takes it for one, where a shard is read whole: there, every number would be NaN."""
-    ds = stores.example(1, blocks=2, k=2)
-    stores.write_prompt(tmp_path, ds, "x")
-    stores.merge(tmp_path, tmp_path / "svd.zarr", {"p0": "x"})
+    ds = example(1, blocks=2, k=2)
+    SVD.write(tmp_path, "p0", ds, "x")
+    SVD.join(tmp_path, tmp_path / "svd.zarr", {"p0": "x"})
     (chunk,) = (f for f in (tmp_path / "svd.zarr" / "A" / "c").rglob("*") if f.is_file())
     chunk.write_bytes(b"")
     assert np.isnan(zarr.open_array(tmp_path / "svd.zarr" / "A", mode="r")[:]).all()

@@ -58,8 +58,8 @@ def parts(*ages: float) -> None:
     write("results/s/prompts/mine.jsonl", '{"id": "a", "text": "b"}\n' * 10)
     write(f"results/s/parts/{NAME}/plan.json", "{}", age=500)
     for number, age in enumerate(ages):
-        write(f"results/s/parts/{NAME}/p{number}.zarr/zarr.json", age=age)
-    write(f"results/s/parts/{NAME}/.tmp-p9.zarr/zarr.json")  # half a part
+        write(f"results/s/parts/{NAME}/p{number}.part", age=age)
+    write(f"results/s/parts/{NAME}/.tmp-p9.part")  # half a part
 
 
 def state_of(study: Study, job: Planned, running: Now | None = None, planned_at=None):

@@ -15,7 +15,7 @@ from blockcoupling import cli
 from blockcoupling.catalog import join, open_catalog, write_entry
 from blockcoupling.store.checksums import write_store
 from blockcoupling.store.example import example
-from blockcoupling.store.stores import merge, write_prompt
+from blockcoupling.store.svd import SVD
 from blockcoupling.study.verify import as_text, verify_study
 
 OWN = {"model": "m", "checkpoint": "main", "dataset": "d"}
@@ -45,8 +45,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = example(prompts=3, k=2)
     ids = {str(prompt): "fingerprint" for prompt in whole["prompt"].values}
     for n, prompt in enumerate(ids):
-        write_prompt(results / "parts", whole.isel(prompt=[n]), ids[prompt])
-    merge(results / "parts", results / "svd.zarr", ids)
+        SVD.write(results / "parts", prompt, whole.isel(prompt=[n]), ids[prompt])
+    SVD.join(results / "parts", results / "svd.zarr", ids)
     write_store(whole[["S"]], results / "miscoupling.zarr")
     (results / "emergence.png").write_bytes(b"\x89PNG picture")
     (results / "report.html").write_text("<title>née</title>", encoding="utf-8")

@@ -10,13 +10,13 @@ import numpy as np
 
 from blockcoupling.config.damage import DamageSettings
 from blockcoupling.lab.ablation.measure import HELDOUT, PROMPT, Ablation, Text, by_length, shortened
-from blockcoupling.lab.ablation.store import join_damage, write_damage
 from blockcoupling.measurement.job import Job, fingerprints
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.identity import origin
 from blockcoupling.sources.models import load_model, load_streamed, with_identity
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
+from blockcoupling.store.damage import DAMAGE
 from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize_prompts
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def cause_damage(
     Args:
         model: a model's record.
         prompts: JSON lines with id and text.
-        parts: directory of finished texts; kept, so that a rerun finds them.
+        parts: directory of finished texts, until they are joined.
         out: the store to write.
         settings: which changes are made.
         count: how many prompts, from the first; None: all.
@@ -79,9 +79,9 @@ def cause_damage(
             if stream:
                 with_identity(record)  # refuse weights that were written to while they were read
             for name, ds, mark in job.new(names, measured):
-                write_damage(parts, name, ds, mark)
-    order = [(text.kind, text.tokens.id) for text in texts]
-    join_damage(parts, out, expected, order, attributes=origin(record, dtype))
+                DAMAGE.write(parts, name, ds, mark)
+    in_order = {text.name: expected[text.name] for text in texts}
+    DAMAGE.join(parts, out, in_order, attributes=origin(record, dtype))
 
 
 def passages(tokenizer: Any, settings: DamageSettings, context: int | None) -> list[Text]:

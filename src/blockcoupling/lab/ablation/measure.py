@@ -31,10 +31,10 @@ from blockcoupling.lab.ablation.course import (
 )
 from blockcoupling.lab.ablation.exchange import placed, why_unlike
 from blockcoupling.lab.ablation.predictions import Predictions, padded
-from blockcoupling.lab.ablation.store import join
 from blockcoupling.measurement.dataset import versions
 from blockcoupling.measurement.measure import in_precision
 from blockcoupling.measurement.prepare import Prepared, prepare_prompts
+from blockcoupling.store.damage import DAMAGE
 from blockcoupling.transformer.agreement import agree
 from blockcoupling.transformer.head import Passage, logits_after, record_passage
 from blockcoupling.transformer.running import differentiable
@@ -116,7 +116,8 @@ def damage(
         for start in range(0, len(ordered), size)
         for part in ablation.measure(ordered[start : start + size], progress)
     ]
-    return join(parts, [(text.kind, text.tokens.id) for text in texts])
+    measured = {text.name: part for text, part in zip(ordered, parts, strict=True)}
+    return DAMAGE.combine([measured[text.name] for text in texts])
 
 
 def shortened(text: Text, window: int) -> Text:

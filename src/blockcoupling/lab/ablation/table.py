@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from blockcoupling.lab.ablation.store import open_damage
 from blockcoupling.reduce.tables import IDENTITY, parquet_table
+from blockcoupling.store.damage import DAMAGE
 
 
 def tabulate_damage(store: Path | str, out: Path | str, identity: Mapping[str, str]) -> None:
@@ -22,7 +22,7 @@ def tabulate_damage(store: Path | str, out: Path | str, identity: Mapping[str, s
         UserError: there is no such store.
         MeasurementError: it is damaged itself.
     """
-    ds = open_damage(store)
+    ds = DAMAGE.open(store)
     texts, changes = ds.sizes["prompt"], ds.sizes["change"]
 
     def of_text(name: str) -> np.ndarray:

@@ -7,15 +7,8 @@ import xarray as xr
 
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store.example import example
-from blockcoupling.store.schema import (
-    ATTRIBUTES,
-    COORDINATES,
-    VARIABLES,
-    SchemaError,
-    check_values,
-    combine,
-    validate,
-)
+from blockcoupling.store.schema import SchemaError
+from blockcoupling.store.svd import ATTRIBUTES, COORDINATES, SVD, VARIABLES, check_values
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "schema.md"
 
@@ -76,27 +69,27 @@ def ds():
 
 
 def test_the_example_follows_the_schema(ds):
-    validate(ds)
-    validate(example(3, tokens=[2, 5, 3], all_tokens=True))
+    SVD.validate(ds)
+    SVD.validate(example(3, tokens=[2, 5, 3], all_tokens=True))
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_a_violation_is_named(ds, name):
     violate, messages = VIOLATIONS[name]
     with pytest.raises(SchemaError) as error:
-        validate(violate(ds))
+        SVD.validate(violate(ds))
     for message in messages:
         assert message in str(error.value)
 
 
 def test_all_violations_are_named_at_once(ds):
     with pytest.raises(SchemaError, match=r"(?s)S: data type.*gram: missing"):
-        validate(ds.drop_vars("gram").assign(S=ds["S"].astype("float64")))
+        SVD.validate(ds.drop_vars("gram").assign(S=ds["S"].astype("float64")))
 
 
 def test_what_is_optional_may_be_missing(ds):
     optional = [name for name, variable in (VARIABLES | COORDINATES).items() if variable.optional]
-    validate(ds.drop_vars(optional, errors="ignore"))
+    SVD.validate(ds.drop_vars(optional, errors="ignore"))
 
 
 def with_value(ds, name, value, **at):
@@ -152,7 +145,7 @@ def test_shorter_prompts_are_padded():
 
 def test_combining_keeps_order_and_numbers():
     alone = [example(1, seed=seed).assign_coords(prompt=[f"id {seed}"]) for seed in (2, 0, 1)]
-    whole = combine(alone)
+    whole = SVD.combine(alone)
     assert whole["prompt"].values.tolist() == ["id 2", "id 0", "id 1"]
     for index, part in enumerate(alone):
         xr.testing.assert_equal(whole.isel(prompt=[index]), part)
@@ -169,7 +162,7 @@ def test_combining_keeps_order_and_numbers():
 def test_what_does_not_belong_together_is_not_combined(other, message):
     second = example(1, **other).assign_coords(prompt=["q"])
     with pytest.raises(UserError, match="prompts p0 and q") as error:
-        combine([example(1), second])
+        SVD.combine([example(1), second])
     assert message in str(error.value)
 
 
