@@ -51,7 +51,8 @@ def join_parts(
         for name in first.data_vars:
             _copy(str(name), parts, fresh)
         root = seal(fresh)
-    remove_joined(parts_dir, out, root, schema.along, named)
+    removable = {name for name, part in named.items() if not part.variables.keys() & set(dropped)}
+    remove_joined(parts_dir, out, root, schema.along, named, removable)
 
 
 def _coordinates(part: Part, dropped: Sequence[str], attributes: Mapping[str, Any]) -> xr.Dataset:

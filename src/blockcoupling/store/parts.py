@@ -3,17 +3,18 @@
 A part carries the fingerprint of everything its numbers depend on. A job that is run again counts
 a part as finished if measuring it again would give the same numbers.
 
-Parts are removed once they are joined. A note next to them (`joined.json`) says which rows of the
-store hold which part; from there they become parts again when the job is run with other prompts.
-The note is used only while every byte of the store is as it was then. It includes the store's root
-metadata, because Snakemake deletes `zarr.json`, a declared output, before it runs a job again.
+Parts are removed once they are joined, unless they hold more than the store. A note next to them
+(`joined.json`) says which rows of the store hold which part; from there they become parts again
+when the job is run with other prompts. The note is used only while every byte of the store is as
+it was then. It includes the store's root metadata, because Snakemake deletes `zarr.json`, a
+declared output, before it runs a job again.
 """
 
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,12 @@ def _problem(part: Part, fingerprint: str, needed: Sequence[str]) -> str | None:
 
 
 def remove_joined(
-    parts_dir: Path | str, out: Path | str, root: str, along: str, parts: Mapping[str, Part]
+    parts_dir: Path | str,
+    out: Path | str,
+    root: str,
+    along: str,
+    parts: Mapping[str, Part],
+    removable: Set[str],
 ) -> None:
     """Note where the joined store has which part, then remove the parts.
 
@@ -115,6 +121,7 @@ def remove_joined(
         root: its root metadata (text of `zarr.json`).
         along: axis that parts are joined along.
         parts: parts by name, in the order of the store.
+        removable: names of those that the store holds completely.
     """
     start, noted = 0, {}
     for name, part in parts.items():
@@ -124,8 +131,8 @@ def remove_joined(
     with replacing(Path(parts_dir) / _NOTE) as fresh:
         note = {"store": store, "root": root, "along": along, "parts": noted}
         fresh.write_text(json.dumps([json_digest(note), note]))
-    for part in parts.values():
-        part.path.unlink(missing_ok=True)
+    for name in removable:
+        parts[name].path.unlink(missing_ok=True)
 
 
 def _restored(parts_dir: Path, expected: Mapping[str, str], needed: Sequence[str]) -> set[str]:

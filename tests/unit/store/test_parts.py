@@ -267,6 +267,12 @@ def test_variables_that_are_not_asked_for_are_not_joined(tmp_path: Path) -> None
     SVD.join(tmp_path / "parts", tmp_path / "all.zarr", EXPECTED, optional=["A_swapped"])
     ds = open_store(tmp_path / "all.zarr")
     assert ("A_swapped" in ds, "U" in ds, "V" in ds) == (True, False, False)
+    # What the store does not hold is kept, so that it need not be measured again.
+    assert len(part_files(tmp_path / "parts")) == 3
+    assert finished(tmp_path / "parts", EXPECTED, ["U", "V"]) == set(EXPECTED)
+    SVD.join(tmp_path / "parts", tmp_path / "all.zarr", EXPECTED)
+    assert "U" in open_store(tmp_path / "all.zarr")
+    assert part_files(tmp_path / "parts") == []
 
 
 def test_writing_a_part_takes_few_files(tmp_path: Path) -> None:

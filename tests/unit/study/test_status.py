@@ -165,7 +165,7 @@ def test_ablation_tells_how_far_it_is_from_the_table_of_steps(study: Study):
     job = Planned("damage", OF, ("x",), "Missing output files: x")
     write("results/s/prompts/mine.jsonl", '{"id": "a", "text": "b"}\n' * 10)
     write(f"results/s/damage_parts/{NAME}/plan.json", "{}", age=500)
-    write(f"results/s/damage_parts/{NAME}/p1.zarr/zarr.json")
+    write(f"results/s/damage_parts/{NAME}/p1.part")
     of_damage = study.model_copy(update={"damage": Damage(prompts=4)})
     found = state_of(of_damage, job)
     assert (found.prompts.done, found.prompts.total) == (1, 4)
