@@ -202,7 +202,7 @@ def _damage(measured: Catalog, folder: Path) -> dict[str, Path]:
         means.loc[refused, ["kl", "loss_change", "reason"]] = np.nan, np.nan, "of two kinds"
         who = {"model": model, "checkpoint": f"step{step}"}
         beside.append(with_baselines(means, found, 10, "frobenius").assign(**who))
-        relations += [{**who, **row} for row in relate(means, found, 99, 0)]
+        relations += [{**who, **row} for row in relate(means, found)]
     told = adjust(pd.DataFrame(relations), by=["model", "checkpoint", "given"], columns=["p"])
     tables = {
         "damage_statistics": told.assign(headline=True),

@@ -34,7 +34,7 @@ EVERYTHING = {
     "damage": {
         **{"treatments": ["skip", "swap"], "pairs": [[1, 2]], "passages": 1, "window": 32},
         **{"prompts": 2, "checkpoints": "all", "batch": 2, "dtype": "float64", "k": [4]},
-        **{"permutations": 99, "device": "cpu"},
+        **{"device": "cpu"},
     },
     "intervention": {"control": "plain", "doses": ["doses"], "smallest_effect": {"gap.loss": 0.1}},
     "correlate": {"k": 4, "bootstrap": 20, "variant": "swapped", "seed": 5},

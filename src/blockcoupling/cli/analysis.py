@@ -95,17 +95,17 @@ def correlate(
 @app.command(rich_help_panel=STEPS)
 def damage_statistics(
     catalog: CatalogFile,
-    out: Annotated[Path, typer.Option(help="The table of statistics; that of blocks beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="The table of statistics; `damage_pairs` goes to its folder.")
+    ],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
     variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
     also: Annotated[
         list[int] | None, typer.Option(min=1, help="Further K of this variant; repeat.")
     ] = None,
-    permutations: Annotated[int, typer.Option(min=99, help="Permutations of blocks.")] = 9999,
-    seed: Annotated[int, typer.Option(help="Of the permutations.")] = 0,
     entries: Entries = None,
 ) -> None:
-    """Hold the damage in a catalog against coupling, overlap, cosine, influence and distance.
+    """Correlate the catalog's ablation damage with coupling and its baselines.
 
     Example:  `blockcoupling damage-statistics --catalog catalog.yml
     --out statistics/damage_statistics.parquet`
@@ -119,8 +119,6 @@ def damage_statistics(
         k=k,
         variant=variant,
         ks=also or [],
-        permutations=permutations,
-        seed=seed,
     )
     enter(entries, written, made_from={"catalog": catalog})
 
@@ -128,19 +126,20 @@ def damage_statistics(
 @app.command(rich_help_panel=STEPS)
 def intervention(
     catalog: CatalogFile,
-    out: Annotated[Path, typer.Option(help="The table of comparisons; that of members beside it.")],
+    out: Annotated[Path, typer.Option(help="The table of comparisons; `arms` goes to its folder.")],
     spec: Annotated[
         str,
-        typer.Option(metavar="JSON|@FILE", help="What is what: a study's section `intervention`."),
+        typer.Option(metavar="JSON|@FILE", help="A study's section `intervention`."),
     ],
     k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
     variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
     metric: Annotated[
-        str, typer.Option(help="Of the score `training`: the loss that is held equal.")
+        str,
+        typer.Option(help="Metric of the score `training`, the loss at which arms are compared."),
     ] = "nats_per_byte",
     entries: Entries = None,
 ) -> None:
-    """Hold populations whose coupling was set against the control, pair by pair.
+    """Compare populations whose coupling was set with the control, pair by pair.
 
     Example:  `blockcoupling intervention --catalog catalog.yml --spec '{"control": "plain",
     "doses": ["couple"]}' --out statistics/intervention.parquet`

@@ -1,7 +1,7 @@
 """What is done to a model's blocks to see what they are worth, and to which pairs of them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -72,9 +72,7 @@ class Damage(CauseDamage):
     checkpoints: Literal["ends", "all"] = "ends"
     """The untrained and the last of each model, or all."""
     k: list[PositiveInt] = Field(default=[])
-    """Which K of mis-coupling the damage is held against; unset, all that are tabulated."""
-    permutations: Annotated[int, Field(ge=99)] = 9999
-    """Drawn permutations of blocks, for p-values."""
+    """K of the mis-couplings to correlate with damage; unset, all that are tabulated."""
 
 
 class Change(NamedTuple):

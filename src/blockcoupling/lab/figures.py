@@ -38,8 +38,8 @@ FIGURES: dict[str, Specification] = {
         "Which measure predicts ablation damage",
         "Rank correlation of the ablation damage of two blocks with coupling and with baseline "
         "predictors, by treatment, for trained models; lower rows: partial correlations, "
-        "controlling for distance and block influence. Filled: p < 0.05 by permuting blocks, not "
-        "corrected for the number of predictors.",
+        "controlling for distance, block influence and position. Filled: p < 0.05 by shifted block "
+        "orders, not corrected for the number of predictors.",
         f"{_LAB}.ablation.figures:baselines",
         ("damage_statistics", "damage_pairs", "model"),
         modalities=("text",),
@@ -48,7 +48,7 @@ FIGURES: dict[str, Specification] = {
         "Ablation damage against coupling, distance and cosine",
         "Each point is a pair of blocks of the largest model, trained: their ablation damage "
         "against mis-coupling, distance, block influence, and the cosine between the input of the "
-        "first and the output of the second. Spearman's ρ; p by permuting blocks.",
+        "first and the output of the second. Spearman's ρ; p by shifted block orders.",
         f"{_LAB}.ablation.figures:by_pairs",
         ("damage_pairs", "damage_statistics", "model"),
         modalities=("text",),

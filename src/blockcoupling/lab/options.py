@@ -46,8 +46,6 @@ def damage_statistics(study: Study) -> str:
         k=study.correlate.k,
         variant=study.correlate.variant,
         also=study.damage.k,
-        permutations=study.damage.permutations,
-        seed=study.correlate.seed,
     )
 
 

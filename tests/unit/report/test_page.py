@@ -145,7 +145,7 @@ def test_the_page_opens_with_the_answer_in_eight_lines(file, pictured):
 def test_correlations_are_shown_with_their_limits(page):
     text = " ".join(page.text.split())
     assert "Coupling and heldout loss, all checkpoints (n = 18): R² = 0." in text
-    assert "18 points of 3 models are not independent" in text
+    assert "18 points of 3 models only: p-values and intervals by jackknife over them" in text
     assert "n = 3: too few points for a p-value or an interval" in text
     final = [row for row in page.rows if row[:2] == ["final", "coupling"]]
     assert [row[6] for row in final] == ["–", "–"]

@@ -14,7 +14,7 @@ _COUPLING = "miscoupling"
 _LEAD = (
     "Blocks are ablated, exchanged, replaced or merged; damage is the KL divergence of the model's "
     "predictions from those of the intact model, correlated with mis-coupling and with baseline "
-    "predictors. Pairs of blocks share blocks, so p-values are by permuting blocks."
+    "predictors. Pairs of blocks share blocks, so p-values are by shifted block orders."
 )
 
 
@@ -82,7 +82,7 @@ def every_number(table: pd.DataFrame) -> Table:
     """Return every rank correlation, folded."""
     caption = (
         "Spearman's ρ (partial if controlled) and its p by at most "
-        f"{int(table['permutations'].max()) if len(table) else 0} permutations of blocks; adjusted "
+        f"{int(table['permutations'].max()) if len(table) else 0} block orders; adjusted "
         "for the number of predictors of a treatment (Holm)."
     )
     cells = {

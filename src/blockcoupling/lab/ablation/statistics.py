@@ -12,9 +12,11 @@ import pandas as pd
 from blockcoupling.config.damage import TREATMENTS
 from blockcoupling.errors import UserError
 from blockcoupling.lab.ablation.baselines import Baseline, at_places, baselines, of_one
-from blockcoupling.lab.ablation.mantel import mantel
+from blockcoupling.lab.ablation.shifts import shift_test
 from blockcoupling.progress import Progress
 from blockcoupling.statistics.multiplicity import adjust
+from blockcoupling.statistics.points import checkpoint_facts
+from blockcoupling.statistics.regression import FEWEST
 from blockcoupling.statistics.tables import write_tables
 
 if TYPE_CHECKING:
@@ -24,9 +26,15 @@ OUTCOMES = ("kl", "loss_change")
 """Damage at prompts (KL, nats a token) and on held-out text (change of loss, nats a token)."""
 
 ONE, TWO = "one", "two"
+POSITION = "position"
+"""Mean depth of the changed blocks, and its square about the middle: two covariates."""
+
 _GIVEN: Mapping[str, Sequence[tuple[str, ...]]] = {
-    TWO: [(), ("distance",), ("distance", "block_influence")],
-    ONE: [(), ("block_influence",)],
+    TWO: [
+        *((), ("distance",), ("distance", "block_influence")),
+        ("distance", "block_influence", POSITION),
+    ],
+    ONE: [(), ("block_influence",), ("block_influence", POSITION)],
 }
 _OF = ["model", "checkpoint", "treatment", "blocks"]
 
@@ -38,19 +46,15 @@ def write_damage_statistics(
     k: int,
     variant: str,
     ks: Sequence[int],
-    permutations: int,
-    seed: int,
 ) -> dict[str, Path]:
     """Write the damage with its predictors by blocks, and their correlations.
 
     Args:
-        catalog: entries of the kinds damage, miscoupling, spectra, svd.
+        catalog: entries of the kinds damage, miscoupling, spectra, svd, model.
         out: the table of correlations; `damage_pairs.parquet` is written to the same folder.
         k: of the headline mis-coupling.
         variant: of the headline mis-coupling.
         ks: further K of that variant.
-        permutations: of blocks; see `mantel`.
-        seed: of the permutations.
 
     Returns:
         The files by kind, `damage_statistics` and `damage_pairs`.
@@ -68,23 +72,21 @@ def write_damage_statistics(
     rows: list[dict[str, Any]] = []
     pairs: list[pd.DataFrame] = []
     checkpoints = list(groups(table, "model", "checkpoint"))
-    with Progress(len(checkpoints), "permuting", "checkpoint") as progress:
+    with Progress(len(checkpoints), "correlating", "checkpoint") as progress:
         for model, checkpoint, own in checkpoints:
             measured = catalog.search(model=model, checkpoint=checkpoint)
             found = baselines(measured, list(own["dataset"].unique()), whole, k, variant)
             who = {"model": model, "checkpoint": checkpoint}
             means = mean_damage(own)
             pairs.append(with_baselines(means, found, k, variant).assign(**who))
-            rows += [
-                {**who, **row, "seed": seed} for row in relate(means, found, permutations, seed)
-            ]
+            rows += [{**who, **row} for row in relate(means, found)]
             progress.advance()
     result = pd.DataFrame(rows)
     result["headline"] = ~(result["predictor"] == "miscoupling") | (
         result["k"].eq(k) & result["variant"].eq(variant)
     )
     by = [*_OF, "outcome", "given"]
-    result = adjust(result, by=by, columns=["p"])
+    result = over_models(adjust(result, by=by, columns=["p"]), checkpoint_facts(catalog))
     joined = pd.concat(pairs, ignore_index=True)
     joined = joined[[*_OF, *(name for name in joined if name not in _OF)]]
     tables = {"damage_statistics": result, "damage_pairs": joined.assign(k=k, variant=variant)}
@@ -110,20 +112,54 @@ def mean_damage(table: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-def relate(
-    means: pd.DataFrame, found: Mapping[Baseline, np.ndarray], permutations: int, seed: int
-) -> Iterator[dict[str, Any]]:
+def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """Add the mean of ρ over models, with the model as the independent unit.
+
+    A p-value of one checkpoint is about the order of its blocks. Whether a relation holds in models
+    is a question about models: the mean of artanh ρ over them, with Student's t.
+
+    Args:
+        table: model, checkpoint, rho, and what :func:`relate` yields.
+        facts: as `statistics.points.checkpoint_facts` returns them.
+
+    Returns:
+        The table with models (number of independent ones with a ρ, of the same training stage:
+        final, untrained, or the checkpoint's name), mean_rho, mean_rho_low, mean_rho_high (95 %)
+        and mean_rho_p; interval and p from four models on.
+    """
+    from scipy import stats
+
+    facts = facts[["model", "checkpoint", "origin", "final", "untrained"]]
+    known = table.merge(facts, on=["model", "checkpoint"], how="left")
+    stage = known["checkpoint"].mask(known["final"].eq(True), "final")
+    known["stage"] = stage.mask(known["untrained"].eq(True), "untrained")
+    # Without the ends ±1, which have no finite artanh.
+    known["z"] = np.arctanh(known["rho"].where(known["rho"].abs() < 1))
+    names = ["treatment", "blocks", "outcome", "predictor", "k", "variant", "given"]
+    groups_of = known.groupby(["stage", *names], dropna=False, sort=False)
+    added = pd.DataFrame(index=known.index)
+    for _, own in groups_of:
+        z = own.groupby("origin")["z"].mean().dropna()
+        row = {"models": len(z), "mean_rho": np.tanh(z.mean())}
+        if len(z) >= FEWEST and z.nunique() > 1:
+            test = stats.ttest_1samp(z, 0)
+            low, high = np.tanh(test.confidence_interval())
+            row |= {"mean_rho_low": low, "mean_rho_high": high, "mean_rho_p": test.pvalue}
+        for name in ("models", "mean_rho", "mean_rho_low", "mean_rho_high", "mean_rho_p"):
+            added.loc[own.index, name] = row.get(name, np.nan)
+    return table.assign(**{name: added[name].to_numpy() for name in added})
+
+
+def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Correlate damage with every baseline, by treatment and outcome.
 
     Args:
         means: as `mean_damage` returns them.
         found: as `baselines` returns them.
-        permutations: of blocks.
-        seed: of the permutations.
 
     Yields:
         treatment, blocks, outcome, predictor, k, variant, given (names of the covariates),
-        rho, p, entries, permutations, exact.
+        rho, p, entries, permutations (number of block orders).
     """
     size = len(found[Baseline("distance")])
     for treatment, blocks, own in groups(means, "treatment", "blocks"):
@@ -139,12 +175,14 @@ def relate(
             if not np.isfinite(y).any():
                 continue
             for given in _GIVEN[blocks]:
-                held = [shaped[Baseline(name)] for name in given if Baseline(name) in shaped]
-                if len(held) < len(given):
+                named = [name for name in given if name != POSITION]
+                held = [shaped[Baseline(name)] for name in named if Baseline(name) in shaped]
+                if len(held) < len(named):
                     continue
+                held += _position(size, blocks) if POSITION in given else []
                 for each, x in shaped.items():
                     if each.name not in given:
-                        related = mantel(y, x, held, permutations=permutations, seed=seed)
+                        related = shift_test(y, x, held)
                         yield {
                             "treatment": treatment,
                             "blocks": blocks,
@@ -155,6 +193,13 @@ def relate(
                             "given": ", ".join(given),
                             **related._asdict(),
                         }
+
+
+def _position(size: int, blocks: str) -> list[np.ndarray]:
+    """Depth of the changed blocks, and its square about the middle."""
+    place = np.arange(size) - (size - 1) / 2
+    middle = place if blocks == ONE else (place[:, None] + place) / 2
+    return [middle, middle**2]
 
 
 def groups(table: pd.DataFrame, one: str, two: str) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -1,16 +1,23 @@
 """Damage with its baselines: known truths, and the path from a catalog to the tables."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy import stats
 
 from blockcoupling.catalog import join, open_catalog, write_entry
 from blockcoupling.errors import UserError
 from blockcoupling.lab.ablation.baselines import Baseline, at_places, of_one
-from blockcoupling.lab.ablation.statistics import mean_damage, relate, write_damage_statistics
+from blockcoupling.lab.ablation.statistics import (
+    mean_damage,
+    over_models,
+    relate,
+    write_damage_statistics,
+)
 from blockcoupling.store.checksums import write_store
 from blockcoupling.store.example import example
 
@@ -51,14 +58,14 @@ def damage(blocks: int = 7) -> tuple[pd.DataFrame, dict[Baseline, np.ndarray]]:
 
 def test_what_was_planted_is_found() -> None:
     means, found = damage()
-    told = pd.DataFrame(relate(means, found, permutations=9999, seed=0))
+    told = pd.DataFrame(relate(means, found))
     assert set(told["outcome"]) == {"kl"}  # no held-out text was measured
     rows = told.set_index(["treatment", "predictor", "given"])
     assert rows.loc[("swap", "block_influence", ""), "rho"] == pytest.approx(1)
     assert rows.loc[("replace", "miscoupling", ""), "rho"] == pytest.approx(1)
     held = rows.loc[("replace", "miscoupling", "distance, block_influence")]
     assert held["rho"] == pytest.approx(1)
-    assert held["p"] == 1 / 5040  # of all orders of seven blocks, no other
+    assert held["p"] == 1 / 14  # of all shifts and reflections of seven blocks, no other
     assert rows.loc[("skip", "block_influence", ""), "rho"] == pytest.approx(1)
     assert rows.loc[("swap", "distance", ""), "p"] > 0.05
     assert abs(rows.loc[("swap", "miscoupling", "distance"), "rho"]) < 0.7
@@ -93,16 +100,18 @@ def test_tables_come_from_a_catalog(tmp_path: Path) -> None:
     rows.to_parquet(tmp_path / "damage.parquet")
     stores = {"svd": "svd.zarr", "miscoupling": "miscoupling.zarr"}
     tables = {"spectra": "spectra.parquet", "damage": "damage.parquet"}
-    for kind, name in {**stores, **tables}.items():
+    (tmp_path / "c.json").write_text(json.dumps({"name": "m", "checkpoint": "c", "step": 9}))
+    for kind, name in {**stores, **tables, "model": "c.json"}.items():
         write_entry(tmp_path / "entries" / f"{kind}.yml", kind, tmp_path / name, facets)
     catalog = join((tmp_path / "entries").glob("*.yml"), tmp_path / "catalog.yml")
     files = write_damage_statistics(
-        catalog, tmp_path / "s.parquet", k=2, variant="frobenius", ks=[1], permutations=99, seed=3
+        catalog, tmp_path / "s.parquet", k=2, variant="frobenius", ks=[1]
     )
     told = pd.read_parquet(files["damage_statistics"])
     assert {"cosine_distance", "block_influence", "miscoupling", "excess"} <= set(told["predictor"])
     assert told.loc[told["predictor"] == "jacobian_norm", "rho"].isna().all()  # it is constant
-    assert (told["seed"] == 3).all()
+    assert (told["permutations"] <= 10).all()  # shifts and reflections of five blocks
+    assert (told["models"] <= 1).all()
     pairs = pd.read_parquet(files["damage_pairs"])
     swapped = pairs[(pairs["treatment"] == "swap") & (pairs["block"] == 1)].iloc[0]
     assert swapped["miscoupling"] == pytest.approx((m[0, 0, 0, 1] + m[0, 0, 1, 0]) / 2)
@@ -116,5 +125,30 @@ def test_tables_come_from_a_catalog(tmp_path: Path) -> None:
         write_damage_statistics(
             open_catalog(tmp_path / "none.yml"),
             tmp_path / "t.parquet",
-            **{"k": 2, "variant": "frobenius", "ks": [], "permutations": 99, "seed": 0},
+            **{"k": 2, "variant": "frobenius", "ks": []},
         )
+
+
+def test_models_are_the_unit_of_a_relation_over_models() -> None:
+    random = np.random.default_rng(0)
+    rho = np.tanh(0.4 + 0.2 * random.normal(size=5))
+    table = pd.DataFrame({"model": list("abcde"), "checkpoint": "main", "rho": rho})
+    table = pd.concat([table, table.assign(checkpoint="init", rho=0.9)], ignore_index=True)
+    same = {"treatment": "swap", "blocks": "two", "outcome": "kl", "predictor": "miscoupling"}
+    table = table.assign(**same, k=10, variant="frobenius", given="")
+    facts = table[["model", "checkpoint"]].assign(origin=list("abcdd") * 2)
+    facts["final"] = facts["checkpoint"].eq("main")
+    found = over_models(table, facts.assign(untrained=~facts["final"]))
+    z = np.arctanh(rho)
+    units = [*z[:3], z[3:].mean()]  # d and e have the same weights
+    expected = stats.ttest_1samp(units, 0)
+    low, high = expected.confidence_interval()
+    trained = found[found["checkpoint"] == "main"]
+    assert (trained["models"] == 4).all()
+    assert trained["mean_rho"].iloc[0] == pytest.approx(np.tanh(np.mean(units)))
+    assert trained["mean_rho_p"].iloc[0] == pytest.approx(expected.pvalue)
+    ends = (trained["mean_rho_low"].iloc[0], trained["mean_rho_high"].iloc[0])
+    assert ends == pytest.approx(tuple(np.tanh([low, high])))
+    untrained = found[found["checkpoint"] == "init"]
+    assert untrained["mean_rho"].iloc[0] == pytest.approx(0.9)
+    assert untrained["mean_rho_p"].isna().all()  # all the same: nothing to test with
