@@ -54,6 +54,14 @@ def count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def size(count: float) -> str:
+    """Write a number of bytes with three digits: 12.3 MB, 1.2 GB (of 1000 MB)."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    return f"{count:.3g} {units[0]}"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time with the two units that matter: 3.2 s, 4 min 05 s, 2 h 30 min."""
     if seconds is None or not math.isfinite(seconds):

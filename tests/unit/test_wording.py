@@ -13,10 +13,26 @@ from blockcoupling.wording import (
     number,
     p_value,
     significant,
+    size,
     with_error,
 )
 
 NOTHING = [None, math.nan, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (12_345_678, "12.3 MB"),
+        (1.2e9, "1.2 GB"),
+        (3e15, "3e+03 TB"),
+    ],
+)
+def test_bytes_have_three_digits_and_a_unit(count, text):
+    assert size(count) == text
 
 
 @pytest.mark.parametrize(

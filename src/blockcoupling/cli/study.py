@@ -84,6 +84,29 @@ def status(
 
 
 @app.command(rich_help_panel=STEPS)
+def clean(
+    config: Annotated[Path, typer.Argument(help="The configuration of a study (YAML).")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it, instead of listing it.")] = False,
+) -> None:
+    """List what a study keeps on disk and does not need any more, and remove it with --yes.
+
+    Results stay. What goes: finished prompts of complete stores, training states of models whose
+    checkpoints are written, and Snakemake's logs. If prompts or checkpoints are added to the study
+    later, their jobs begin from the start. Run it where you run `snakemake`.
+
+    Example:  `blockcoupling clean config/config.yaml`
+    """
+    from blockcoupling.study import clean as cleaning
+    from blockcoupling.study.check import load_config
+
+    study = load_config(config)
+    spares = cleaning.spare(study)
+    if yes:
+        cleaning.free(spares)
+    typer.echo(cleaning.as_text(study, spares, config, freed=yes))
+
+
+@app.command(rich_help_panel=STEPS)
 def verify(
     catalog: Annotated[Path, typer.Argument(help="The catalog of a study.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,

@@ -68,7 +68,8 @@ class Step:
             the step.
         makes: Kind of catalog entry → path pattern of the artifact, below the results.
         files: Path patterns of further files that it makes, which have no entry.
-        parts: Path pattern of the directory that keeps finished parts while a job runs.
+        parts: Path pattern of the directory that keeps finished parts, or states, that a killed job
+            resumes from.
         needs: `module:function` that estimates what a job asks for: called with the study and the
             wildcards that it has parameters for. None: next to nothing.
         options: `module:function` that gives the options of the verb, called like `needs`.

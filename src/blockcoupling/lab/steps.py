@@ -49,6 +49,7 @@ MODELS = (
         ("model",),
         lambda study: [(model,) for model in trained(study)],
         files=("training/{model}/trained.json",),
+        parts="training/{model}",
         needs=f"{_NEEDS}:train_needs",
         options=f"{_OPTIONS}:train",
         result=False,

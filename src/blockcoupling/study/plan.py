@@ -5,6 +5,7 @@ from typing import Any
 
 from blockcoupling.config.steps import Step, steps
 from blockcoupling.config.study import Study
+from blockcoupling.study.clean import bytes_of
 from blockcoupling.study.needs import Needs, needs_of
 from blockcoupling.study.together import chunk_needs, datasets_needs
 
@@ -18,7 +19,8 @@ def plan_of(study: Study) -> dict[str, Any]:
         `steps`, a list of: `step`, `model`, `jobs`; of its largest job `memory_gb`, `gpus`,
         `gpu_memory_gb`, `threads` and `hours`; of all its jobs `total_hours` (one after another)
         and `disk_gb`. And `totals`: `jobs`, `memory_gb`, `gpu_memory_gb` (of the largest job),
-        `hours`, `core_hours`, `gpu_hours`, `disk_gb`. GB are 2^30 bytes.
+        `hours`, `core_hours`, `gpu_hours`, `disk_gb`, and `on_disk_gb`: what its results take now.
+        GB are 2^30 bytes.
     """
     lines = []
     everything: list[Needs] = []
@@ -33,6 +35,7 @@ def plan_of(study: Study) -> dict[str, Any]:
         "core_hours": _hours(sum(job.expected * job.threads for job in everything)),
         "gpu_hours": _hours(sum(job.expected * job.gpus for job in everything)),
         "disk_gb": _gb(sum(job.disk_mb for job in everything)),
+        "on_disk_gb": _gb(bytes_of([study.results]) / 2**20),
     }
     return {"study": study.study, "steps": lines, "totals": totals}
 
@@ -65,7 +68,8 @@ def as_table(plan: dict[str, Any]) -> str:
             f"{total['jobs']} jobs, {_cell(total['hours'])} hours one after another"
             f" ({_cell(total['core_hours'])} core hours{gpu});"
             f" {_cell(total['memory_gb'])} GB of memory for the largest, "
-            f"{_cell(total['disk_gb'])} GB on disk.",
+            f"{_cell(total['disk_gb'])} GB on disk when it has run,"
+            f" {_cell(total['on_disk_gb'])} GB now.",
             "Prompts, catalog, statistics, figures and the report are minutes more.",
         ]
     )

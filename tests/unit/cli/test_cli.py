@@ -33,7 +33,8 @@ def test_all_verbs_are_there():
     )
     assert set(VERBS) == {
         *steps.split(),
-        *("damage-statistics", "intervention", "weight-spectra", "figure", "report", "check"),
+        *("damage-statistics", "intervention", "weight-spectra", "figure", "figures", "report"),
+        *("check", "clean"),
         *("together", "plan", "status"),
         *("verify", "provenance", "measure"),
     }
