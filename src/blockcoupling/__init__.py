@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"blockcoupling.{_HOME[name]}"), name)
+        from blockcoupling.errors import explained_imports
+
+        with explained_imports():
+            return getattr(import_module(f"blockcoupling.{_HOME[name]}"), name)
     raise AttributeError(f"module 'blockcoupling' has no attribute {name!r}")
 
 

@@ -32,6 +32,20 @@ _WORDS = {
 }
 
 
+_MODULES = {
+    "study": "datasets distributed fsspec intake jinja2 pyarrow rich sklearn snakemake "
+    "snakemake_interface_logger_plugins statsmodels threadpoolctl",
+    "train": "kornia tokenizers",
+    "slurm": "dask_jobqueue snakemake_executor_plugin_slurm",
+    "quantization": "accelerate bitsandbytes",
+    "harness": "lm_eval",
+    "sentencepiece": "google sentencepiece",
+    "dashboard": "bokeh",
+}
+EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
+"""The extra that installs a module that not everybody needs (pyproject.toml)."""
+
+
 class UserError(Exception):
     """Something in the input is wrong; the message says what, and what to do about it.
 
@@ -47,21 +61,20 @@ class MeasurementError(Exception):
 
 
 @contextmanager
-def needs_extra(extra: str, what: str) -> Iterator[None]:
-    """Explain which packages to install where the body's imports fail.
-
-    Args:
-        extra: Name of the optional dependencies in pyproject.toml.
-        what: What needs them, as the subject of a sentence.
+def explained_imports() -> Iterator[None]:
+    """Say which extra to install where the body imports a package that is not installed.
 
     Raises:
-        UserError: A package is not installed.
+        UserError: A package of one of the `EXTRAS` is missing.
     """
     try:
         yield
     except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
         raise UserError(
-            f"{what} needs the package {error.name}: pip install 'blockcoupling[{extra}]'"
+            f"the package {module} is not installed: pip install 'blockcoupling[{EXTRAS[module]}]'"
         ) from error
 
 

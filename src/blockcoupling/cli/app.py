@@ -9,7 +9,13 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from blockcoupling.cli.secrets import hide_secrets
-from blockcoupling.errors import MeasurementError, UserError, system_error, system_sentence
+from blockcoupling.errors import (
+    MeasurementError,
+    UserError,
+    explained_imports,
+    system_error,
+    system_sentence,
+)
 
 words_typed: ContextVar[tuple[str, ...]] = ContextVar("words_typed", default=())
 """The command line of the verb that runs, after `blockcoupling`."""
@@ -25,7 +31,8 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         before = words_typed.set(ctx.meta["words"])
         try:
-            return super().invoke(ctx)
+            with explained_imports():
+                return super().invoke(ctx)
         except (UserError, MeasurementError) as error:
             if ctx.params["debug"]:
                 raise

@@ -110,7 +110,7 @@ def _client(engine: Engine) -> Iterator[Any]:
     from distributed import Client
 
     if engine.dashboard and find_spec("bokeh") is None:
-        raise UserError("Dask's dashboard needs Bokeh: pip install 'bokeh>=3.1', or do without it")
+        raise UserError("Dask's dashboard needs Bokeh: pip install 'blockcoupling[dashboard]'")
     with (
         dask.config.set({"distributed.comm.timeouts.connect": STARTUP}),
         _cluster(engine) as cluster,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from blockcoupling.config.questions import TEMPLATES
-from blockcoupling.errors import UserError, needs_extra
+from blockcoupling.errors import UserError, explained_imports
 from blockcoupling.scores.table import Rows, metric_row
 from blockcoupling.sources.prompts import read_questions
 from blockcoupling.sources.sampling import sample
@@ -51,7 +51,7 @@ def task_scores(model: Any, tokenizer: Any, tasks: Mapping[str, Mapping[str, Any
         UserError: The harness is not installed, does not know a task, or cannot load it; or the
             questions of a local file have no choices.
     """
-    with needs_extra("harness", "score.harness"):
+    with explained_imports():
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager

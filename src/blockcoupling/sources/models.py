@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockcoupling.errors import UserError
+from blockcoupling.errors import UserError, explained_imports
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
 from blockcoupling.sources.identity import content_identity, demand_same_content
@@ -399,7 +399,8 @@ def _title(record: Mapping[str, Any]) -> str:
 def _explained(record: Mapping[str, Any]) -> Iterator[None]:
     """Turn what transformers raises over a model's files into a `UserError` that names it."""
     try:
-        yield
+        with explained_imports():
+            yield
     except UserError:
         raise
     except Exception as error:  # of any type: transformers, safetensors, tokenizers, remote code

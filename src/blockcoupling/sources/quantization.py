@@ -26,6 +26,8 @@ def refuse_broken_dequantization(model: Any) -> None:
 
 def rounding(kind: str) -> Any:
     """How transformers has weights rounded on loading: nf4, nf4-double or int8."""
+    import accelerate  # noqa: F401 (transformers needs both, and says so at length)
+    import bitsandbytes  # noqa: F401
     import torch
     from transformers import BitsAndBytesConfig
 
