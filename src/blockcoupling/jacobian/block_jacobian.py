@@ -100,9 +100,15 @@ class BlockJacobian(Operator):
 
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
         """J, accumulated from cut to cut, or a block of rows at a time."""
-        self.products += round(self.dense_products)
         if self._alone is not None:
-            return torch.cat([self._alone(prompt).dense() for prompt in range(self.prompts)])
+            each = []
+            for prompt in range(self.prompts):
+                member = self._alone(prompt)
+                each.append(member.dense())
+                self.dense_products = member.dense_products
+            self.products += round(self.dense_products)
+            return torch.cat(each)
+        self.products += round(self.dense_products)
         jacobian = self._by_rows() if self._cut is None else self._cut.jacobian()[None]
         if self._residual:
             jacobian.diagonal(dim1=1, dim2=2).sub_(1)

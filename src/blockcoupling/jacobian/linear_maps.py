@@ -9,6 +9,7 @@ mapped cotangents become rows of one product.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,12 @@ def shared_out(device: torch.device) -> AbstractContextManager[object]:
     """
     several = device.type == "cpu" and torch.get_num_threads() > 1
     return ConstantWeights() if several else nullcontext()
+
+
+# `apply` asks for the signature of `forward` each time; found here, it need not be parsed again.
+ConstantProduct.forward.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+    ConstantProduct.forward
+)
 
 
 class ConstantWeights(TorchFunctionMode):

@@ -128,7 +128,7 @@ class Context(Surroundings):
 
     def __init__(self, caches: list[Cache]) -> None:
         self._caches = caches
-        self._lent = fresh(caches)
+        self._first: Cache | None = None
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
         self.bias: Tensor | None = None
@@ -139,11 +139,13 @@ class Context(Surroundings):
         # Other attributes of a cache (its length, for example) are those of the first prompt's.
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._lent[0], name)
+        if self._first is None:
+            self._first = fresh(self._caches[0])
+        return getattr(self._first, name)
 
     def renew(self) -> None:
         """Discard what a call has changed: every call of a block starts from the given caches."""
-        self._lent = fresh(self._caches)
+        self._first = None
 
     def update(
         self, keys: Tensor, values: Tensor, layer: int, *args: Any, **kwargs: Any

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -95,12 +96,20 @@ def tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
         yield from tensors_in(part, seen)
 
 
+@cache
+def _slots(kind: type) -> tuple[str, ...]:
+    """Attributes of a type's objects that are in slots."""
+    found: list[str] = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        found += (slots,) if isinstance(slots, str) else slots
+    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
+
+
 def _attributes(value: Any) -> list[tuple[str, Any]]:
     """An object's attributes, in its dictionary or in slots."""
     found = dict(getattr(value, "__dict__", {}))
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                found[name] = getattr(value, name)
+    found |= {
+        name: getattr(value, name) for name in _slots(value.__class__) if hasattr(value, name)
+    }
     return list(found.items())
