@@ -227,8 +227,8 @@ def figures(
     """
     from blockcoupling.atomic import replacing
     from blockcoupling.catalog import open_catalog
+    from blockcoupling.digests import file_digest
     from blockcoupling.figures import FIGURES, FORMATS, draw_all
-    from blockcoupling.sources.identity import file_digest
 
     written = draw_all(open_catalog(catalog), out, modality, format or ("png", "pdf"))
     for name in FIGURES if entries is not None else ():
