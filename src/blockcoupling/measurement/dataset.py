@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -102,6 +103,7 @@ def dataset_of(
     return xr.Dataset(variables, coordinates, plain(attributes))
 
 
+@cache  # reading them takes longer than the rest of a dataset
 def versions() -> dict[str, int | str]:
     """Attributes for the versions of the schema, this package, torch and transformers."""
     return {

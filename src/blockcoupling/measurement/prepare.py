@@ -185,12 +185,12 @@ def prepare_images(
         The model, and the images as it sees them, each with the pairs of tokens to measure.
 
     Raises:
-        UserError: there is no image, or the model cannot be measured at these.
+        UserError: listing all that is wrong.
     """
     module = module_of(model)
     refuse_images(module)
     if not names:
-        raise UserError("there is no image to measure")
+        raise UserError("no image to measure")
     weights = next(p.dtype for p in module.parameters() if p.is_floating_point())
     values = values.to(device_of(module), weights)
     prepared = prepare(model, values[:1], settings, k_when_smaller)
@@ -236,7 +236,7 @@ def _checked(
         UserError: listing what was known, what is wrong with prompts, and with the model.
     """
     if not prompts:
-        raise UserError("there is no prompt to measure")
+        raise UserError("no prompt to measure")
     module = module_of(model)
     # A refused model may be of either kind: the pairs are checked as those of a causal model.
     causal = isinstance(prepared, UserError) or prepared.is_causal

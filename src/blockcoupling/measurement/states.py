@@ -1,4 +1,4 @@
-"""What is kept of a prompt's hidden states: inner products, a picture in 2-D, CKA, RankMe."""
+"""What is kept of a prompt's hidden states: inner products, projections to 2-D, CKA, RankMe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import entr
 
-# ‖X − mean‖² / ‖X‖² of tokens that are told apart by rounding alone: float64 squared, with room.
+# ‖X − mean‖² / ‖X‖² of tokens that differ by rounding only: float64 squared, with a margin.
 _ALL_THE_SAME = 1e-28
 
 
@@ -43,7 +43,7 @@ def principal_components(
 def neighbours_cka(
     states: Float[np.ndarray, "token state embed"],
 ) -> Float[np.ndarray, " block"]:
-    """Linear CKA of every block's input and output, over the tokens: 1 where they are alike.
+    """Linear CKA of every block's input and output, over the tokens: 1 where they are similar.
 
     ‖Yᵀ X‖_F² / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F) of the centred token matrices X = x^(l−1) and Y = x^l (Kornblith
     et al. 2019, arXiv 1905.00414, eq. 3): it does not change with rotations and lengths.

@@ -1,4 +1,4 @@
-"""What comparing the tokens of a prompt costs, before it is done."""
+"""Estimated cost of comparing the tokens of a prompt."""
 
 import time
 from dataclasses import dataclass
@@ -15,17 +15,10 @@ class Cost:
     flops: float
 
     def __str__(self) -> str:
-        """In words, the time from how fast products are here and now."""
-        import torch
-
-        a = torch.ones(1024, 1024)
-        a @ a
-        start = time.perf_counter()
-        a @ a
-        seconds = self.flops / (2 * 1024**3 / (time.perf_counter() - start))
+        """A sentence; the time is estimated from the speed of a product on this machine."""
         return (
             f"{self.jacobians:,} Jacobians, {self.comparisons:,} comparisons, about "
-            f"{seconds:,.0f} s, {self.disk / 1e9:.1f} GB of temporary disk, "
+            f"{seconds_of(self.flops):,.0f} s, {self.disk / 1e9:.1f} GB of temporary disk, "
             f"{self.store / 1e6:,.0f} MB kept"
         )
 
@@ -38,7 +31,7 @@ def cost(parameters: int, dimension: int, tokens: int, pairs: int, blocks: int, 
         dimension: d.
         tokens: n, how many tokens are compared.
         pairs: of blocks.
-        blocks: how many blocks stand in those pairs.
+        blocks: how many blocks are in those pairs.
         k: singular triples.
     """
     jacobians = blocks * tokens * (tokens + 1) // 2
@@ -49,3 +42,14 @@ def cost(parameters: int, dimension: int, tokens: int, pairs: int, blocks: int, 
     flops += comparisons * 2 * dimension**2 * k
     disk = 4 * dimension**2 * jacobians
     return Cost(jacobians, comparisons, disk, 4 * comparisons * k * (k + 1), flops)
+
+
+def seconds_of(flops: float) -> float:
+    """Seconds that floating-point operations take, from the speed of a product on this machine."""
+    import torch
+
+    a = torch.ones(1024, 1024)
+    a @ a
+    start = time.perf_counter()
+    a @ a
+    return flops / (2 * 1024**3 / (time.perf_counter() - start))

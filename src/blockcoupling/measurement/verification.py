@@ -1,11 +1,11 @@
 """Whether a token taken by itself is the token of the whole prompt: its state and its Jacobian.
 
 A right state does not prove a right Jacobian (a detached or reused tensor has the right value and
-no gradient), and one prompt does not stand for others (a rotary embedding may change with the
-length). So every decoded token's state is compared with the whole prompt's pass, and every block is
-called again to see that it returns what it did. The Jacobian, too, is compared with the one of the
-whole prompt, by a product with a random vector: at the shortest and at the longest context so far,
-and whenever a block's graph of operations is another than those seen before.
+no gradient), and one prompt proves nothing for others (a rotary embedding may change with the
+length). So the state of every decoded token is compared with the full forward pass, and every block
+is called again to see whether it returns the same. The Jacobian, too, is compared with that of the
+full pass, by a product with a random vector: at the shortest and at the longest context so far, and
+whenever a block's graph of operations has not been seen before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def other_state(
     token: int, calls: Sequence[BlockCall], states: Float[np.ndarray, "token state embed"]
 ) -> str | None:
-    """How a decoded token's hidden states differ from those of the whole prompt's pass, if they do.
+    """How a decoded token's hidden states differ from those of the full forward pass, if they do.
 
     Args:
         token: its position.
@@ -51,7 +51,7 @@ def other_state(
 
 
 def refuse_unrepeatable(prompt: str, calls: Sequence[BlockCall]) -> None:
-    """Refuse blocks that return something else when they are called again as they were.
+    """Refuse blocks that return something different when they are called again.
 
     Raises:
         MeasurementError: naming prompt and block.
@@ -65,12 +65,12 @@ def refuse_unrepeatable(prompt: str, calls: Sequence[BlockCall]) -> None:
 
 @dataclass
 class Verifier:
-    """Compares decoded tokens' Jacobians with the whole prompt's; remembers what it has seen.
+    """Compares Jacobians of decoded tokens with those of the full pass; remembers what it has seen.
 
     Attributes:
-        shortest, longest: contexts (tokens, the decoded one among them) at which every block has
+        shortest, longest: contexts (in tokens, including the decoded one) at which every block has
             been compared.
-        graphs: of each block, the graphs of operations that have been compared.
+        graphs: block and graph of operations that have been compared.
     """
 
     shortest: int | None = None
@@ -79,15 +79,14 @@ class Verifier:
     _thorough: frozenset[tuple[int, str]] = frozenset()
 
     def plan(self, places: Iterable[tuple[int, str]], each_batch: bool = False) -> None:
-        """Take in what comes next, (token, prompt) of each: its ends are compared at every block.
+        """Plan to compare every block at the shortest and the longest of the next contexts.
 
-        Lengths between those at which blocks have been compared need not be, unless a block does
-        there what it has not done before.
+        Contexts between two that have been compared are not compared, unless a block does something
+        new there.
 
         Args:
-            places: where tokens are taken by themselves; where all tokens of a prompt act on each
-                other, its last token stands for it.
-            each_batch: compare again at the ends of what comes next, whatever has been before.
+            places: (token, prompt) of each; in a bidirectional model, the prompt's last token.
+            each_batch: compare again, even between contexts that have been compared.
         """
         wanted = sorted(places)
         ends = {wanted[0], wanted[-1]} if wanted else set()
@@ -108,14 +107,14 @@ class Verifier:
         whole: Sequence[BlockCall],
         last: int | None = None,
     ) -> str | None:
-        """How a decoded token's Jacobians differ from the whole prompt's, if they do.
+        """How a decoded token's Jacobians differ from those of the full pass, if they do.
 
         Args:
             prompt: the prompt's id.
             token: the token's position in it.
             decoded: the blocks' calls for the token.
             whole: their calls on the whole prompt.
-            last: the last token that acts on it; None: it is that itself.
+            last: the last token that acts on it; None: the token itself.
         """
         last = token if last is None else last
         thorough = (last, prompt) in self._thorough
@@ -141,7 +140,7 @@ class Verifier:
 
 
 def operations(y: Tensor) -> str:
-    """A digest of the operations that autograd has recorded of a value, in order."""
+    """A digest of the operations that autograd recorded for a value, in order."""
     digest, seen = hashlib.blake2b(digest_size=16), set()
     pending = [y.grad_fn]
     while pending:

@@ -1,7 +1,7 @@
-"""Power laws in the spectra of a checkpoint's weight matrices: no prompt, no pass, weights alone.
+"""Power laws in the spectra of a checkpoint's weight matrices, from the weights alone.
 
-Martin & Mahoney (2021, JMLR 22:165) hold that the eigenvalues of WᵀW of a well-trained layer end in
-a power law, and that a smaller exponent goes with a better model.
+Martin & Mahoney (2021, JMLR 22:165) find that the eigenvalues of WᵀW of a well-trained layer end in
+a power law, and that better models have smaller exponents.
 """
 
 from __future__ import annotations
@@ -49,13 +49,12 @@ def write_weight_spectra(record: Path, out: Path) -> None:
 def weight_spectra(record: Mapping[str, Any]) -> pd.DataFrame:
     """Fit a power law to the eigenvalues of WᵀW of every weight matrix in a checkpoint's blocks.
 
-    Matrices with fewer than :data:`FEWEST` rows or columns are left out, and so is what lies
-    outside the blocks (embeddings, head). Of experts that are stored together each is a matrix.
-    Weights are read from their files one after another, unless they are drawn anew, quantized or
-    in pickles.
+    Matrices with fewer than :data:`FEWEST` rows or columns are omitted, and so are embeddings and
+    head. Each expert of a mixture is a matrix. Weights are read from their files one after another,
+    unless they are randomly re-initialised, quantized or in pickles.
 
     Args:
-        record: of a model (`sources.models.model_record`).
+        record: a model's record (`sources.models.model_record`).
 
     Returns:
         A row for each matrix: :data:`COLUMNS`; `block` counts from 1; `smallest`, `tail` and
@@ -74,7 +73,7 @@ def weight_spectra(record: Mapping[str, Any]) -> pd.DataFrame:
         rows.append({**about, **law._asdict(), "largest": values[-1]})
     if not rows:
         logger.warning(
-            "model %s: no weight matrix in its blocks has %d eigenvalues, too few for a power law",
+            "model %s: no weight matrix in its blocks has the %d eigenvalues of a power law",
             record.get("name"),
             FEWEST,
         )

@@ -386,7 +386,7 @@ def test_a_token_that_some_prompts_do_not_have() -> None:
 
 
 def test_no_prompts() -> None:
-    assert refusal(small_model("llama", torch.float32), []) == ["there is no prompt to measure"]
+    assert refusal(small_model("llama", torch.float32), []) == ["no prompt to measure"]
 
 
 def test_one_block_among_other_mistakes() -> None:

@@ -102,4 +102,4 @@ def test_a_model_too_small_has_none_and_is_told(monkeypatch, tmp_path, caplog) -
         "blockcoupling.measurement.weight_spectra.stored_in", lambda record: tmp_path
     )
     assert weight_spectra({"name": "m", "checkpoint": "c"}).empty
-    assert "model m: no weight matrix in its blocks has 50 eigenvalues" in caplog.text
+    assert "model m: no weight matrix in its blocks has the 50 eigenvalues" in caplog.text

@@ -1,4 +1,4 @@
-"""The way of the residual stream through a model whose blocks have been changed, and its cost."""
+"""The path of the residual stream through a model with changed blocks, and its cost."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from blockcoupling.config.damage import Change
 
 MOST_TOGETHER = 8
-"""Texts that go through the blocks together, at most."""
+"""Texts per batch, at most."""
 MOST_NUMBERS = 2**26
-"""Logits of the texts that go through the blocks together, at most."""
+"""Logits of a batch of texts, at most."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Course:
 
 
 def course(change: Change, blocks: int) -> Course:
-    """The way under one change of a model of so many blocks."""
+    """The path under one change, in a model of `blocks` blocks."""
     i, j = change.block - 1, change.block_other - 1
     match change.treatment:
         case "skip":

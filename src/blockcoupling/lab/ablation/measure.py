@@ -34,6 +34,7 @@ from blockcoupling.lab.ablation.predictions import Predictions, padded
 from blockcoupling.measurement.dataset import versions
 from blockcoupling.measurement.measure import in_precision
 from blockcoupling.measurement.prepare import Prepared, prepare_prompts
+from blockcoupling.measurement.token_cost import seconds_of
 from blockcoupling.store.damage import DAMAGE
 from blockcoupling.transformer.agreement import agree
 from blockcoupling.transformer.head import Passage, logits_after, record_passage
@@ -200,7 +201,7 @@ class Ablation:
         seconds = ""
         if self.prepared.weights is None:  # a pass of a streamed model is long work already
             work = blocks * self._weights_of_block() + heads * self._weights_of_head()
-            seconds = f", about {work * tokens * 2 / _speed() / 60:,.0f} min"
+            seconds = f", about {seconds_of(work * tokens * 2) / 60:,.0f} min"
         missing = f" ({len(self.reasons)} cannot be made)" if self.reasons else ""
         return (
             f"{len(self.changes):,} changes{missing} of {len(texts)} texts ({tokens:,} tokens): "
@@ -338,14 +339,3 @@ def _described(change: Change) -> str:
     other = "" if change.block == change.block_other else f" and {change.block_other}"
     done = TREATMENTS[change.treatment].done
     return f"{change.treatment} of block {change.block}{other} ({done})"
-
-
-def _speed() -> float:
-    """Floating-point operations per second of a matrix product on this machine."""
-    import time
-
-    a = torch.ones(768, 768)
-    a @ a
-    start = time.perf_counter()
-    a @ a
-    return 2 * 768**3 / (time.perf_counter() - start)
