@@ -18,6 +18,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 IN_CONDA = ("study", "train", "slurm", "quantization")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEVELOPMENT = {"test", "lint"}
+INSTALLED = packages_distributions()
 # Imported by name where several distributions provide it, or part of another requirement.
 DISTRIBUTION = {"google": "protobuf", "pydantic_core": "pydantic"}
 
@@ -56,7 +57,7 @@ def imports(tree: ast.AST) -> set[str]:
 def distributions(module: str) -> set[str]:
     if module in DISTRIBUTION:
         return {DISTRIBUTION[module]}
-    return set(map(normal, packages_distributions().get(module, [module])))
+    return set(map(normal, INSTALLED.get(module, [module])))
 
 
 def test_conda_environment_has_the_dependencies_of_the_package() -> None:

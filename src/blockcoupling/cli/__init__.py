@@ -10,6 +10,7 @@ from blockcoupling.lab import join
 # Each adds its verbs; --help lists them in this order.
 # isort: off
 from blockcoupling.cli import one_model as one_model
+from blockcoupling.cli import demo as demo
 from blockcoupling.cli import study as study
 from blockcoupling.cli import steps as steps
 from blockcoupling.cli import together as together
