@@ -1,4 +1,4 @@
-"""A study before it runs and after: what is wrong with it, what it will need, what it left."""
+"""A study before it runs, while it runs and after."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from blockcoupling.cli.app import app
 from blockcoupling.cli.options import STEPS, CatalogFile
 
 AllowOutside = Annotated[
-    bool, typer.Option("--allow-outside", help="Also where entries lead out of the study.")
+    bool, typer.Option("--allow-outside", help="Also read artifacts outside of the study.")
 ]
 
 
@@ -20,7 +20,7 @@ def check(
 ) -> None:
     """Check a study's configuration and list everything that is wrong with it.
 
-    Where it is in order, the members of its populations are listed, with what differs between them.
+    If nothing is wrong, the members of its populations are listed, with the values that differ.
 
     Example:  `blockcoupling check --config config/config.yaml`
     """
@@ -31,7 +31,7 @@ def check(
     if members := members_table(study):
         typer.echo(f"{members}\n")
     typer.echo(
-        f"{config} is in order: {len(study.models)} models, {len(study.datasets)} datasets, "
+        f"{config} is valid: {len(study.models)} models, {len(study.datasets)} datasets, "
         f"{len(list(study.jobs()))} measurements; results go to {study.results}"
     )
 
@@ -41,12 +41,12 @@ def plan(
     config: Annotated[Path, typer.Option(help="The configuration of a study (YAML).")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what the jobs of a study are expected to need: memory, GPUs, time, disk.
+    """Estimate what a study needs: memory, GPUs, time and disk.
 
-    A line is one step of one model: how many jobs, what the largest of them needs, and how long
-    all of them take one after another. Estimates from the sizes of the models, right within a
-    factor of a few; the workflow asks for as much memory, and for three times the time. Nothing is
-    downloaded and nothing runs.
+    A line is one step of one model: the number of jobs, what the largest of them needs, and how
+    long all of them take one after another. The estimates come from the sizes of the models and
+    are right within a factor of a few. The workflow asks for this memory and for three times this
+    time. Nothing is downloaded and nothing runs.
 
     Example:  `blockcoupling plan --config config/studies/paper.yaml`
     """
@@ -112,10 +112,10 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Read every artifact of a study, and say which are missing, damaged or changed.
+    """Read every artifact of a study and list those that are missing, damaged or changed.
 
-    Each is held against the digest in its entry and the checksums of its own format. The exit
-    status is 3 where one has to be made again; what to type for that is printed last.
+    Each is compared with the digest in its entry and with the checksums of its format. The exit
+    status is 3 if one has to be made again; the commands for that are printed last.
 
     Example:  `blockcoupling verify catalog/catalog.yml`
     """
@@ -127,19 +127,19 @@ def verify(
 
     opened = open_catalog(catalog, allow_outside=allow_outside)
     counts: Counter[str] = Counter()
-    told = []
+    notable = []
     with Progress(len(opened), "verifying", "artifact") as progress:
         for verdict in verified.verify_study(opened, progress.advance):
             counts[verdict.status] += 1
             if verdict.status != verified.RIGHT:
-                told.append(verdict)
-    wrong = [verdict for verdict in told if verdict.wrong]
+                notable.append(verdict)
+    wrong = [verdict for verdict in notable if verdict.wrong]
     if as_json:
-        typer.echo(json.dumps(verified.as_json(counts, told), indent=2))
+        typer.echo(json.dumps(verified.as_json(counts, notable), indent=2))
     else:
         for verdict in wrong:
             typer.echo(verified.as_text(verdict))
-        for verdict in told:
+        for verdict in notable:
             if not verdict.wrong:
                 typer.echo(f"{verdict.status}: {verdict.entry} ({verdict.reason})")
         if wrong and (commands := verified.how_to_make_again(wrong, opened)):
@@ -151,12 +151,12 @@ def verify(
 
 @app.command(rich_help_panel=STEPS)
 def provenance(
-    entry: Annotated[str, typer.Argument(help="Its name in the catalog.")],
+    entry: Annotated[str, typer.Argument(help="The name of its entry in the catalog.")],
     catalog: CatalogFile = Path("catalog/catalog.yml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Say what made an artifact: code, configuration, model, seeds, libraries, and from what.
+    """Show the provenance of an artifact: code, command, model, seeds, libraries and inputs.
 
     Example:  `blockcoupling provenance svd/neox-64/step600/heldout --catalog catalog/catalog.yml`
     """

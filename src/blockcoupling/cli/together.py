@@ -1,4 +1,4 @@
-"""Several steps of a study in one process: what they import, and a model, are loaded once."""
+"""Several steps of a study in one process, which imports packages and loads a model once."""
 
 import json
 from pathlib import Path
@@ -27,10 +27,9 @@ def together(
 ) -> None:
     r"""Run several verbs in one process, one after another, each with a log of its own.
 
-    A job has a `name`, the `words` of its command line, a `log` and a `benchmark` to write, and the
-    `chain` that it is in: where it fails, the rest of its chain is left out, and all else is done.
-    What the verbs do when they have been killed and are run again, they do here. What has failed
-    is told at the end, with its log.
+    A job has a `name`, the `words` of its command line, a `log` and a `benchmark` to write, and a
+    `chain`. If a job fails, the rest of its chain is skipped, and all other jobs are done. After a
+    kill, each verb resumes as it does by itself. Failed jobs are listed at the end.
 
     Example:  `blockcoupling together '[{"name": "the prompts", "chain": "a", "log": "prompts.log",
     "benchmark": "prompts.tsv", "words": ["prompts", "--out", "prompts.jsonl", "--spec",
@@ -48,11 +47,11 @@ def together(
                 with benchmarked(Path(job["benchmark"])), logged(log):
                     status = run_words(job["words"])
                 if status:
-                    told = f"{job['name']} failed; its log, {log}, ends:\n{_end(log)}"
-                    failed[job["chain"]] = status, told
+                    message = f"{job['name']} failed; its log, {log}, ends:\n{_end(log)}"
+                    failed[job["chain"]] = status, message
             progress.advance(job["name"])
-    for _, told in failed.values():
-        typer.echo(told, err=True)
+    for _, message in failed.values():
+        typer.echo(message, err=True)
     if failed:
         raise typer.Exit(max(status for status, _ in failed.values()))
 

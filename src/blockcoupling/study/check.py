@@ -1,4 +1,4 @@
-"""Reading a study's configuration, and saying everything that is wrong with it at once.
+"""Reading a study's configuration, and listing everything that is wrong with it at once.
 
 Light on purpose (no torch, no transformers): every job of a workflow reads the configuration.
 """
@@ -41,8 +41,8 @@ def load_config(
 
     Args:
         source: The file, or the mapping.
-        written_in: Of a mapping that somebody else has read, the files that it stands in: they
-            tell how a revision such as `0001000` is written.
+        written_in: The files that a mapping was read from, which show how a revision such as
+            `0001000` is written.
 
     Everything that can be known without a network is checked: keys and values, values that do not
     fit together, directories and files that are missing, broken lines and empty prompts in prompt
@@ -57,7 +57,7 @@ def load_config(
             data = as_written(data, read_yaml(Path(file), "configuration"))
     else:
         origin, data = str(source), read_yaml(Path(source), "configuration")
-    if refused := tokens_refused(data):  # first of all: what is wrong elsewhere quotes values
+    if refused := tokens_refused(data):  # first of all: other messages quote values
         raise UserError(mistakes(origin, refused))
     study = None
     data, problems = with_suite(data)
@@ -69,7 +69,7 @@ def load_config(
         if why := taken(study.catalog, study.study, study.results):
             problems.append(f"catalog: {why}")
     except ValidationError as error:
-        emptied = problems and not data.get("models")  # by mistakes that are told already
+        emptied = problems and not data.get("models")  # by mistakes that are listed already
         lines = [each for each in error.errors() if not (emptied and each["loc"] == ("models",))]
         problems += [sentence(line) for line in lines]
     problems += _problems_outside(data)
@@ -78,11 +78,11 @@ def load_config(
     return study
 
 
-# ------------------------------------------------------------------ what the file system can tell
+# ------------------------------------------------------------------ what the file system shows
 
 
 def _problems_outside(data: Mapping[str, Any]) -> list[str]:
-    """Mistakes that the files show, of each section that is right in itself."""
+    """Mistakes that files show, of each section without a mistake in itself."""
     found = []
     extract = _parsed(Extract, data.get("extract", {}))
     models = _entries(data, "models", Model)
@@ -105,7 +105,7 @@ def _problems_outside(data: Mapping[str, Any]) -> list[str]:
 
 
 def _parsed(kind: Any, value: Any) -> Any:
-    """The section, or None where pydantic has complained about it already."""
+    """The section, or None if pydantic has rejected it already."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError:
@@ -132,9 +132,9 @@ def _model_problems(where: str, section: Any, extract: Extract | None) -> list[s
             if not problems:
                 facts = checkpoint_facts(directory)
                 dimensions |= {d for d in [facts["dimension"]] if d is not None}
-            beside = section.tokenizer or directory
+            place = section.tokenizer or directory
             wrong = tokenizer_problem if section.takes == "text" else processor_problem
-            if not problems and (problem := wrong(beside)):
+            if not problems and (problem := wrong(place)):
                 found.append(f"{where}: {problem}")
     for d in sorted(dimensions):
         if extract is not None and extract.k_for(d) > d:
@@ -161,7 +161,7 @@ def _loaded(spec: dict[str, Any]) -> tuple[list[Prompt], list[str]]:
 
 
 def _too_long(where: str, prompts: list[Prompt], models: list[tuple[str, Any]]) -> list[str]:
-    """Prompts beyond the context of models trained here, whose tokens are bytes."""
+    """Prompts longer than the context of models trained here, whose tokens are bytes."""
     sizes = {prompt.id: len(prompt.text.encode()) for prompt in prompts}
     found = []
     for name, model in models:

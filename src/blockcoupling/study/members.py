@@ -1,4 +1,4 @@
-"""What the populations of a study stand for: every member, with the values that it was given."""
+"""The members of a study's populations, with the values that differ between them."""
 
 from blockcoupling.config.models import TrainedModel
 from blockcoupling.config.populations import FACTORS
@@ -6,7 +6,7 @@ from blockcoupling.config.study import Study
 
 
 def members_table(study: Study) -> str:
-    """A table for each population, a line a member; empty where a study has none."""
+    """A table for each population, a line for each member; empty if the study has none."""
     populations: dict[str, dict[str, dict[str, object]]] = {}
     for name, section in study.models.items():
         if isinstance(section, TrainedModel) and section.population is not None:

@@ -1,4 +1,4 @@
-"""What a study is expected to need, step by step and model by model, before anything runs."""
+"""Estimates of what a study needs, by step and model, before anything runs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from blockcoupling.study.together import chunk_needs, datasets_needs
 def plan_of(study: Study) -> dict[str, Any]:
     """Estimates for all jobs that belong to a model, as plain JSON.
 
-    Prompts, catalog, statistics, figures and report are left out: minutes and 3 GB each.
+    Prompts, catalog, statistics, figures and report are omitted: minutes and 3 GB each.
 
     Returns:
         `steps`, a list of: `step`, `model`, `jobs`; of its largest job `memory_gb`, `gpus`,
@@ -41,7 +41,7 @@ def plan_of(study: Study) -> dict[str, Any]:
 
 
 def as_table(plan: dict[str, Any]) -> str:
-    """The same for a reader."""
+    """The estimates as a table."""
     head = (
         *("step", "model", "jobs", "memory/GB", "GPUs", "GPU memory/GB", "cores"),
         *("hours each", "hours", "disk/GB"),
@@ -57,7 +57,7 @@ def as_table(plan: dict[str, Any]) -> str:
     ]
     total = plan["totals"]
     gpu = (
-        f"; {_cell(total['gpu_hours'])} on a GPU, of {_cell(total['gpu_memory_gb'])} GB at most"
+        f"; {_cell(total['gpu_hours'])} on a GPU of at least {_cell(total['gpu_memory_gb'])} GB"
         if total["gpu_hours"]
         else ""
     )
@@ -70,7 +70,7 @@ def as_table(plan: dict[str, Any]) -> str:
             f" {_cell(total['memory_gb'])} GB of memory for the largest, "
             f"{_cell(total['disk_gb'])} GB on disk when it has run,"
             f" {_cell(total['on_disk_gb'])} GB now.",
-            "Prompts, catalog, statistics, figures and the report are minutes more.",
+            "Prompts, catalog, statistics, figures and the report take minutes more.",
         ]
     )
 

@@ -1,7 +1,7 @@
-"""What made an artifact: code, configuration, model, seeds, libraries, and what it was made from.
+"""Provenance of an artifact: code, configuration, model, seeds, libraries and inputs.
 
-All of it stands in the artifact's entry, written by the job that made it, and in an extraction
-store's attributes; here it is put together and, for what it was made from, followed upstream.
+All of it is in the artifact's entry, written by the job that made it, and in an extraction store's
+attributes. Here it is put together, and inputs are followed upstream.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
 _OF_ENTRY = ("digest", "source", "created_by", "schema_version", MADE)
 _DIGEST = re.compile("[0-9a-f]{64}")
-_SHOWN = 12  # of a digest that is not the artifact's own; all are whole in JSON
+_SHOWN = 12  # characters of a digest of another artifact; JSON has all of them
 
 
 def provenance(catalog: Catalog, name: str) -> dict[str, Any]:
-    """Return all that is known of how an artifact was made.
+    """Return all that is known about how an artifact was made.
 
-    Nothing that an entry names is run, and no file is opened but those that reading the entry's
-    own artifact would open.
+    Nothing that an entry names is run. Only files are opened that reading the entry's own artifact
+    would open.
 
     Args:
-        catalog: that has it.
-        name: of its entry.
+        catalog: The catalog that has it.
+        name: The name of its entry.
 
     Returns:
         `entry`, `path`, `facets`, `digest` and whether the artifact still has it (`unchanged`;
-        None where that cannot be told); `made_by`; `made`: as `catalog.making.making` has it, {}
-        where it was not recorded; `seeds` by where they stand; `attributes` of a store; `from`:
-        the inputs by name, each with `path`, `digest`, and where it is an artifact of this catalog
-        `entry` and `unchanged`, where it is a catalog in the study's directory its `entries`.
+        None if that is not known); `made_by`; `made`: as in `catalog.making.making`, {} if it was
+        not recorded; `seeds` by place; `attributes` of a store; `from`: the inputs by name, each
+        with `path` and `digest`; with `entry` and `unchanged` if it is an artifact of this catalog;
+        with its `entries` if it is a catalog in the study's directory.
 
     Raises:
-        UserError: there is no such entry, or the catalog leads where nothing is read.
+        UserError: The entry is unknown, or its path is outside of the study.
 
     """
     if name not in catalog.entries:
@@ -75,11 +75,11 @@ def provenance(catalog: Catalog, name: str) -> dict[str, Any]:
 
 
 def upstream(catalog: Catalog, name: str) -> Iterator[tuple[int, str]]:
-    """Yield every entry that an artifact was made from, directly or not, each once, with its depth.
+    """Yield every entry upstream of an artifact, each once, with its depth.
 
     Args:
-        catalog: that has them.
-        name: of the entry, which is not among them.
+        catalog: The catalog that has them.
+        name: The name of the artifact's entry, which is not among them.
 
     """
     seen, left = {name}, [(1, name)]
@@ -95,21 +95,21 @@ def upstream(catalog: Catalog, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _made(catalog: Catalog, name: str) -> Mapping[str, Any]:
-    """What an entry says of its making, in the form that this package writes, or {}."""
+    """The record of provenance in an entry, or {}."""
     made = catalog.entries[name].metadata.get(MADE, {})
     if not _is_making(made):
-        raise UserError(f"{name}: what its entry says of how it was made is damaged")
+        raise UserError(f"{name}: the provenance in its entry is damaged")
     return made
 
 
 def _is_making(made: Any) -> bool:
-    """Whether it has the form of `making`: a catalog may come from anybody."""
+    """Whether it has the form of `making`; a catalog may come from a stranger."""
     if not isinstance(made, Mapping):
         return False
     try:
         json.dumps(made)
     except (ValueError, TypeError, RecursionError):
-        return False  # it holds itself, as YAML can, or dates
+        return False  # it contains itself, as YAML can, or dates
     words = made.get("command", [])
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return False
@@ -138,7 +138,7 @@ def _unchanged(path: Path, entered: Any) -> bool | None:
 
 
 def _seeds(made: Mapping[str, Any], held: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Seeds in a command line and in the JSON in it, and of a store."""
+    """Seeds in a command line, in the JSON in it, and of a store."""
     for option, value in itertools.pairwise(made.get("command", [])):
         if option.startswith("--") and option.endswith("seed"):
             yield option, value
@@ -154,7 +154,7 @@ def _spec(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return {}  # no verb took this: somebody else wrote it, and it tells no seed
+        return {}  # not written by a verb
 
 
 def _seeds_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -183,11 +183,11 @@ def _inputs(
         yield str(what), found
 
 
-# ------------------------------------------------------------------------------------- in words
+# -------------------------------------------------------------------------------------- as text
 
 
 def as_text(found: Mapping[str, Any], further: Sequence[tuple[int, str]]) -> str:
-    """A page: a heading for each thing that one may ask, its answer below it.
+    """A page with a heading for each question, and its answer.
 
     Args:
         found: from :func:`provenance`.
@@ -202,8 +202,8 @@ def as_text(found: Mapping[str, Any], further: Sequence[tuple[int, str]]) -> str
         "seeds": [f"{where}: {seed}" for where, seed in found["seeds"].items()],
         "attributes of the store": [f"{k}: {_short(v)}" for k, v in found["attributes"].items()],
         "libraries": _libraries(made),
-        "made from": [_input(what, each) for what, each in found["from"].items()],
-        "and, further up, from": [f"{'  ' * (depth - 2)}{name}" for depth, name in further],
+        "inputs": [_input(what, each) for what, each in found["from"].items()],
+        "inputs of the inputs": [f"{'  ' * (depth - 2)}{name}" for depth, name in further],
     }
     return "\n".join(
         _printable(line)
@@ -213,14 +213,14 @@ def as_text(found: Mapping[str, Any], further: Sequence[tuple[int, str]]) -> str
     )
 
 
-_NOT_RECORDED = "not recorded: made by an earlier version, or entered by hand"
+_NOT_RECORDED = "not recorded: entered by hand"
 
 
 def _artifact(found: Mapping[str, Any]) -> list[str]:
     state = {
-        True: "as it was entered",
-        False: "NOT what was entered: see `blockcoupling verify`",
-        None: "not held against what is there",
+        True: "unchanged",
+        False: "CHANGED since it was entered: see `blockcoupling verify`",
+        None: "not compared with the file",
     }
     digest = [f"sha256 {found['digest']}, {state[found['unchanged']]}"] if found["digest"] else []
     facets = ", ".join(f"{key} {value}" for key, value in found["facets"].items() if key != "kind")
@@ -230,7 +230,7 @@ def _artifact(found: Mapping[str, Any]) -> list[str]:
 def _code(found: Mapping[str, Any]) -> list[str]:
     code = found["made"].get("code", {})
     commit = [f"commit {code['commit']}"] if "commit" in code else []
-    changed = ["with changes that were not committed"] if code.get("changed") else []
+    changed = ["with uncommitted changes"] if code.get("changed") else []
     return [", ".join([str(found["made_by"]), *commit, *changed])]
 
 
@@ -246,9 +246,7 @@ def _input(what: str, each: Mapping[str, Any]) -> str:
     kinds = Counter(name.partition("/")[0] for name in each.get("entries", []))
     if kinds:
         digest += ": " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return (
-        f"{what}: {where}{digest}{', which has changed since' * (each.get('unchanged') is False)}"
-    )
+    return f"{what}: {where}{digest}{', changed since' * (each.get('unchanged') is False)}"
 
 
 def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -260,7 +258,7 @@ def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _printable(line: str) -> str:
-    """A line without what a terminal would obey: a catalog may come from anybody."""
+    """A line without control characters; a catalog may come from a stranger."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
 
 

@@ -1,8 +1,8 @@
-"""Whether every artifact of a study is still what was entered in its catalog.
+"""Check that every artifact of a study is still what was entered in its catalog.
 
-Everything is read, to the last byte, and held against the digest in its entry and the checksums of
-its own format: a Zarr store's of metadata and chunks, a Parquet file's of pages. One artifact after
-the other, a store a chunk (or a shard) at a time, so that memory does not grow with them.
+Every byte is read and compared with the digest in the entry and with the checksums of the format:
+those of metadata and chunks of a Zarr store, those of pages of a Parquet file. Artifacts are read
+one after the other, stores by chunks (or shards), so that memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ RIGHT, UNCHECKED = "right", "not checked"
 MISSING, DAMAGED, CHANGED, REFUSED = "missing", "damaged", "changed", "not allowed"
 
 _WRONG = (MISSING, DAMAGED, CHANGED, REFUSED)
-_SHOWN = 3  # of what is wrong within one store
+_SHOWN = 3  # faults of one store
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one entry.
+    """The result for one entry.
 
     Attributes:
         entry: Its name.
-        status: `right`; `not checked`: it has no digest (made by an earlier version), and what
-            could be read of it is in order; `missing`; `damaged`: by its own checksums or format;
-            `changed`: whole as far as one can tell, and another than was entered; `not allowed`:
-            the catalog leads where nothing is read.
-        path: Of the artifact.
-        reason: What is wrong, in words; of a store, which files of it.
+        status: `right`; `not checked`: its entry has no digest, and it can be read; `missing`;
+            `damaged`: by its own checksums or format; `changed`: not damaged, but not the artifact
+            that was entered; `not allowed`: its path is outside of the study.
+        path: The artifact's.
+        reason: What is wrong; for a store, with which of its files.
     """
 
     entry: str
@@ -54,7 +53,7 @@ class Verdict:
 
     @property
     def remove(self) -> str | None:
-        """The command that removes what is left of it, after which the study makes it again."""
+        """The command that removes it, after which the study makes it again."""
         if self.status not in (DAMAGED, CHANGED) or self.path is None:
             return None
         return f"rm {'-r ' * self.path.is_dir()}{shlex.quote(str(self.path))}"
@@ -63,11 +62,11 @@ class Verdict:
 def verify_study(
     catalog: Catalog, advance: Callable[[str], None] = lambda _: None
 ) -> Iterator[Verdict]:
-    """Check one entry after the other, in the order of their names.
+    """Check the entries, in the order of their names.
 
     Args:
-        catalog: of the study.
-        advance: called with the name of each entry that was looked at.
+        catalog: The study's.
+        advance: Called with the name of each entry that was checked.
     """
     for name in catalog:
         yield _verdict(catalog, name)
@@ -82,16 +81,16 @@ def _verdict(catalog: Catalog, name: str) -> Verdict:
     entered = catalog.entries[name].metadata.get("digest")
     try:
         if not path.exists():
-            return Verdict(name, MISSING, path, "it is not there")
+            return Verdict(name, MISSING, path, "it is missing")
         if path.suffix == ".zarr":
             faults = _store(path)
         else:
-            faults = [] if path.is_file() else ["it is no file"]
+            faults = [] if path.is_file() else ["it is not a file"]
         if not faults and entered is not None:
             if checksums.digest(path) == entered:
                 return Verdict(name, RIGHT, path)
             if not (faults := _unreadable(path)):
-                reason = "it is not what was entered in the catalog"
+                reason = "it differs from what was entered in the catalog"
                 return Verdict(name, CHANGED, path, reason)
         faults = faults or _unreadable(path)
     except OSError as error:
@@ -108,14 +107,14 @@ def _store(path: Path) -> list[str]:
     try:
         return checksums.damage(path)
     except MeasurementError:
-        return ["zarr.json is no metadata of a Zarr group"]
+        return ["zarr.json is not the metadata of a Zarr group"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         # Metadata of an array, in a store that is not sealed.
         return [f"its metadata cannot be read ({type(error).__name__}: {error})"]
 
 
 def _unreadable(path: Path) -> list[str]:
-    """What a file's own format has to say about it; nothing where it cannot tell."""
+    """Faults that a file's own format shows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,26 +134,26 @@ def _unreadable(path: Path) -> list[str]:
     return []
 
 
-# ------------------------------------------------------------------------------------- in words
+# -------------------------------------------------------------------------------------- as text
 
 
 def summary(counts: Counter[str]) -> str:
-    """All that was found, in a line."""
+    """The results in one line."""
     total = counts.total()
     if counts[RIGHT] == total:
-        return f"{total} artifacts: all are what was entered"
+        return f"{total} artifacts: all unchanged"
     found = [f"{counts[each]} {each}" for each in (RIGHT, *_WRONG, UNCHECKED) if counts[each]]
     return f"{total} artifacts: {', '.join(found)}"
 
 
 def as_text(verdict: Verdict) -> str:
-    """Which entry, which file, and what is wrong with it."""
+    """The entry, its file, and what is wrong with it."""
     where = f"\n  {verdict.path}" if verdict.path else ""
     return f"{verdict.status}: {verdict.entry}{where}\n  {verdict.reason}"
 
 
 def how_to_make_again(verdicts: Sequence[Verdict], catalog: Catalog) -> str:
-    """The commands that make again what is wrong; empty where nothing can be."""
+    """The commands that make wrong artifacts again; empty if none can be."""
     if all(verdict.status == REFUSED for verdict in verdicts):
         return ""
     commands = [verdict.remove for verdict in verdicts if verdict.remove]
@@ -162,22 +161,22 @@ def how_to_make_again(verdicts: Sequence[Verdict], catalog: Catalog) -> str:
     whose = f"the study {study!r}" if study else "the study"
     return "\n".join(
         [
-            f"To make them again, where {whose} was run from:",
+            f"To make them again, type in the directory that {whose} was run in:",
             *(f"  {command}" for command in commands),
-            f"  {_run_again(catalog)}     # with the profile that it was run with",
+            f"  {_run_again(catalog)}     # with the same profile",
         ]
     )
 
 
 def _run_again(catalog: Catalog) -> str:
     configuration = catalog.metadata.get("configuration")
-    if not isinstance(configuration, str):  # of a catalog that was joined by hand
+    if not isinstance(configuration, str):  # the catalog was joined by hand
         return "snakemake --configfile CONFIG.yaml"
     return f"snakemake --configfile {shlex.quote(configuration)}"
 
 
 def as_json(counts: Counter[str], verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The same for programs: how many of each, and every entry that is not right."""
+    """The results as JSON: how many of each, and every entry that is not right."""
     return {
         "artifacts": counts.total(),
         **{each.replace(" ", "_"): counts[each] for each in (RIGHT, UNCHECKED, *_WRONG)},

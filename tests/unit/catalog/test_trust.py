@@ -387,7 +387,7 @@ def test_a_pickled_type_in_parquet_is_not_loaded(catalog, tree, tmp_path):
 def test_metadata_that_hold_themselves_are_told_as_damaged(catalog, tree):
     content = content_of(catalog)
     content["entries"][TABLE_ENTRY]["metadata"]["made"] = yaml.safe_load("&a {model: *a}")
-    with pytest.raises(UserError, match="how it was made is damaged"):
+    with pytest.raises(UserError, match="the provenance in its entry is damaged"):
         provenance(opened(content, tree), TABLE_ENTRY)
 
 

@@ -56,15 +56,23 @@ def test_studies_do_not_share_their_defaults() -> None:
     assert [d.seed for d in second.datasets.values()] == [0, 0]
 
 
-def test_the_builtin_study_is_in_order() -> None:
-    study = load_config(ROOT / "config" / "config.yaml")
+@pytest.mark.parametrize(
+    ("config", "counts", "of_texts", "of_images"),
+    [
+        ("config.yaml", (6, 4), 4, ("epoch0", "epoch2", "epoch5", "epoch10")),
+        ("studies/ladder.yaml", (3, 8), 6, ("epoch0", "epoch10", "epoch30")),
+    ],
+)
+def test_the_builtin_study_and_the_ladder_are_valid(
+    config: str, counts: tuple[int, int], of_texts: int, of_images: tuple[str, ...]
+) -> None:
+    study = load_config(ROOT / "config" / config)
     checkpoints = {name: study.checkpoints(name) for name in study.models}
     texts = [name for name, model in study.models.items() if model.takes == "text"]
     images = [name for name, model in study.models.items() if model.takes == "image"]
-    assert len(texts) == 3
-    assert len(images) == 8
-    assert {len(checkpoints[name]) for name in texts} == {6}
-    assert {tuple(checkpoints[name]) for name in images} == {("epoch0", "epoch10", "epoch30")}
+    assert (len(texts), len(images)) == counts
+    assert {len(checkpoints[name]) for name in texts} == {of_texts}
+    assert {tuple(checkpoints[name]) for name in images} == {of_images}
 
 
 @pytest.mark.parametrize(

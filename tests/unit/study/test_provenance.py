@@ -1,4 +1,4 @@
-"""What made an artifact is told by its entry, and what it was made from is found again."""
+"""The provenance of an artifact is in its entry, and its inputs are found again."""
 
 import hashlib
 import json
@@ -119,7 +119,7 @@ def test_the_verb_prints_it(root: Path) -> None:
     said = run("provenance", "svd/m/main/mine", *where)
     catalog = catalog_of(root)
     digest = catalog.entries["svd/m/main/mine"].metadata["digest"]
-    for told in (f"sha256 {digest}, as it was entered", "--seed: 5", "prompts: prompts/mine"):
+    for told in (f"sha256 {digest}, unchanged", "--seed: 5", "prompts: prompts/mine"):
         assert told in said
     assert f"torch {version('torch')}" in said
     told = json.loads(run("provenance", NAME, *where, "--json"))
@@ -132,15 +132,15 @@ def test_what_changed_since_is_said(root: Path) -> None:
     prompts.write_text(prompts.read_text().replace("e", "a", 1))
     found = provenance(catalog_of(root), "prompts/mine")
     assert found["unchanged"] is False
-    assert "NOT what was entered" in as_text(found, [])
-    # Entered anew, it is another than the store was made from.
+    assert "CHANGED since it was entered" in as_text(found, [])
+    # Entered again, it is not the one that the store was made from.
     entry = root / "entries" / "prompts" / "prompts.yml"
     write_entry(entry, "prompts", prompts, {"dataset": "mine"})
     join((root / "entries").rglob("*.yml"), root / "catalog" / "catalog.yml")
     found = provenance(catalog_of(root), "svd/m/main/mine")
     assert found["from"]["prompts"]["unchanged"] is False
     assert "prompts/mine (sha256 " in as_text(found, [])
-    assert "which has changed since" in as_text(found, [])
+    assert ", changed since" in as_text(found, [])
 
 
 def test_what_was_entered_by_hand_says_so(root: Path) -> None:
@@ -212,7 +212,7 @@ def test_another_form_is_refused(root: Path, theirs: object) -> None:
     content = json.loads(file.read_text())
     content["entries"][NAME]["metadata"]["made"] = theirs
     file.write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"how it was made is damaged"):
+    with pytest.raises(UserError, match=r"the provenance in its entry is damaged"):
         provenance(catalog_of(root), NAME)
 
 

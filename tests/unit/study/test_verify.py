@@ -92,7 +92,7 @@ def test_a_study_that_is_whole_is_said_to_be(study: Path, monkeypatch):
     assert found(study) == dict.fromkeys(ARTIFACTS, "right")
     monkeypatch.chdir(study / "catalog")  # from wherever one stands
     result = CliRunner().invoke(cli.app, ["verify", "c.yml"])
-    assert (result.exit_code, result.stdout) == (0, "7 artifacts: all are what was entered\n")
+    assert (result.exit_code, result.stdout) == (0, "7 artifacts: all unchanged\n")
 
 
 @pytest.mark.parametrize(("name", "file"), ARTIFACTS.items())
@@ -102,7 +102,7 @@ def test_what_is_missing_is_named(study: Path, name: str, file: str):
     assert found(study) == {**dict.fromkeys(ARTIFACTS, "right"), name: "missing"}
     result = run(study)
     assert result.exit_code == 3
-    assert f"missing: {name}\n  {path}\n  it is not there\n" in result.stdout
+    assert f"missing: {name}\n  {path}\n  it is missing\n" in result.stdout
     assert "\n  rm " not in result.stdout
     assert "\n  snakemake --configfile" in result.stdout
     assert result.stdout.endswith("7 artifacts: 6 right, 1 missing\n")
@@ -139,7 +139,7 @@ def no_root(store: Path) -> str:
 
 def no_group(store: Path) -> str:
     (store / "zarr.json").write_text("{}")
-    return "zarr.json is no metadata"
+    return "zarr.json is not the metadata"
 
 
 def a_file_in_its_place(store: Path) -> str:
