@@ -77,6 +77,8 @@ class LogHandler(LogHandlerBase):
         event = getattr(record, "event", None)
         if record.msg == "None":  # the queue of loggers makes a text of None
             record.msg = ""
+        if event == LogEvent.WORKFLOW_STARTED:
+            self._screen.begin()
         if event == LogEvent.JOB_ERROR:
             about = record.__dict__
             about["rule_msg"] = explained(about["rule_msg"] or "", about["log"])

@@ -40,12 +40,14 @@ class LiveScreen(Screen):
         )
         self._held: list[str] = []
 
+    def begin(self) -> None:
+        """Show that Snakemake plans the jobs of a run."""
+        self._live.start(refresh=True)
+
     def show(self, record: LogRecord, text: str) -> None:
         """Show what matters of one record; the rest is in Snakemake's log file."""
         course, event = self._course, getattr(record, "event", None)
-        if event == LogEvent.JOB_INFO:
-            self._live.start(refresh=True)
-        elif event == LogEvent.PROGRESS and course.done == course.total:
+        if event == LogEvent.PROGRESS and course.done == course.total:
             self._live.stop()
         elif record.levelno > logging.INFO or (event is None and course.done and not self._runs):
             super().show(record, text)
@@ -71,6 +73,8 @@ class LiveScreen(Screen):
 
     def _line(self) -> RenderableType:
         course = self._course
+        if not course.total:
+            return Text("Planning the jobs")
         running = list(course.running.values())
         more = f" (and {len(running) - 1} more)" if len(running) > 1 else ""
         what = f" · {running[-1].what}{more}" if running else ""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _LAST_LINES = 8
 _FINDINGS = 3
-_SILENT = (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED)
-"""Events that repeat what other events say."""
 
 
 class Screen:
@@ -34,6 +32,9 @@ class Screen:
 
     def __init__(self, course: Course, stream: TextIO, own_words: bool = False) -> None:
         self._course, self._stream, self._own_words = course, stream, own_words
+
+    def begin(self) -> None:
+        """Show that Snakemake plans the jobs of a run."""
 
     def show(self, record: LogRecord, text: str) -> None:
         """Show one record of Snakemake's logger.
@@ -52,7 +53,7 @@ class Screen:
             self.write(f"{_clock(record)} job {job}: {self._course.running[job].what}")
         elif event == LogEvent.PROGRESS:
             self.write(f"{_clock(record)} {progress(self._course)}")
-        elif event not in _SILENT:
+        elif not _repeated(record, self._course):
             self.write(text)
 
     def write(self, text: str, style: str = "") -> None:
@@ -69,6 +70,14 @@ class Screen:
                 "finished work is kept."
             )
             self._course.failed.clear()
+
+
+def _repeated(record: LogRecord, course: Course) -> bool:
+    """Whether a record says what others say: a job's exception comes with the job's error."""
+    event = getattr(record, "event", None)
+    if event == LogEvent.ERROR:
+        return bool(course.running) and record.__dict__.get("exception") == "RuleException"
+    return event in (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED)
 
 
 def progress(course: Course) -> str:

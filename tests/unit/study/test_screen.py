@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_records import begun, failed, planned, progress, record
 
 from blockcoupling.config.study import Study
@@ -14,6 +15,7 @@ from blockcoupling.study.screen import Screen, ending
 
 
 def shown(screen, course, *records) -> str:
+    screen.begin()
     for each in records:
         course.note(each)
         screen.show(each, each.getMessage())
@@ -66,6 +68,16 @@ def test_a_job_that_was_killed_without_a_word_is_said_to_be(tmp_path: Path):
     assert "it was killed, or ran out of memory" in said
 
 
+def test_the_exception_of_a_job_is_shown_once():
+    def raised(name: str) -> logging.LogRecord:
+        return record(LogEvent.ERROR, msg=f"{name}: Command 'x' failed", exception=name)
+
+    said = plain(begun(7), raised("RuleException"), raised("OSError"), failed(7))
+    assert "RuleException" not in said
+    assert "OSError" in said
+    assert "RuleException" in plain(raised("RuleException"))  # of the workflow, before any job
+
+
 def test_a_failure_that_a_retry_has_mended_is_no_failure_at_the_end():
     assert "1 job failed" not in plain(planned(a=1), begun(7), failed(7), begun(7), progress(1, 1))
 
@@ -74,8 +86,7 @@ def test_a_terminal_has_one_line_and_what_must_be_read(monkeypatch):
     records = [record(None, msg="Building DAG"), planned(extract=2), begun(7), begun(8)]
     records += [record(None, msg="Select jobs"), warning("mind this"), progress(2, 2)]
     said = live(*records, record(None, msg="Report: r.html"), monkeypatch=monkeypatch)
-    assert "0 of 2 jobs · Do extract 7" in said
-    assert "2 of 2 jobs" in said
+    assert said.index("Planning the jobs") < said.index("2 of 2 jobs · Do extract 8 (and 1 more)")
     assert "mind this" in said
     assert said.strip().endswith("Report: r.html")
     for chatter in ("Building DAG", "Job stats", "Select jobs"):
