@@ -88,17 +88,12 @@ class BlockJacobian(Operator):
             self._plain = self._record(1)
         return self._plain
 
-    def adjoint(self, u: Vectors) -> Vectors:
-        """Jᵀ u by backward passes."""
-        pulled = self._pull(u, _Graph.vjp)
-        return pulled - u if self._residual else pulled
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
+        """Jᵀ u by backward passes, and J v as the derivative of the linear map u ↦ Jᵀ u."""
+        found = self._pull(vectors, _Graph.vjp if transposed else _Graph.jvp)
+        return found - vectors if self._residual else found
 
-    def matmat(self, v: Vectors) -> Vectors:
-        """J v, the derivative of the linear map u ↦ Jᵀ u."""
-        pushed = self._pull(v, _Graph.jvp)
-        return pushed - v if self._residual else pushed
-
-    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+    def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
         """J, accumulated from cut to cut, or a block of rows at a time."""
         if self._alone is not None:
             each = []
@@ -106,9 +101,7 @@ class BlockJacobian(Operator):
                 member = self._alone(prompt)
                 each.append(member.dense())
                 self.dense_products = member.dense_products
-            self.products += round(self.dense_products)
             return torch.cat(each)
-        self.products += round(self.dense_products)
         jacobian = self._by_rows() if self._cut is None else self._cut.jacobian()[None]
         if self._residual:
             jacobian.diagonal(dim1=1, dim2=2).sub_(1)
@@ -164,7 +157,6 @@ class BlockJacobian(Operator):
 
     def _pull(self, vectors: Vectors, product: Callable[[_Graph, Tensor], Tensor]) -> Vectors:
         k = vectors.shape[-1]
-        self.products += k
         if (graph := self._of_copies(k)) is not None:
             rows = vectors.mT.contiguous().view(1, -1, self.dimension)
             return product(graph, rows).view(self.prompts, k, self.dimension).mT

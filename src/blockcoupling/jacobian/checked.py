@@ -57,25 +57,14 @@ class CheckedOperator(Operator):
         """Work of `dense` of the operator in use."""
         return (self._chosen or self._fast).dense_products
 
-    def matmat(self, v: Vectors) -> Vectors:
-        """J v."""
-        chosen = self.settle()
-        self.products += v.shape[-1]
-        return chosen.matmat(v)
-
-    def adjoint(self, u: Vectors) -> Vectors:
-        """Jᵀ u."""
-        chosen = self.settle()
-        self.products += u.shape[-1]
-        return chosen.adjoint(u)
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
+        return self.settle().times(vectors, transposed)
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:
         """For which prompts the block is constant."""
         return self.settle().unchanged()
 
-    def dense(self) -> Float[Tensor, "prompt embed embed"]:
-        """J for every prompt."""
-        self.products += round(self.dense_products)
+    def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
         if self._chosen is None:
             jacobian = self._fast.dense()
             if self.settle(lambda u: jacobian.mT @ u) is self._fast:

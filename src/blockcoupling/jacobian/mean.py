@@ -25,13 +25,14 @@ class MeanOperator(Operator):
     """
 
     prompts = 1
+    dense_products = 0.0
 
     def __init__(self, members: Sequence[Callable[[], Operator]]) -> None:
         self._members = members
         first = members[0]()
         self.dimension, self.dtype, self.device = first.dimension, first.dtype, first.device
         self._attention = {first.attention}
-        self._dense_products = first.dense_products
+        self.dense_products = first.dense_products  # of products with the mean
         if first.matmul_error is not None:
             each = (member().matmul_error for member in members)
             worst = torch.cat([error for error in each if error is not None]).max()
@@ -42,11 +43,6 @@ class MeanOperator(Operator):
         """How the blocks of the members made so far attended."""
         return "+".join(sorted(self._attention))
 
-    @property
-    def dense_products(self) -> float:
-        """Work of `dense` in products with the mean, as for the first member."""
-        return self._dense_products
-
     def _mean(self, of: Callable[[Operator], Tensor]) -> Tensor:
         total, count = torch.zeros((), dtype=self.dtype, device=self.device), 0
         for make in self._members:
@@ -56,19 +52,10 @@ class MeanOperator(Operator):
             self._attention.add(member.attention)
         return total / count
 
-    def matmat(self, v: Vectors) -> Vectors:
-        """J̄ v."""
-        self.products += v.shape[-1]
-        return self._mean(lambda member: member.matmat(v.expand(member.prompts, -1, -1)))
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
+        return self._mean(lambda m: m.times(vectors.expand(m.prompts, -1, -1), transposed))
 
-    def adjoint(self, u: Vectors) -> Vectors:
-        """J̄ᵀ u."""
-        self.products += u.shape[-1]
-        return self._mean(lambda member: member.adjoint(u.expand(member.prompts, -1, -1)))
-
-    def dense(self) -> Float[Tensor, "1 embed embed"]:
-        """J̄ itself."""
-        self.products += round(self.dense_products)
+    def _matrix(self) -> Float[Tensor, "1 embed embed"]:
         return self._mean(lambda member: member.dense())
 
     def unchanged(self) -> Bool[Tensor, " 1"]:

@@ -7,7 +7,7 @@ columns.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,17 +38,32 @@ class Operator(ABC):
     products: int = 0
     matmul_error: Float[Tensor, " prompt"] | None = None
 
-    @abstractmethod
     def matmat(self, v: Vectors) -> Vectors:
         """J v for every prompt: (prompt, d, k) → (prompt, d, k)."""
+        return self.times(v, transposed=False)
 
-    @abstractmethod
     def adjoint(self, u: Vectors) -> Vectors:
         """Jᵀ u for every prompt: (prompt, d, k) → (prompt, d, k)."""
+        return self.times(u, transposed=True)
+
+    def times(self, vectors: Vectors, transposed: bool) -> Vectors:
+        """J or Jᵀ times vectors, counted in `products`."""
+        self.products += vectors.shape[-1]
+        return self._times(vectors, transposed)
+
+    def dense(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt, rows = output, columns = input; its work is added to `products`."""
+        jacobian = self._matrix()
+        self.products += round(self.dense_products)
+        return jacobian
 
     @abstractmethod
-    def dense(self) -> Float[Tensor, "prompt embed embed"]:
-        """J for every prompt, rows = output, columns = input."""
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
+        """J or Jᵀ times vectors."""
+
+    @abstractmethod
+    def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
+        """J for every prompt."""
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:
         """For which prompts the residual function is constant around the point, on the CPU.
@@ -76,19 +91,14 @@ class DenseOperator(Operator):
         self.prompts, self.dimension, _ = jacobian.shape
         self.dtype, self.device = jacobian.dtype, jacobian.device
 
-    def matmat(self, v: Vectors) -> Vectors:
-        """J v."""
-        self.products += v.shape[-1]
-        return self._jacobian @ v
-
-    def adjoint(self, u: Vectors) -> Vectors:
-        """Jᵀ u."""
-        self.products += u.shape[-1]
-        return self._jacobian.mT @ u
-
     def dense(self) -> Float[Tensor, "prompt embed embed"]:
-        """The matrices themselves."""
+        """The matrices themselves, which cost nothing."""
         return self._jacobian
+
+    _matrix = dense
+
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
+        return (self._jacobian.mT if transposed else self._jacobian) @ vectors
 
 
 class SomeOperator(Operator):
@@ -109,24 +119,13 @@ class SomeOperator(Operator):
         """Work of the whole operator's `dense`, for a prompt."""
         return self._whole.dense_products
 
-    def matmat(self, v: Vectors) -> Vectors:
-        """J v."""
-        self.products += v.shape[-1]
-        return self._whole.matmat(self._among_all(v))[self._chosen]
-
-    def adjoint(self, u: Vectors) -> Vectors:
-        """Jᵀ u."""
-        self.products += u.shape[-1]
-        return self._whole.adjoint(self._among_all(u))[self._chosen]
-
-    def dense(self) -> Float[Tensor, "prompt embed embed"]:
-        """J for the chosen prompts."""
-        self.products += round(self.dense_products)
-        return self._whole.dense()[self._chosen]
-
-    def _among_all(self, vectors: Vectors) -> Vectors:
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
         full = vectors.new_zeros(self._whole.prompts, *vectors.shape[1:])
-        return full.index_copy(0, self._chosen, vectors)
+        full = full.index_copy(0, self._chosen, vectors)
+        return self._whole.times(full, transposed)[self._chosen]
+
+    def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
+        return self._whole.dense()[self._chosen]
 
 
 class StackedOperator(Operator):
@@ -150,22 +149,12 @@ class StackedOperator(Operator):
         """Mean over the prompts of all members."""
         return sum(m.prompts * m.dense_products for m in self._members) / self.prompts
 
-    def _each(self, act: Callable[[Operator, Tensor], Tensor], vectors: Vectors) -> Vectors:
-        self.products += vectors.shape[-1]
+    def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
         parts = vectors.split([m.prompts for m in self._members])
-        return torch.cat([act(m, part) for m, part in zip(self._members, parts, strict=True)])
+        pairs = zip(self._members, parts, strict=True)
+        return torch.cat([member.times(part, transposed) for member, part in pairs])
 
-    def matmat(self, v: Vectors) -> Vectors:
-        """J v."""
-        return self._each(lambda m, part: m.matmat(part), v)
-
-    def adjoint(self, u: Vectors) -> Vectors:
-        """Jᵀ u."""
-        return self._each(lambda m, part: m.adjoint(part), u)
-
-    def dense(self) -> Float[Tensor, "prompt embed embed"]:
-        """J for every prompt."""
-        self.products += round(self.dense_products)
+    def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
         return torch.cat([m.dense() for m in self._members])
 
     def unchanged(self) -> Bool[Tensor, " prompt"]:

@@ -31,12 +31,10 @@ class Counted(Operator):
         self.prompts, self.dimension, self.dense_products = prompts, dimension, dense_products
         self.dtype, self.device = torch.float32, torch.device(device)
 
-    def matmat(self, v: Tensor) -> Tensor:
+    def _times(self, vectors: Tensor, transposed: bool) -> Tensor:
         raise AssertionError("not needed to choose")
 
-    adjoint = matmat
-
-    def dense(self) -> Tensor:
+    def _matrix(self) -> Tensor:
         raise AssertionError("not needed to choose")
 
 
