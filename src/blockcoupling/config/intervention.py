@@ -24,3 +24,6 @@ class Intervention(Section):
     smallest_effect: dict[str, PositiveFloat] = Field(default={})
     """The smallest difference that would matter, by outcome: `SCORE.METRIC`, or `damage.TREATMENT`
     in powers of ten. Those that have one are tested for equivalence, too."""
+    outcomes: list[str] = Field(default=[])
+    """Prespecified outcomes, over which p-values are adjusted. Unset: those with a smallest effect,
+    or else all but coupling."""

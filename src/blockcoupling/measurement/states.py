@@ -43,31 +43,43 @@ def principal_components(
 def neighbours_cka(
     states: Float[np.ndarray, "token state embed"],
 ) -> Float[np.ndarray, " block"]:
-    """Linear CKA of every block's input and output, over the tokens: 1 where they are similar.
+    """Debiased linear CKA of every block's input and output, over the tokens.
 
-    ‖Yᵀ X‖_F² / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F) of the centred token matrices X = x^(l−1) and Y = x^l (Kornblith
-    et al. 2019, arXiv 1905.00414, eq. 3): it does not change with rotations and lengths.
+    HSIC(X, Y) / √(HSIC(X, X) HSIC(Y, Y)) of the token matrices X = x^(l−1) and Y = x^l (Kornblith
+    et al. 2019, arXiv 1905.00414), with the unbiased estimator of HSIC (Song et al. 2012, JMLR 13,
+    eq. 5). The biased one approaches 1 for unrelated states where tokens are few. For centred
+    X and Y, with squared lengths k and l of their n rows, that estimator is proportional to
+    ‖Yᵀ X‖_F² − n / (n − 2) k·l + Σk Σl / ((n − 1)(n − 2)).
 
     Returns:
-        float64, dimensionless, 0 … 1. NaN where all tokens have the same state, as one token does.
+        float64, dimensionless, at most 1, about 0 for unrelated states. NaN for fewer than four
+        tokens, and where all tokens have the same state.
     """
     tokens, _, embed = states.shape
     centred = states - states.mean(axis=0)
     spread, size = (np.square(x).sum(axis=(0, 2)) for x in (centred, states))
     few = tokens <= embed  # ‖Yᵀ X‖² = ⟨X Xᵀ, Y Yᵀ⟩: the smaller matrices are made
-    before: tuple[np.ndarray, np.ndarray, np.floating] | None = None
+    if tokens < 4:
+        return np.full(states.shape[1] - 1, np.nan)
+    lengths = np.square(centred).sum(axis=2).T
+
+    def hsic(shared: np.floating, one: np.ndarray, other: np.ndarray) -> np.floating:
+        means = one.sum() * other.sum() / ((tokens - 1) * (tokens - 2))
+        return shared - tokens / (tokens - 2) * (one @ other) + means
+
+    before: tuple[np.ndarray, np.ndarray, np.ndarray, np.floating] | None = None
     found = []
-    for x in centred.swapaxes(0, 1):
+    for x, length in zip(centred.swapaxes(0, 1), lengths, strict=True):
         products = x @ x.T if few else x.T @ x
-        norm = np.linalg.norm(products)
+        own = hsic(np.square(products).sum(), length, length)
         if before is not None:
-            earlier, its_products, its_norm = before
+            earlier, its_products, its_length, its_own = before
             shared = np.vdot(products, its_products) if few else np.square(earlier.T @ x).sum()
             with np.errstate(invalid="ignore", divide="ignore"):
-                found.append(shared / (norm * its_norm))
-        before = x, products, norm
+                found.append(hsic(shared, length, its_length) / np.sqrt(own * its_own))
+        before = x, products, length, own
     same = spread <= _ALL_THE_SAME * size
-    return np.where(same[:-1] | same[1:], np.nan, np.clip(found, 0, 1))
+    return np.where(same[:-1] | same[1:], np.nan, np.minimum(found, 1))
 
 
 def rankme(last: Float[np.ndarray, "token embed"]) -> float:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
+TOO_FEW = "fewer than two pairs: no interval, no test"
+NO_SCATTER = "all pairs differ by the same: no interval, no test"
 
 
 def paired_difference(
@@ -35,8 +37,12 @@ def paired_difference(
 
     """
     difference = np.asarray(treated, float) - np.asarray(control, float)
-    difference = difference[np.isfinite(difference)]
+    known = np.isfinite(difference)
+    difference = difference[known]
     row = {**_mean(difference), "p_equivalent": np.nan}
+    if not known.all():
+        lost = f"{(~known).sum()} of {len(known)} pairs lack a finite value"
+        row["note"] = "; ".join(filter(None, [lost, row["note"]]))
     if smallest is not None and np.isfinite(row["p"]):
         from statsmodels.stats.weightstats import DescrStatsW
 
@@ -45,29 +51,50 @@ def paired_difference(
 
 
 def slope_in_pairs(x: ArrayLike, y: ArrayLike, sets: ArrayLike) -> dict[str, Any]:
-    """Return the slope of y on x within sets: the mean of the sets' own least-squares slopes.
+    """Return the least-squares slope of y on x with a constant for each set.
 
-    Sets (seeds) are what was drawn; each has one slope, and the t interval and test are over them.
-    An offset that all of a set share, however it goes with the set's mean x, changes nothing.
+    A constant that a set shares, whatever its mean x, changes nothing. A set in which x hardly
+    varies hardly counts, where its own slope would be mostly noise. The error is that of a
+    jackknife over sets (seeds), which are independent, and Student's t has as many degrees of
+    freedom as there are sets less one.
 
     Args:
         x: (n,)
-        y: (n,) points that lack x or y are left out.
-        sets: (n,) which set each belongs to; one with fewer than two different x has no slope.
+        y: (n,) points that lack a finite x or y are excluded.
+        sets: (n,) the set of each point.
 
     Returns:
-        pairs (sets with a slope), points, estimate, low, high, p, note.
-
+        pairs (sets in which x varies), points, estimate, low, high, p, note.
     """
+    from scipy import stats
+
     a, b, owner = np.asarray(x, float), np.asarray(y, float), np.asarray(sets).astype(str)
     known = np.isfinite(a) & np.isfinite(b)
-    slopes, points = [], 0
+    moments = []
+    points = 0
     for each in dict.fromkeys(owner):
         own = known & (owner == each)
         if own.sum() >= 2 and not is_constant(a[own]):
-            slopes.append(np.polyfit(a[own], b[own], 1)[0])
+            rest_a, rest_b = a[own] - a[own].mean(), b[own] - b[own].mean()
+            moments.append((rest_a @ rest_a, rest_a @ rest_b))
             points += int(own.sum())
-    return {**_mean(np.array(slopes)), "points": points}
+    xx, xy = np.array(moments).reshape(-1, 2).T
+    count = len(xx)
+    row: dict[str, Any] = {"pairs": count, "points": points}
+    row |= {"estimate": float(xy.sum() / xx.sum()) if count else np.nan, "note": ""}
+    row |= dict.fromkeys(("low", "high", "p"), np.nan)
+    if count < 2:
+        return row | {"note": TOO_FEW}
+    without = (xy.sum() - xy) / (xx.sum() - xx)
+    error = np.sqrt((count - 1) / count * np.square(without - without.mean()).sum())
+    weak = int((xx < 0.1 * xx.mean()).sum())
+    if weak:
+        row["note"] = f"{weak} of {count} pairs hardly differ in coupling, and hardly count"
+    if error <= 1e-12 * abs(row["estimate"]):
+        return row | {"note": "; ".join(filter(None, [row["note"], NO_SCATTER]))}
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
+    p = float(2 * stats.t.sf(abs(row["estimate"] / error), count - 1))
+    return row | {"low": row["estimate"] - reach, "high": row["estimate"] + reach, "p": p}
 
 
 def _mean(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -77,9 +104,9 @@ def _mean(values: NDArray[np.float64]) -> dict[str, Any]:
     row: dict[str, Any] = {"pairs": len(values), **dict.fromkeys(("low", "high", "p"), np.nan)}
     row["estimate"] = float(values.mean()) if len(values) else np.nan
     if len(values) < 2:
-        return {**row, "note": "fewer than two pairs: no interval, no test"}
+        return {**row, "note": TOO_FEW}
     if is_constant(values):
-        return {**row, "note": "all pairs differ by the same: no interval, no test"}
+        return {**row, "note": NO_SCATTER}
     found = stats.ttest_1samp(values, 0)
     low, high = found.confidence_interval(CONFIDENCE)
     row |= {"low": float(low), "high": float(high), "p": float(found.pvalue)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +58,69 @@ def write_intervention(
     named = [section.control, *section.doses, *section.shams, *populations(catalog)]
     table = members(catalog, list(dict.fromkeys(named)), k=k, variant=variant)
     known = outcomes(table)
-    if missing := [name for name in section.smallest_effect if name not in known]:
-        raise UserError(
-            f"intervention.smallest_effect: no outcome {missing[0]!r}; outcomes of this study: "
-            f"{', '.join(known)}"
-        )
-    rows = [*compare(table, section, f"training.{metric}")]
-    result = adjust(pd.DataFrame(rows), by=["analysis", "at", "stratum", "against"], columns=["p"])
+    for key in ("smallest_effect", "outcomes"):
+        if missing := [name for name in getattr(section, key) if name not in known]:
+            raise UserError(
+                f"intervention.{key}: no outcome {missing[0]!r}; outcomes of this study: "
+                f"{', '.join(known)}"
+            )
+    rows = pd.DataFrame(compare(table, section, f"training.{metric}"))
+    result = adjust_prespecified(rows, section, equal_outcomes(table))
     arms = table.assign(k=k, variant=variant, control=section.control)
     result = result.assign(k=k, variant=variant)
     return write_tables({"intervention": result, "arms": arms}, out)
+
+
+def equal_outcomes(table: pd.DataFrame) -> dict[str, str]:
+    """Return outcomes with the same values as an earlier one (a score in another unit).
+
+    Args:
+        table: as `members` returns it.
+
+    Returns:
+        The earlier outcome by the later one.
+    """
+    found: dict[str, str] = {}
+    names = outcomes(table)
+    for place, name in enumerate(names):
+        for earlier in names[:place]:
+            own, other = (table[each].to_numpy(float) for each in (name, earlier))
+            if earlier not in found and np.allclose(own, other, rtol=1e-9, atol=0, equal_nan=True):
+                found[name] = earlier
+                break
+    return found
+
+
+def adjust_prespecified(
+    rows: pd.DataFrame, section: Intervention, equal: Mapping[str, str]
+) -> pd.DataFrame:
+    """Adjust p-values over the prespecified outcomes, each once.
+
+    Coupling itself is no outcome but the check that arms differ in it.
+
+    Args:
+        rows: as :func:`compare` yields them.
+        section: with the prespecified outcomes.
+        equal: as :func:`equal_outcomes` returns them.
+
+    Returns:
+        The rows with `prespecified`, `p_adjusted` (missing for others), `comparisons` and
+        `correction`.
+    """
+    named = section.outcomes or [*section.smallest_effect]
+    chosen = rows["outcome"].isin(named) if named else rows["outcome"].ne(COUPLING)
+    chosen &= ~rows["outcome"].isin(equal)
+    notes = rows["outcome"].map({each: f"same values as {other}" for each, other in equal.items()})
+    rows = rows.assign(
+        prespecified=chosen,
+        note=[
+            "; ".join(filter(None, [note, "" if pd.isna(same) else same]))
+            for note, same in zip(rows["note"], notes, strict=True)
+        ],
+    )
+    by = ["analysis", "at", "stratum", "against"]
+    tested = adjust(rows.assign(p=rows["p"].where(chosen)), by=by, columns=["p"])
+    return tested.assign(p=rows["p"])
 
 
 def compare(table: pd.DataFrame, section: Intervention, loss: str) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -82,3 +83,39 @@ def test_a_set_without_two_different_x_has_no_slope() -> None:
     row = slope_in_pairs([1, 1, 0, 1], [3, 4, 0, 2], ["a", "a", "b", "b"])
     assert row["pairs"] == 1
     assert row["estimate"] == pytest.approx(2)
+
+
+def test_the_slope_is_that_of_least_squares_with_a_constant_for_each_pair() -> None:
+    random = np.random.default_rng(1)
+    x, sets = random.normal(size=24), np.repeat(list("abcdef"), 4)
+    y = 0.4 * x + random.normal(size=24) + np.repeat(random.normal(size=6), 4)
+    row = slope_in_pairs(x, y, sets)
+
+    def fit(kept: np.ndarray) -> float:
+        constants = (sets[kept, None] == np.unique(sets[kept])).astype(float)
+        return float(sm.OLS(y[kept], np.column_stack([x[kept], constants])).fit().params[0])
+
+    assert row["estimate"] == pytest.approx(fit(np.full(24, True)))
+    without = np.array([fit(sets != each) for each in "abcdef"])
+    error = np.sqrt(5 / 6 * np.square(without - without.mean()).sum())
+    reach = stats.t.ppf(0.975, 5) * error
+    assert row["high"] - row["estimate"] == pytest.approx(reach)
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(row["estimate"] / error), 5))
+
+
+def test_a_pair_whose_dose_did_not_take_hardly_counts() -> None:
+    random = np.random.default_rng(4)
+    x = np.tile(np.linspace(-1, 1, 5), (6, 1))
+    x[0] *= 1e-3  # its own slope is noise divided by nearly nothing
+    y = 0.1 * x + 0.02 * random.normal(size=x.shape)
+    assert abs(np.mean([np.polyfit(a, b, 1)[0] for a, b in zip(x, y, strict=True)])) > 0.5
+    row = slope_in_pairs(x.ravel(), y.ravel(), np.repeat(np.arange(6), 5))
+    assert row["low"] < 0.1 < row["high"]
+    assert row["high"] - row["low"] < 0.1
+    assert row["note"] == "1 of 6 pairs hardly differ in coupling, and hardly count"
+
+
+def test_lost_pairs_and_infinite_values_are_said() -> None:
+    row = paired_difference([1.0, np.inf, 3, 4.5, np.nan], np.zeros(5))
+    assert row["pairs"] == 3
+    assert row["note"] == "2 of 5 pairs lack a finite value"

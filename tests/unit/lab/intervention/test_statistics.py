@@ -3,10 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.lab.intervention.arms import LOSS, TOKENS, at_loss, outcomes
-from blockcoupling.lab.intervention.statistics import ALL, compare
+from blockcoupling.lab.intervention.statistics import (
+    ALL,
+    adjust_prespecified,
+    compare,
+    equal_outcomes,
+)
 
 SECTION = Intervention(
     control="plain", doses=["couple"], shams=["sham"], smallest_effect={"heldout.loss": 0.05}
@@ -140,3 +146,32 @@ def test_outcomes_lie_between_checkpoints_on_a_line_and_nowhere_else() -> None:
     assert np.isnan(value[1.4]["heldout.loss"])
     assert np.isnan(value[3.1]["heldout.loss"])
     assert outcomes(experiment()) == ["coupling", "heldout.loss", "training.loss", "damage.skip"]
+
+
+def test_p_values_are_adjusted_over_prespecified_outcomes_each_once() -> None:
+    table = experiment(effect=-0.2)
+    table["heldout.nats"] = table["heldout.loss"] * (1 + 1e-12)  # the same score by another name
+    table["probe.accuracy"] = np.random.default_rng(1).normal(size=len(table))
+    equal = equal_outcomes(table)
+    assert equal == {"heldout.nats": "heldout.loss"}
+    rows = pd.DataFrame(compare(table, SECTION, "training.loss"))
+    by_effect = adjust_prespecified(rows, SECTION, equal)
+    assert set(by_effect.loc[by_effect["prespecified"], "outcome"]) == {"heldout.loss"}
+    own = by_effect.query("analysis == 'difference' and at == @TOKENS and against == 'plain'")
+    assert set(own["comparisons"]) == {len(ARMS) - 1}  # one loss, an arm each
+    loss = own[own["outcome"] == "heldout.loss"]
+    expected = multipletests(loss["p"], method="holm")[1]
+    np.testing.assert_allclose(loss["p_adjusted"], expected)
+    others = own[own["outcome"] != "heldout.loss"]
+    assert others["p_adjusted"].isna().all()
+    assert others["p"].notna().any()
+    assert (
+        own.loc[own["outcome"] == "heldout.nats", "note"] == "same values as heldout.loss"
+    ).all()
+    named = SECTION.model_copy(update={"outcomes": ["probe.accuracy"]})
+    found = adjust_prespecified(rows, named, equal)
+    assert set(found.loc[found["prespecified"], "outcome"]) == {"probe.accuracy"}
+    free = SECTION.model_copy(update={"smallest_effect": {}})
+    found = adjust_prespecified(rows, free, equal)
+    chosen = set(found.loc[found["prespecified"], "outcome"])
+    assert chosen == {"heldout.loss", "training.loss", "probe.accuracy", "damage.skip"}
