@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NothingToShow(Exception):
-    """A study has no data for a figure; the message says what it lacks."""
+    """A study has no data for a figure; the message says what is missing."""
 
 
 class Settings(NamedTuple):
@@ -26,7 +26,7 @@ class Settings(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """The two checkpoints of a model that are set side by side; either may be missing."""
+    """The two checkpoints of a model that are compared; either may be missing."""
 
     model: str
     untrained: str | None
@@ -59,18 +59,41 @@ def ends(catalog: Catalog) -> list[Ends]:
     ]
 
 
+def ends_of(catalog: Catalog, most: int | None = None) -> list[tuple[str, str, str]]:
+    """Return (model, checkpoint, `untrained` or `trained`) of all :func:`ends`, smallest first.
+
+    Args:
+        catalog: has the model records.
+        most: number of models at most, chosen by :func:`largest`.
+
+    Raises:
+        NothingToShow: no model was measured.
+
+    """
+    pairs = ends(catalog) if most is None else largest(ends(catalog), most)
+    found = [
+        (pair.model, checkpoint, state)
+        for pair in pairs
+        for checkpoint, state in ((pair.untrained, "untrained"), (pair.trained, "trained"))
+        if checkpoint is not None
+    ]
+    if not found:
+        raise NothingToShow("No model of this study was measured.")
+    return found
+
+
 def first_prompt(catalog: Catalog, model: str, checkpoint: str) -> xr.Dataset | None:
-    """Return the store's part of a checkpoint's first prompt; None where there is no store."""
+    """Return the part of the store about a checkpoint's first prompt; None without a store."""
     found = catalog.search(kind="svd", model=model, checkpoint=checkpoint)
     return found[next(iter(found))].read().isel(prompt=0) if len(found) else None
 
 
 def largest(pairs: list[Ends], most: int) -> list[Ends]:
-    """Return so many models, the largest of those that can be shown untrained as well first.
+    """Return a given number of models: the largest with an untrained checkpoint, then others.
 
     Args:
         pairs: the smallest model first, as :func:`ends` returns them; that order is kept.
-        most: how many.
+        most: number of models.
 
     """
     chosen = sorted(pairs, key=lambda pair: None not in pair)[-most:]
@@ -90,7 +113,7 @@ def at_last(
         catalog: where to read.
         kind: `coupling`, `locality`, `singular_values`, ….
         checkpoints: which.
-        options: handed to the Parquet reader (`filters`, `columns`).
+        options: passed to the Parquet reader (`filters`, `columns`).
 
     """
     tables = []

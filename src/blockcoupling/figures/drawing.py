@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +81,12 @@ def draw_all(
         UserError: as :func:`draw` and :func:`save`.
 
     """
-    from blockcoupling.catalog.modality import modalities
+    from blockcoupling.catalog.modality import MODALITIES, modalities
     from blockcoupling.figures.data import NothingToShow
 
     folder, wanted = Path(out), list(formats)
     folder.mkdir(parents=True, exist_ok=True)
-    taken = modality or next(iter(modalities(catalog)), "text")
+    taken: Modality = modality or (modalities(catalog) or MODALITIES)[0]
     own = _only(catalog, taken)
     written: dict[str, list[Path]] = {}
     for name in figures_of(taken):
@@ -135,10 +135,15 @@ def _only(catalog: Catalog, modality: Modality | None) -> Catalog:
 def _drawn(name: str, catalog: Catalog, options: Mapping[str, Any] | None = None) -> Figure:
     from blockcoupling.figures.style import settle
 
-    row = FIGURES[name]
-    module, function = row.draw.split(":")
-    figure: Figure = getattr(import_module(module), function)(
-        catalog, **row.parameters, **(options or {})
-    )
+    row, content = FIGURES[name], catalog
+    asked = {**row.select, **(options or {})}
+    if row.read:
+        content, asked = _function(row.read)(catalog, **asked), {}
+    figure: Figure = _function(row.draw)(content, **row.parameters, **asked)
     settle(figure)
     return figure
+
+
+def _function(place: str) -> Callable[..., Any]:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)

@@ -1,111 +1,127 @@
-"""Mis-coupling between every two blocks, untrained beside trained."""
+"""The panel function of figures of matrices between blocks or tokens, in a grid."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from blockcoupling.errors import UserError
-from blockcoupling.figures.data import Ends, NothingToShow, ends, settings
-from blockcoupling.figures.matrix import CENTRES, Scale, colour_bar, draw_matrix, off_diagonal
-from blockcoupling.figures.style import panels, styled
-from blockcoupling.wording import words
+from blockcoupling.figures.layout import grid
+from blockcoupling.figures.matrix import Scale, colour_bar, draw_matrix
+from blockcoupling.figures.style import styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from blockcoupling.catalog import Catalog
+_READABLE = 16  # names along an axis
 
 
 class Matrix(NamedTuple):
-    """Mean mis-coupling of a checkpoint, rows i, columns j; the diagonal is 0 by definition."""
+    """One panel.
 
-    checkpoint: str
-    values: NDArray[np.float64]
+    Attributes:
+        column: of the grid; a model, say.
+        row: of the grid; `untrained`, say.
+        title: above it.
+        values: square, rows i, columns j; None leaves the panel empty, with its title as text.
+        known: entries that are equal by definition, left grey; the diagonal if None.
+        scale: which of the figure's scales it is drawn on.
+        names: of the rows and columns; None counts from 1.
+    """
+
+    column: Any
+    row: Any
+    title: str
+    values: NDArray[np.float64] | None
+    known: NDArray[np.bool_] | None = None
+    scale: str = ""
+    names: Sequence[str] | None = None
+
+    @property
+    def varying(self) -> NDArray[np.float64]:
+        """The values that are not equal by definition."""
+        assert self.values is not None
+        known = np.eye(len(self.values), dtype=bool) if self.known is None else self.known
+        return self.values[~known]
 
 
-def from_catalog(catalog: Catalog, *, k: int | None = None, variant: str | None = None) -> Figure:
-    """Draw the figure from the entries of the kinds model and miscoupling."""
-    chosen = settings(catalog, k, variant)
-    pairs = ends(catalog)
-    if not pairs:
-        raise NothingToShow("No model of this study was measured.")
-    drawn = {
-        pair.model: tuple(
-            None if checkpoint is None else _read(catalog, pair, checkpoint, *chosen)
-            for checkpoint in (pair.untrained, pair.trained)
-        )
-        for pair in pairs
-    }
-    return draw(drawn, *chosen)
+class Scaling(NamedTuple):
+    """What the colours of a scale mean; see `matrix.Scale`."""
+
+    label: str
+    centre: float | None
+    alike_above: bool = False
 
 
-def _read(catalog: Catalog, pair: Ends, checkpoint: str, k: int, variant: str) -> Matrix:
-    """Average over datasets; each is a mean over its prompts already."""
-    found = catalog.search(kind="miscoupling", model=pair.model, checkpoint=checkpoint)
-    if not len(found):
-        raise UserError(f"no mis-coupling matrices of {pair.model} {checkpoint} in the catalog")
-    means = [
-        found[name].read()["miscoupling_mean"].sel(variant=variant, K=k).to_numpy()
-        for name in found
-    ]
-    return Matrix(checkpoint, np.mean(means, axis=0))
+class Matrices(NamedTuple):
+    """The content of a figure: its panels, and its colour scales by name."""
+
+    panels: Sequence[Matrix]
+    scales: Mapping[str, Scaling]
 
 
 @styled
 def draw(
-    matrices: dict[str, tuple[Matrix | None, ...]],
-    k: int,
-    variant: str,
-    rows: tuple[str, ...] = ("untrained", "trained"),
+    content: Matrices,
+    *,
+    x: str = "block j",
+    y: str = "block i",
+    size: tuple[float, float] = (1.95, 2.1),
+    widest: int | None = None,
+    rows_named: bool = True,
 ) -> Figure:
-    """Draw one column per model, untrained above trained, all on one colour scale.
+    """Draw the panels, with a colour bar on the right or, of several scales, one below for each.
 
     Args:
-        matrices: (untrained, trained) of each model; a missing one leaves its panel empty.
-        k: how many singular vectors they are of.
-        variant: which mis-coupling.
-        rows: what the matrices of a model are of, where that is something else.
+        content: the panels and scales.
+        x: label of the columns of a matrix.
+        y: label of its rows.
+        size: of a panel, in inches.
+        widest: number of panels side by side; by default 4, or 6 of more than 8 columns.
+        rows_named: whether the labels on the left say which row of the grid it is.
 
     """
-    names = list(matrices)
-    columns = min(len(names), 4 if len(names) <= 8 else 6)
-    groups = [names[start : start + columns] for start in range(0, len(names), columns)]
-    states = [
-        (half, state)
-        for half, state in enumerate(rows)
-        if any(pair[half] is not None for pair in matrices.values())
-    ]
-    drawn = [m.values for pair in matrices.values() for m in pair if m is not None]
-    scale = Scale([off_diagonal(values) for values in drawn], CENTRES.get(variant))
-    figure, axes = panels(len(states) * len(groups), columns, size=(1.95, 2.1))
+    cells = [(each.column, each.row) for each in content.panels]
+    many = len({each.column for each in content.panels}) > 8
+    figure, axes, places = grid(cells, size=size, widest=widest or (6 if many else 4))
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
-    for own in axes.flat:
-        own.set_axis_off()
-    image: Any = None
-    for row, group in enumerate(groups):
-        for column, model in enumerate(group):
-            for n, (half, state) in enumerate(states):
-                own, matrix = axes[row * len(states) + n, column], matrices[model][half]
-                if matrix is None:
-                    missing = f"{model}:\nno {state}\ncheckpoint"
-                    own.text(0.5, 0.5, missing, ha="center", va="center")
-                    continue
-                image = draw_matrix(own, matrix.values, scale)
-                mean = np.nanmean(off_diagonal(matrix.values))
-                own.set_title(f"{model}, {matrix.checkpoint}\nmean {mean:.2f}")
-                if n == len(states) - 1:
-                    own.set_xlabel("block j")
-                if column == 0:
-                    own.set_ylabel(f"{state}\nblock i")
-    colour_bar(
-        figure,
-        image,
-        axes,
-        f"mis-coupling m(i, j)\n({words(variant)}, K = {k})",
-        shrink=0.6,
-        aspect=30,
-    )
+    for name, scaling in content.scales.items():
+        own = [n for n, each in enumerate(content.panels) if each.scale == name]
+        drawn = [content.panels[n] for n in own if content.panels[n].values is not None]
+        scale = Scale(
+            [each.varying for each in drawn], scaling.centre, alike_above=scaling.alike_above
+        )
+        for n in own:
+            place, panel = places[n], content.panels[n]
+            if panel.values is None:
+                place.axes.set_axis_off()
+                place.axes.text(0.5, 0.5, panel.title, ha="center", va="center")
+                continue
+            image = draw_matrix(place.axes, panel.values, scale, by_definition=panel.known)
+            place.axes.set_title(panel.title)
+            if panel.names is not None:
+                _name(place.axes, panel.names)
+            if place.lowest or panel.names is not None:
+                place.axes.set_xlabel(x)
+            if place.leftmost:
+                place.axes.set_ylabel(f"{panel.row}\n{y}" if rows_named else y)
+        if len(content.scales) == 1:
+            colour_bar(figure, image, axes, scaling.label, shrink=0.6, aspect=30)
+        else:
+            beside = list(dict.fromkeys(places[n].axes for n in own))
+            where = {"location": "bottom", "shrink": 0.85, "aspect": 18}
+            colour_bar(figure, image, beside, scaling.label, **where)
     return figure
+
+
+def _name(axes: Axes, names: Sequence[str]) -> None:
+    """Name rows and columns, every one or as many as can be read."""
+    step = -(-len(names) // _READABLE)
+    at = list(range(1, len(names) + 1, step))
+    shown = [name if len(name) <= 14 else f"{name[:9]}…{name[-4:]}" for name in names[::step]]
+    axes.set_xticks(at, shown, rotation=90)
+    axes.set_yticks(at, shown)
+    axes.tick_params(labelsize="x-small")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 
-from blockcoupling.figures.checkpoints import read_ends
-from blockcoupling.figures.data import first_prompt, settings
+from blockcoupling.figures.data import NothingToShow, ends_of, first_prompt, settings
 from blockcoupling.figures.style import panels, styled
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -24,27 +24,25 @@ _SCALE = "magma"
 class Products(NamedTuple):
     """|A_ij| over s_1 of J_i, (block, block_other, k, k_other), for some blocks of one prompt."""
 
+    title: str
     blocks: list[int]
-    prompt: str
     values: NDArray[np.float64]
 
 
-def from_catalog(catalog: Catalog, *, k: int | None = None, variant: str | None = None) -> Figure:
-    """Draw the figure from the entries of the kind svd: the largest model, its first prompt."""
+def read(catalog: Catalog, *, k: int | None = None, variant: str | None = None) -> list[Products]:
+    """Read the first prompt of the largest model from the entries of kind svd."""
     most = settings(catalog, k, variant).k
-    shown = read_ends(
-        catalog,
-        lambda model, checkpoint: _read(catalog, model, checkpoint, most),
-        "No extraction store is in this catalog.",
-        most=1,
-    )
-    return draw([(f"{s.model}, {s.checkpoint}", s.content) for s in shown])
+    found = []
+    for model, checkpoint, _ in ends_of(catalog, most=1):
+        ds = first_prompt(catalog, model, checkpoint)
+        if ds is not None:
+            found.append(_products(ds, f"{model}, {checkpoint}", most))
+    if not found:
+        raise NothingToShow("No extraction store is in this catalog.")
+    return found
 
 
-def _read(catalog: Catalog, model: str, checkpoint: str, k: int) -> Products | None:
-    ds = first_prompt(catalog, model, checkpoint)
-    if ds is None:
-        return None
+def _products(ds: xr.Dataset, name: str, k: int) -> Products:
     last = int(np.argmax(ds["token_out"].values))
     # Next to each other, and halfway through the model: coupling is local in depth.
     first = max(0, (ds.sizes["block"] - _MOST_BLOCKS) // 2)
@@ -53,20 +51,16 @@ def _read(catalog: Catalog, model: str, checkpoint: str, k: int) -> Products | N
     a = ds["A"].isel(pair=last).isel(few).values.astype(np.float64)
     top = ds["S"].isel(pair=last, block=some, k=0).values.astype(np.float64)
     blocks = [int(block) for block in ds["block"].values[some]]
-    return Products(blocks, str(ds["prompt"].item()), abs(a) / top[:, None, None, None])
+    title = f"{name}\n{ds['prompt'].item()}, K = {a.shape[-1]}"
+    return Products(title, blocks, abs(a) / top[:, None, None, None])
 
 
 @styled
-def draw(products: list[tuple[str, Products]]) -> Figure:
-    """Draw one panel for each checkpoint, a tile for every pair of blocks, one colour scale.
-
-    Args:
-        products: title, and what to draw.
-
-    """
+def draw(products: list[Products]) -> Figure:
+    """Draw one panel for each checkpoint, a tile for every pair of blocks, one colour scale."""
     figure, axes = panels(1, len(products), size=(3.6, 3.7))
     image: Any = None
-    for own, (title, one) in zip(axes.flat, products, strict=True):
+    for own, one in zip(axes.flat, products, strict=True):
         n, k = len(one.blocks), one.values.shape[-1]
         whole = one.values.transpose(0, 2, 1, 3).reshape(n * k, n * k)
         image = own.imshow(whole, cmap=mpl.colormaps[_SCALE], vmin=0, vmax=1)
@@ -78,7 +72,7 @@ def draw(products: list[tuple[str, Products]]) -> Figure:
         own.set_yticks(centres, one.blocks)
         own.tick_params(length=0)
         own.grid(False)
-        own.set_title(f"{title}\n{one.prompt}, K = {k}")
+        own.set_title(one.title)
         own.set_xlabel("block j, whose singular vectors")
         own.set_ylabel("block i, whose Jacobian")
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=25, pad=0.02)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.collections import LineCollection
 
-from blockcoupling.figures.checkpoints import Shown, read_ends, untrained_above_trained
-from blockcoupling.figures.data import first_prompt
+from blockcoupling.figures.data import NothingToShow, ends_of, first_prompt
+from blockcoupling.figures.layout import grid
 from blockcoupling.figures.style import SEQUENTIAL, depth_bar, styled
 
 if TYPE_CHECKING:
@@ -22,38 +22,50 @@ _MOST_MODELS = 4
 
 
 class Trajectories(NamedTuple):
-    """States of all tokens, (token, state, 2), and how much of their variance each axis has."""
+    """The states of all tokens of a prompt at one checkpoint.
 
+    Attributes:
+        model: whose they are.
+        state: `untrained` or `trained`.
+        title: of their panel.
+        states: (token, state, 2), on two principal components.
+        explained: share of the variance of each component.
+    """
+
+    model: str
+    state: str
+    title: str
     states: NDArray[np.float64]
     explained: NDArray[np.float64]
 
 
-def from_catalog(catalog: Catalog) -> Figure:
-    """Draw the figure from the entries of the kind svd: the first prompt of each model."""
-    return draw(
-        read_ends(
-            catalog,
-            lambda model, checkpoint: _read(catalog, model, checkpoint),
-            "No extraction store in this catalog has principal components.",
-            most=_MOST_MODELS,
-        )
-    )
-
-
-def _read(catalog: Catalog, model: str, checkpoint: str) -> Trajectories | None:
-    ds = first_prompt(catalog, model, checkpoint)
-    if ds is None or "pca" not in ds:
-        return None
-    states = ds["pca"].values[: int(ds["tokens"])].astype(np.float64)
-    return Trajectories(states, ds["pca_explained"].values.astype(np.float64))
+def read(catalog: Catalog) -> list[Trajectories]:
+    """Read the first prompt of untrained and final checkpoints from the entries of kind svd."""
+    found = []
+    for model, checkpoint, state in ends_of(catalog, most=_MOST_MODELS):
+        ds = first_prompt(catalog, model, checkpoint)
+        if ds is None or "pca" not in ds:
+            continue
+        states = ds["pca"].values[: int(ds["tokens"])].astype(np.float64)
+        explained = ds["pca_explained"].values.astype(np.float64)
+        found.append(Trajectories(model, state, f"{model}, {checkpoint}", states, explained))
+    if not found:
+        raise NothingToShow("No extraction store in this catalog has principal components.")
+    return found
 
 
 @styled
-def draw(shown: list[Shown]) -> Figure:
+def draw(shown: list[Trajectories]) -> Figure:
     """Draw a line for each token, coloured by depth; the last token's ends are marked."""
-    figure, axes = untrained_above_trained(
-        shown, _panel, size=(2.5, 2.4), x="component 1", y="component 2"
-    )
+    cells = [(each.model, each.state) for each in shown]
+    figure, axes, places = grid(cells, size=(2.5, 2.4))
+    for place, each in zip(places, shown, strict=True):
+        _panel(place.axes, each)
+        place.axes.set_title(each.title)
+        if place.lowest:
+            place.axes.set_xlabel("component 1")
+        if place.leftmost:
+            place.axes.set_ylabel(f"{each.state}\ncomponent 2")
     depth_bar(figure, axes, "depth (0: first block, 1: last)")
     return figure
 
@@ -62,13 +74,10 @@ def _panel(axes: Axes, content: Trajectories) -> None:
     states = content.states
     depth = np.linspace(0, 1, states.shape[1] - 1)
     for n, token in enumerate(states):
-        segments = np.stack([token[:-1], token[1:]], axis=1)
-        last = n == len(states) - 1
-        axes.add_collection(
-            LineCollection(
-                list(segments), cmap=SEQUENTIAL, array=depth, lw=1.8 if last else 0.7, zorder=2
-            )
-        )
+        segments = list(np.stack([token[:-1], token[1:]], axis=1))
+        wide = 1.8 if n == len(states) - 1 else 0.7
+        lines = LineCollection(segments, cmap=SEQUENTIAL, array=depth, lw=wide, zorder=2)
+        axes.add_collection(lines)
     axes.scatter(states[:, 0, 0], states[:, 0, 1], s=5, color="black", zorder=3)
     axes.scatter(states[-1, -1, 0], states[-1, -1, 1], s=22, marker="*", color="#d55e00", zorder=4)
     _frame(axes, states)

@@ -31,7 +31,7 @@ def models(catalog: Catalog, points: pd.DataFrame) -> Table:
         place = next((record[key] for key in ("id", "source") if pd.notna(record.get(key))), None)
         about = {"architecture": record.get("architecture"), "from": place}
         about |= {"checkpoints": _listed(own["checkpoint"]), "tokens": own["tokens"].max()}
-        rows.append({**last.to_dict(), **about})
+        rows.append(last.to_dict() | about)
     cells: Cells = {
         "model": plain("model"),
         "family": shown("family", text_of),

@@ -18,17 +18,17 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.figures import (
     FIGURES,
-    correlation,
+    dots,
     draw,
     figures_of,
     matrices,
     save,
+    scatter,
     trajectories,
-    within,
 )
-from blockcoupling.figures.checkpoints import Shown
-from blockcoupling.figures.data import Ends, largest
-from blockcoupling.figures.matrices import Matrix
+from blockcoupling.figures.data import Ends, NothingToShow, largest
+from blockcoupling.figures.line_data import full_spectra
+from blockcoupling.figures.matrices import Matrices, Matrix, Scaling
 from blockcoupling.figures.style import counted, looks, styled
 from blockcoupling.figures.trajectories import Trajectories
 from blockcoupling.statistics.predictors import OPTIONAL
@@ -38,8 +38,8 @@ from blockcoupling.statistics.within import within_groups
 @pytest.fixture(scope="module")
 def drawn(analysed) -> dict[str, Figure]:
     figures = {name: draw(name, analysed) for name in figures_of("text")}
-    # The models of that study differ in all that they could be alike in.
-    return figures | {"within": within.draw(simpson())}
+    # No two models of that study have the same depth, width or size.
+    return figures | {"within": dots.draw(dots.slopes(simpson()), x="slope", width=3)}
 
 
 def simpson() -> pd.DataFrame:
@@ -182,23 +182,39 @@ def test_matrices_of_another_k_and_variant(analysed):
     assert panels(figure)[0].get_images()[0].get_array().max() < 0.5
 
 
+SCALES = {"": Scaling("mis-coupling", 1.0)}
+
+
 def test_a_model_without_untrained_checkpoint_leaves_its_panel_empty():
-    square = Matrix("main", np.full((3, 3), 0.5) + np.diag([1.0, 2.0, 3.0]))
-    both = {"a": (Matrix("init", np.ones((3, 3))), square), "b": (None, square)}
-    figure = matrices.draw(both, 10, "frobenius")
+    square = np.full((3, 3), 0.5) + np.diag([1.0, 2.0, 3.0])
+    own = Matrix("b", "trained", "b, main", square)
+    both = [
+        Matrix("a", "untrained", "a, init", np.ones((3, 3))),
+        Matrix("a", "trained", "a, main", square),
+        Matrix("b", "untrained", "b:\nno untrained\ncheckpoint", None),
+        own,
+    ]
+    figure = matrices.draw(Matrices(both, SCALES))
     assert len(panels(figure)) == 3
     assert "b:\nno untrained\ncheckpoint" in [text.get_text() for text in figure.findobj(Text)]
-    trained_only = matrices.draw({"b": (None, square)}, 10, "frobenius")
-    assert len(panels(trained_only)) == 1
+    assert len(panels(matrices.draw(Matrices([own], SCALES)))) == 1
+
+
+def test_an_end_that_no_model_has_is_left_out(tmp_path):
+    models = {"one": {"blocks": 3, "dimension": 64, "parameters": 9}}
+    figure = draw("miscoupling_matrices", analyse(tmp_path, write_study(tmp_path, models, (600,))))
+    (shown,) = panels(figure)
+    assert shown.get_ylabel() == "trained\nblock i"
 
 
 def test_many_models_stay_legible():
     random = np.random.default_rng(0)
-    many = {}
+    many = []
     for n, blocks in enumerate((2, 6, 12, 24, 32, 40, 48, 60, 80)):
         values = random.uniform(0.5, 1, (blocks, blocks))
-        many[f"model-{n}"] = (Matrix("init", values), Matrix("main", values))
-    check_legible(matrices.draw(many, 10, "frobenius"))
+        for state, checkpoint in (("untrained", "init"), ("trained", "main")):
+            many.append(Matrix(n, state, f"model-{n}, {checkpoint}\nmean 0.75", values))
+    check_legible(matrices.draw(Matrices(many, SCALES)))
 
 
 def test_emergence_draws_means_bands_and_scores(analysed, drawn):
@@ -226,7 +242,7 @@ def test_correlation_draws_the_line_and_the_numbers_of_the_table(analysed, drawn
         "predictor == 'coupling' and metric == 'accuracy' and subset == 'all checkpoints'"
     ).iloc[0]
     first = panels(drawn["correlation"])[0]
-    assert first.get_title() == (f"all checkpoints, n = 18\n{correlation.describe(row)}")
+    assert first.get_title() == (f"all checkpoints, n = 18\n{scatter.describe(row)}")
     fit = next(line for line in first.get_lines() if line.get_linestyle() == "--")
     x, y = fit.get_data()
     assert (y[1] - y[0]) / (x[1] - x[0]) == pytest.approx(row["slope"])
@@ -238,10 +254,10 @@ def test_correlation_draws_the_line_and_the_numbers_of_the_table(analysed, drawn
 
 def test_text_of_a_correlation():
     row = {"r2": 0.801, "r2_low": 0.6, "r2_high": 0.9, "pearson_p": 9.99e-10}
-    assert correlation.describe(pd.Series(row)) == "R² = 0.80 [0.60, 0.90], p = 1.0·10⁻⁹"
+    assert scatter.describe(pd.Series(row)) == "R² = 0.80 [0.60, 0.90], p = 1.0·10⁻⁹"
     none = {"r2_low": np.nan, "r2_high": np.nan, "pearson_p": np.nan}
-    assert correlation.describe(pd.Series({**row, **none})) == "R² = 0.80, no p-value"
-    assert correlation.describe(pd.Series({**row, "r2": np.nan})) == "no correlation"
+    assert scatter.describe(pd.Series({**row, **none})) == "R² = 0.80, no p-value"
+    assert scatter.describe(pd.Series({**row, "r2": np.nan})) == "no correlation"
 
 
 def test_locality_draws_the_mean_by_distance(analysed, drawn):
@@ -338,11 +354,11 @@ def test_products_are_drawn_relative_to_the_top_singular_value(analysed):
 
 
 def test_without_full_spectra_the_figure_says_how_to_get_them(tmp_path):
-    from blockcoupling.figures.full_spectra import _read
-
-    measured = write_study(tmp_path, {"one": {"blocks": 3, "dimension": 8, "parameters": 9}}, (0,))
-    assert _read(measured, "one", "step0") is not None
-    assert _read(measured, "one", "step7") is None
+    models = {"one": {"blocks": 3, "dimension": 8, "parameters": 9}}
+    kept = full_spectra(write_study(tmp_path / "kept", models, (0,)))
+    assert kept.groupby("line").size().to_list() == [64, 64, 64]
+    with pytest.raises(NothingToShow, match=r"Set extract\.full: true"):
+        full_spectra(write_study(tmp_path / "not", models, (7,)))
 
 
 def test_inverse_singular_values_are_fitted_by_least_squares(analysed):
@@ -372,8 +388,8 @@ def test_models_that_can_be_shown_untrained_come_first():
 def test_a_first_token_far_beyond_the_others_leaves_the_frame(far, framed):
     walks = np.random.default_rng(0).normal(size=(4, 6, 2)).cumsum(axis=1)
     walks[0] *= far
-    shown = [Shown("m", "main", True, Trajectories(walks, np.array([0.6, 0.2])))]
-    (axes,) = panels(trajectories.draw(shown))
+    shown = Trajectories("m", "trained", "m, main", walks, np.array([0.6, 0.2]))
+    (axes,) = panels(trajectories.draw([shown]))
     (left, right), others = axes.get_xlim(), walks[1:, :, 0]
     assert left < others.min()
     assert right > others.max()
@@ -382,20 +398,18 @@ def test_a_first_token_far_beyond_the_others_leaves_the_frame(far, framed):
     assert any("leaves" in text.get_text() for text in axes.texts) is framed
 
 
-def test_slopes_within_are_drawn_beside_the_pooled_ones(drawn, analysed):
+def test_slopes_within_are_drawn_next_to_the_pooled_ones(drawn, analysed):
     table = simpson().query("predictor == 'coupling' and alike == 'depth'").squeeze()
     own = panels(drawn["within"])[0]
     assert own.get_title() == "arc acc, final\nover all, and within depth"
     height = [label.get_text() for label in own.get_yticklabels()].index("coupling")
-    dots = {
-        (line.get_color(), *line.get_xydata()[0].tolist())
-        for line in own.get_lines()
-        if len(line.get_xydata()) == 1
+    drawn = {
+        (line.get_color(), *dot.tolist()) for line in own.get_lines() for dot in line.get_xydata()
     }
-    assert ("#8c8c8c", table["pooled"], height + 0.17) in dots
-    assert ("#D55E00", table["within"], height - 0.17) in dots  # the colour of the opposite sign
+    assert ("#8c8c8c", table["pooled"], height + 0.17) in drawn
+    assert ("#D55E00", table["within"], height - 0.17) in drawn  # the colour of the opposite sign
     said = [text.get_text() for text in draw("within", analysed).findobj(Text)]
-    assert any("Too few models are alike" in each for each in said)
+    assert any("Too few models have the same depth" in each for each in said)
 
 
 def test_overlaps_are_drawn_above_chance_with_alike_in_blue(analysed):

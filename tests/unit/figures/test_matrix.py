@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from blockcoupling.errors import UserError
 from blockcoupling.figures import quick
-from blockcoupling.figures.matrices import Matrix
+from blockcoupling.figures.matrices import Matrices, Matrix, Scaling
 from blockcoupling.figures.matrices import draw as draw_study
 from blockcoupling.figures.matrix import Scale, colour_bar, draw_matrix, off_diagonal
 from blockcoupling.reduce.chance import chance
@@ -113,7 +113,7 @@ def test_the_picture_of_one_model_and_the_figure_of_a_study_look_alike():
     ds.attrs.pop("dimension", None)
     mean = miscoupling(ds, k=4).mean(["prompt", "pair"]).to_numpy()
     one = quick.draw(ds, 4, "frobenius", "a model").axes[0].get_images()[0]
-    whole = draw_study({"a": (None, Matrix("main", mean))}, 4, "frobenius")
+    whole = draw_study(Matrices([Matrix("a", "trained", "a, main", mean)], {"": Scaling("m", 1.0)}))
     other = whole.axes[0].get_images()[0]
     np.testing.assert_array_equal(colours(one), colours(other))
     np.testing.assert_allclose(np.ma.getdata(one.get_array()), mean)
