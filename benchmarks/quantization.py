@@ -21,22 +21,22 @@ PAGE = """# What quantization changes
 
 Written by `python -m benchmarks.quantization CATALOG`; do not edit. {model}, {datasets} datasets
 with {prompts} prompts in all, last token, all {blocks} blocks, top {k} triples. The weights are
-rounded by bitsandbytes, dequantized, and differentiated in float32; each prompt is held against the
-same prompt with the weights as they are.
+rounded by bitsandbytes, dequantized, and differentiated in float32; each prompt is compared with the
+same prompt in the unquantized model.
 
 - **S**: |s_k − s_k of float32| over s_1 of float32, over prompts, blocks and k.
 - **m**: |m(i, j) − m(i, j) of float32|, over prompts and pairs i ≠ j; variant `frobenius`.
-- **coupling**: a prompt's, minus that in float32; mean with its standard error over prompts, and
-  the largest difference of a prompt.
+- **coupling**: coupling of a prompt minus that in float32; mean with its standard error over prompts,
+  and the largest difference.
 
 | weights | S, median | S, largest | m, median | m, largest | coupling | largest |
 |---|--:|--:|--:|--:|--:|--:|
 {rows}
 
 In float32 the coupling of these prompts is {mean:.4f} on average, with a standard deviation of
-{spread:.4f} between prompts{untrained}. Rounding moves single matrices more than their average:
-what one prompt or one pair of blocks says about a model should be measured in full precision,
-which streaming allows for models larger than memory ([adding-models.md](adding-models.md)).
+{spread:.4f} between prompts{untrained}. Rounding changes single matrices more than their average.
+To interpret one prompt or one pair of blocks, measure in full precision;
+streaming makes this possible for models larger than memory ([adding-models.md](adding-models.md)).
 """
 
 
