@@ -21,13 +21,13 @@ PAGE = """# What quantization changes
 
 Written by `python -m benchmarks.quantization CATALOG`; do not edit. {model}, {datasets} datasets
 with {prompts} prompts in all, last token, all {blocks} blocks, top {k} triples. The weights are
-rounded by bitsandbytes, dequantized, and differentiated in float32; each prompt is compared with the
-same prompt in the unquantized model.
+rounded by bitsandbytes, dequantized, and differentiated in float32; each prompt is compared with
+the same prompt in the unquantized model.
 
 - **S**: |s_k − s_k of float32| over s_1 of float32, over prompts, blocks and k.
 - **m**: |m(i, j) − m(i, j) of float32|, over prompts and pairs i ≠ j; variant `frobenius`.
-- **coupling**: coupling of a prompt minus that in float32; mean with its standard error over prompts,
-  and the largest difference.
+- **coupling**: coupling of a prompt minus that in float32; mean with its standard error over
+  prompts, and the largest difference.
 
 | weights | S, median | S, largest | m, median | m, largest | coupling | largest |
 |---|--:|--:|--:|--:|--:|--:|
