@@ -64,11 +64,11 @@ class BlockJacobian(Operator):
         self._rows = max(1, batches.rows_at_once(self.dimension, tokens) // self.prompts)
         self._repeats, self._alone = repeats, alone
         self._matmul: Matmul = "float32"
-        self._narrow: tuple[int, _Graph] | None = None
+        self._narrow: tuple[int, Graph] | None = None
         self._last = 0
         cut = self.prompts == 1 and self.dimension >= batches.CUT_FROM
         self._cut: CutGraph | None = self._record_cut() if cut else None
-        self._plain: _Graph | None = None if cut else self._record(1)
+        self._plain: Graph | None = None if cut else self._record(1)
 
     @property
     def output(self) -> Float[Tensor, "prompt embed"]:
@@ -83,14 +83,14 @@ class BlockJacobian(Operator):
         return self.dimension if self._cut is None else self._cut.products
 
     @property
-    def _graph(self) -> _Graph:
+    def _graph(self) -> Graph:
         if self._plain is None:
             self._plain = self._record(1)
         return self._plain
 
     def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
         """Jᵀ u by backward passes, and J v as the derivative of the linear map u ↦ Jᵀ u."""
-        found = self._pull(vectors, _Graph.vjp if transposed else _Graph.jvp)
+        found = self._pull(vectors, Graph.vjp if transposed else Graph.jvp)
         return found - vectors if self._residual else found
 
     def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
@@ -146,16 +146,16 @@ class BlockJacobian(Operator):
         _demand_gradient(graph.output_requires_grad)
         return graph
 
-    def _record(self, copies: int) -> _Graph:
+    def _record(self, copies: int) -> Graph:
         plain = self._matmul == "float32"
         products = shared_out(self.device) if plain else recording(self._matmul, self.device)
         with one_at_a_time, torch.enable_grad(), products:
             x = self._point.repeat_interleave(copies, 0).requires_grad_(True)
             y = self._function(x)
         _demand_gradient(y.requires_grad)
-        return _Graph(x, y.to(x.dtype), self._matmul)
+        return Graph(x, y.to(x.dtype), self._matmul)
 
-    def _pull(self, vectors: Vectors, product: Callable[[_Graph, Tensor], Tensor]) -> Vectors:
+    def _pull(self, vectors: Vectors, product: Callable[[Graph, Tensor], Tensor]) -> Vectors:
         k = vectors.shape[-1]
         if (graph := self._of_copies(k)) is not None:
             rows = vectors.mT.contiguous().view(1, -1, self.dimension)
@@ -164,7 +164,7 @@ class BlockJacobian(Operator):
         parts = [product(self._graph, part) for part in cotangents.split(self._rows)]
         return torch.cat(parts).permute(1, 2, 0)
 
-    def _of_copies(self, k: int) -> _Graph | None:
+    def _of_copies(self, k: int) -> Graph | None:
         """A graph with a copy of the token for each vector, or None.
 
         It needs no mapping over cotangents, whose rules take as long as the products with a few
@@ -186,15 +186,18 @@ def _demand_gradient(there: bool) -> None:
         )
 
 
-class _Graph:
-    """The autograd graph of y = f(x), x and y (row, d), and products with its Jacobian.
+class Graph:
+    """The autograd graph of y = f(x), usually x and y (row, d), and products with its Jacobian.
 
     Attributes:
         y: the output, with its graph.
     """
 
     def __init__(
-        self, x: Float[Tensor, "row embed"], y: Float[Tensor, "row embed"], matmul: Matmul
+        self,
+        x: Float[Tensor, "row embed"],
+        y: Float[Tensor, "row embed"],
+        matmul: Matmul = "float32",
     ) -> None:
         self._x, self.y, self._matmul = x, y, matmul
         self._transposed: tuple[Tensor, Tensor] | None = None

@@ -108,7 +108,7 @@ def decompose(
     """
     spill = Spill()
     try:
-        first = FirstSweep(operators, k, tolerance, full, seed, method == "krylov", spill)
+        first = FirstSweep(k, tolerance, full, seed, method == "krylov", spill)
         begun = {0: operators(0)}
         workers = workers or _workers(begun[0])
         chosen = [method] * blocks if isinstance(method, str) else list(method)

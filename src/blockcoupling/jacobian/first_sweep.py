@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,6 @@ class FirstSweep:
     """Finds the triples of each block, dense or matrix-free.
 
     Attributes:
-        operators: block index (0 …) → operator for all prompts.
         k: triples to keep.
         tolerance: residual at which an iteration may stop.
         full: also find all singular values.
@@ -50,7 +48,6 @@ class FirstSweep:
         spill: keeps whole Jacobians for the second sweep.
     """
 
-    operators: Callable[[int], Operator]
     k: int
     tolerance: float
     full: bool

@@ -17,17 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from blockcoupling.jacobian.batches import rows_at_once
+from blockcoupling.jacobian.block_jacobian import Graph
 from blockcoupling.jacobian.finite_differences import unchanged
 from blockcoupling.transformer import agreement
 from blockcoupling.transformer.blocks import Blocks
 from blockcoupling.transformer.caches import fresh
 from blockcoupling.transformer.calls import BlockCall
-from blockcoupling.transformer.recording import (
-    CannotDecode,
-    record_calls,
-    record_decode,
-    record_full,
-)
+from blockcoupling.transformer.recording import CannotDecode, record_full, record_in_two
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -74,8 +70,7 @@ def record_to_token(
     if token == 0:
         return ToToken(token, whole, None, None)
     try:
-        own = record_decode(model, blocks, ids[:, : token + 1])
-        context = record_calls(model, blocks, ids[:, :token], use_cache=True)
+        context, own = record_in_two(model, blocks, ids[:, : token + 1])
     except CannotDecode as error:
         logger.info("%s. Its tokens are measured by full forward passes.", error.reason)
         return ToToken(token, whole, None, None)
@@ -105,13 +100,20 @@ def jacobians_to_token(
     whole = calls.whole[block]
     index = torch.tensor(tokens, device=whole.input.device)
     point = whole.input[0, index]
-    slow = _Graph(lambda x: whole(whole.input.index_copy(1, index, x[None]))[0, calls.token], point)
+    slow = _recorded(
+        lambda x: whole(whole.input.index_copy(1, index, x[None]))[0, calls.token], point
+    )
     graph = slow
     if calls.context is not None and calls.own is not None:
         fast = _through_cache(calls.context[block], calls.own[block], tokens, point)
         graph = fast if fast is not None and _agree(fast, slow) else slow
-    rows = rows_at_once(point.shape[-1], 1 if graph is not slow else whole.input.shape[1])
-    jacobians = graph.dense(max(8, rows // 2))
+    d = point.shape[-1]
+    rows = max(8, rows_at_once(d, 1 if graph is not slow else whole.input.shape[1]) // 2)
+    unit = torch.eye(d, dtype=point.dtype, device=point.device)
+    jacobians = point.new_empty(len(tokens), d, d)
+    for start in range(0, d, rows):
+        part = slice(start, start + rows)
+        jacobians[:, part] = graph.vjp(unit[part]).transpose(0, 1)
     if tokens[-1] == calls.token:
         jacobians[-1].diagonal().sub_(1)
     return jacobians, graph is not slow
@@ -137,7 +139,7 @@ def truly_zero(calls: ToToken, block: int, token: int) -> bool:
 
 def _through_cache(
     context: BlockCall, own: BlockCall, tokens: Sequence[int], point: Float[Tensor, "token embed"]
-) -> _Graph | None:
+) -> Graph | None:
     empty = context.cache()
     if empty is None:
         return None
@@ -151,43 +153,24 @@ def _through_cache(
         return own.into(at[None, None], cache)[0, 0]
 
     try:
-        return _Graph(function, point)
+        return _recorded(function, point)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
         # A cache that cannot be part of a graph: the full forward pass is used.
         logger.debug("the cache does not carry gradients: %s", error)
         return None
 
 
-class _Graph:
-    """The autograd graph of y = f(x): x (token, d), y (d)."""
-
-    def __init__(
-        self,
-        function: Callable[[Float[Tensor, "token embed"]], Float[Tensor, " embed"]],
-        point: Float[Tensor, "token embed"],
-    ) -> None:
-        with torch.enable_grad():
-            self._x = point.detach().clone().requires_grad_(True)
-            self.y = function(self._x)
-
-    def pull(self, cotangents: Float[Tensor, "k embed"]) -> Float[Tensor, "k token embed"]:
-        def one(cotangent: Tensor) -> Tensor:
-            return torch.autograd.grad(self.y, self._x, cotangent, retain_graph=True)[0]
-
-        return torch.vmap(one)(cotangents)
-
-    def dense(self, rows: int) -> Float[Tensor, "token embed embed"]:
-        n, d = self._x.shape
-        unit = torch.eye(d, dtype=self._x.dtype, device=self._x.device)
-        jacobians = torch.empty(n, d, d, dtype=self._x.dtype, device=self._x.device)
-        for start in range(0, d, rows):
-            pulled = self.pull(unit[start : start + rows])
-            jacobians[:, start : start + rows] = pulled.transpose(0, 1)
-        return jacobians
+def _recorded(
+    function: Callable[[Float[Tensor, "token embed"]], Float[Tensor, " embed"]],
+    point: Float[Tensor, "token embed"],
+) -> Graph:
+    with torch.enable_grad():
+        x = point.detach().clone().requires_grad_(True)
+        return Graph(x, function(x))
 
 
-def _agree(fast: _Graph, slow: _Graph) -> bool:
+def _agree(fast: Graph, slow: Graph) -> bool:
     """Whether two graphs have the same output and, for a random cotangent, the same gradients."""
     probe = agreement.random_like(slow.y)[None]
-    mine, theirs = (graph.pull(probe).flatten() for graph in (fast, slow))
+    mine, theirs = (graph.vjp(probe).flatten() for graph in (fast, slow))
     return agreement.agree(fast.y, slow.y) and agreement.agree(mine, theirs, agreement.GROWN)
