@@ -1,4 +1,4 @@
-"""One entry of a catalog: what it is, where it lies, and its content when asked for."""
+"""One entry of a catalog: its metadata, its path, and its content when it is read."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 from intake.readers.datatypes import BaseData
 from intake.readers.readers import BaseReader
 
-from blockcoupling.catalog.digests import content_digest
 from blockcoupling.catalog.formats import FORMATS
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.store.checksums import digest
 
 AGAIN = "run the study again, which makes what is missing"
 
 
 class Artifact(BaseReader):
-    """An Intake reader of one artifact, which first looks whether it is what was entered.
+    """An Intake reader of one artifact, which first checks that it is what was entered.
 
     ``read()`` gives a lazy :class:`xarray.Dataset` for a Zarr store, a DataFrame for Parquet and
-    JSON lines, a dict for JSON, text for HTML and bytes for a picture.
+    JSON lines, a dict for JSON, text for HTML and bytes for a figure.
     """
 
     @property
     def where(self) -> str:
-        """Where it lies: a path, or an fsspec url."""
+        """Its path, or an fsspec url."""
         url: str = self.data.url
         return url
 
     @property
     def suffix(self) -> str:
-        """The ending of its name, which says its format."""
+        """The ending of its name, which decides the format."""
         return PurePosixPath(self.where).suffix
 
     def _read(self, data: BaseData, name: str, **options: Any) -> Any:
@@ -42,7 +42,7 @@ class Artifact(BaseReader):
             return FORMATS[self.suffix].read(where, self.metadata["kind"], **options)
         except (UserError, MeasurementError):
             raise
-        except Exception as error:  # of libraries, and of as many kinds as there is damage
+        except Exception as error:  # libraries raise anything over a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
             chosen = f" with {options}" if options else ""
             raise UserError(
@@ -55,17 +55,11 @@ class Artifact(BaseReader):
         if not path.exists():
             raise UserError(f"{name}: {path} is gone; {AGAIN}")
         if not (path.is_dir() if directory else path.is_file()):
-            raise UserError(f"{name}: {path} is no {'store' if directory else 'file'}")
+            raise UserError(f"{name}: {path} is not a {'store' if directory else 'file'}")
 
     def _demand_unchanged(self, name: str, path: Path) -> None:
         entered = self.metadata.get("digest")
-        if entered is None:
-            return
-        try:
-            found = content_digest(path)
-        except OSError as error:
-            raise UserError(f"{name}: cannot read {path}: {error.strerror}") from error
-        if found != entered:
+        if entered is not None and digest(path) != entered:
             raise UserError(
                 f"{name}: {path} is not what was entered in the catalog: it was damaged or changed "
                 f"since; remove it and {AGAIN}"

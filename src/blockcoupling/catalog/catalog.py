@@ -13,17 +13,9 @@ from intake.readers.entry import Catalog as IntakeCatalog
 from intake.readers.entry import DataDescription, ReaderDescription
 
 from blockcoupling.catalog.artifact import Artifact
-from blockcoupling.catalog.formats import FORMATS
+from blockcoupling.catalog.formats import FORMATS, described
+from blockcoupling.catalog.place import HERE, Place, problem
 from blockcoupling.catalog.plain import Facet, relative
-from blockcoupling.catalog.trust import (
-    HERE,
-    Place,
-    Refused,
-    demand_known_codecs,
-    demand_no_links,
-    place_of,
-    url_of,
-)
 from blockcoupling.errors import UserError
 from blockcoupling.wording import did_you_mean
 
@@ -31,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NO_FACETS = frozenset({"digest"})
-"""Of which every entry has its own."""
+"""Metadata in which all entries differ."""
 
 
 class Catalog(IntakeCatalog):
@@ -41,55 +33,53 @@ class Catalog(IntakeCatalog):
     :class:`xarray.Dataset` for a Zarr store, a DataFrame for Parquet and JSON lines, a dict for
     JSON, text for HTML and bytes for a picture. Iteration goes over the names, sorted.
 
-    Whatever a catalog file says, it is read by this package's own functions, and no more than
-    they: see :mod:`blockcoupling.catalog.trust`.
+    A catalog file is read as data: name, metadata and path of each entry. Readers are made from
+    these by this package; those that the file names are for others, and are not looked at.
     """
 
     _place: Place
     _allow_outside: bool
     _urls: Mapping[str, str]
-    _refused: Mapping[str, str]
     _whole: Mapping[str, ReaderDescription]
     """All entries, of a catalog that is the result of a search."""
 
     @classmethod
     def of(
-        cls, content: Mapping[str, Any], path: str, place: Place, *, allow_outside: bool
+        cls,
+        entries: Mapping[str, tuple[Mapping[str, Any], Any]],
+        metadata: Mapping[str, Any],
+        path: str,
+        *,
+        allow_outside: bool,
     ) -> Catalog:
-        """Make a catalog of what a catalog file says.
+        """Make a catalog of entries.
 
-        Entries that ask for what is not allowed are listed; reading them is an error.
+        Entries whose path is not allowed are listed; reading them is an error.
 
         Args:
-            content: `entries`, `data` and `metadata` of the file; entries have a kind.
-            path: of the file.
-            place: where it lies.
-            allow_outside: whether artifacts may lie outside of the study's directory.
+            entries: metadata (with a kind) and url of each, by name.
+            metadata: of the catalog.
+            path: of the catalog file.
+            allow_outside: whether artifacts may be outside of the study's directory.
 
         """
-        catalog = cls(metadata=dict(content["metadata"]))
-        urls, refused = {}, {}
-        for name, entry in content["entries"].items():
-            # Of an entry that is refused, nothing is kept that Intake could be made to run.
-            metadata, reader, kwargs = entry["metadata"], "builtins:NotImplementedError", {}
-            try:
-                key, urls[name] = url_of(entry, content["data"])
-                reader, kwargs = entry["reader"], entry["kwargs"]
-                data = content["data"][key]
-                catalog.data[key] = DataDescription(data["datatype"], data["kwargs"])
-                catalog.data[key]._tok = key
-            except Refused as reason:
-                refused[name] = str(reason)
-            described = ReaderDescription(reader, kwargs, metadata=metadata)
-            described.output_instance = entry.get("output_instance")
-            described._tok = name
-            catalog.entries[name] = described
+        catalog, place = cls(metadata=dict(metadata)), Place.around(path)
+        for name, (about, url) in entries.items():
+            reader, kwargs, result = "builtins:NotImplementedError", {}, None
+            if problem(url) is None:
+                data, own = described(Path(url).suffix, str(about["kind"]), key_of(name), url)
+                catalog.data[key_of(name)] = DataDescription(data["datatype"], data["kwargs"])
+                catalog.data[key_of(name)]._tok = key_of(name)
+                reader, kwargs, result = own["reader"], own["kwargs"], own["output_instance"]
+            entry = ReaderDescription(reader, kwargs, metadata=about, output_instance=result)
+            entry._tok = name
+            catalog.entries[name] = entry
             catalog.aliases[name] = name
         catalog.user_parameters.update(
             CATALOG_PATH=path, CATALOG_DIR=place.directory, STORAGE_OPTIONS={}
         )
         catalog._place, catalog._allow_outside = place, allow_outside
-        catalog._urls, catalog._refused = urls, refused
+        catalog._urls = {name: url for name, (_, url) in entries.items()}
         catalog._whole = catalog.entries
         return catalog
 
@@ -107,7 +97,7 @@ class Catalog(IntakeCatalog):
             UserError: a facet that no entry of this catalog has; the message lists those there are.
 
         """
-        # A search within an empty result still has to tell a facet from a typing mistake.
+        # A search in an empty result must still know which facets exist.
         every = [each.metadata for each in self._whole.values()]
         if unknown := [key for key in facets if not any(_has(each, key) for each in every)]:
             known = sorted(_facets(every))
@@ -137,7 +127,7 @@ class Catalog(IntakeCatalog):
             metadata=self.metadata,
         )
         chosen._place, chosen._allow_outside = self._place, self._allow_outside
-        chosen._urls, chosen._refused, chosen._whole = self._urls, self._refused, self._whole
+        chosen._urls, chosen._whole = self._urls, self._whole
         return chosen
 
     def facets(self) -> dict[str, list[Facet]]:
@@ -222,24 +212,13 @@ class Catalog(IntakeCatalog):
         if name not in self.entries:
             raise KeyError(f"no entry {name!r}{did_you_mean(name, self.entries, list_all=False)}")
         try:
-            if name in self._refused:
-                raise Refused(self._refused[name])
-            where = place_of(self._urls[name], self._place, allow_outside=self._allow_outside)
-            suffix = Path(where).suffix
-            if FORMATS[suffix].directory and self._place.local:
-                if not self._allow_outside:
-                    demand_no_links(Path(where))
-                demand_known_codecs(Path(where))
-        except Refused as reason:
+            where = self._place.find(self._urls[name], allow_outside=self._allow_outside)
+        except UserError as reason:
             raise UserError(f"{name} is not read: {reason}") from None
-        described = self.entries[name]
-        file = getattr(datatypes, FORMATS[suffix].datatype.partition(":")[2])
-        return Artifact(
-            data=file(url=where, metadata=described.metadata),
-            name=name,
-            metadata=described.metadata,
-            output_instance=FORMATS[suffix].result,
-        )
+        about, chosen = self.entries[name].metadata, FORMATS[Path(where).suffix]
+        file = getattr(datatypes, chosen.datatype.partition(":")[2])
+        data = file(url=where, metadata=about)
+        return Artifact(data=data, name=name, metadata=about, output_instance=chosen.result)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.entries))
@@ -253,6 +232,11 @@ class Catalog(IntakeCatalog):
             kinds[str(description.metadata["kind"])] += 1
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         return f"<Catalog: {len(self)} entries{': ' if listed else ''}{listed}>"
+
+
+def key_of(name: str) -> str:
+    """Return what a catalog file calls the file of an entry."""
+    return f"file of {name}"
 
 
 def _has(metadata: Mapping[str, Any], key: str) -> bool:

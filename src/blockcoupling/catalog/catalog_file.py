@@ -13,12 +13,12 @@ import fsspec  # type: ignore[import-untyped]
 
 import blockcoupling
 from blockcoupling.atomic import replacing
-from blockcoupling.catalog.catalog import Catalog
+from blockcoupling.catalog.catalog import Catalog, key_of
 from blockcoupling.catalog.entries import read_entry
 from blockcoupling.catalog.formats import described
 from blockcoupling.catalog.owner import HEAD, Owner, taken
-from blockcoupling.catalog.plain import as_json, parse, read_text, relative
-from blockcoupling.catalog.trust import HERE, Place, demand_metadata
+from blockcoupling.catalog.place import HERE, Place
+from blockcoupling.catalog.plain import Facet, as_json, parse, read_text, relative
 from blockcoupling.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _written(
     """Return the file's text: JSON, a line for each entry, which is quick to read and YAML too."""
     lines: dict[str, list[str]] = {"entries": [], "data": []}
     for name, each in entries.items():
-        key = f"file of {name}"
+        key = key_of(name)
         url = HERE + relative(Path(each["path"]), directory)
         suffix = Path(each["path"]).suffix
         data, entry = described(suffix, each["metadata"]["kind"], key, url)
@@ -168,13 +168,26 @@ def open_catalog(path: str | Path, *, allow_outside: bool = False) -> Catalog:
     for section in ("entries", "data", "metadata"):
         if not isinstance(content.get(section), dict):
             raise UserError(f"{url} is damaged: it has no {section}; {_AGAIN}")
-    if wrong := [w for n, e in content["entries"].items() if (w := demand_metadata(n, e))]:
-        more = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
-        raise UserError(f"{url} is damaged: the entry {wrong[0]}{more}; {_AGAIN}")
-    return Catalog.of(content, url, Place.around(url), allow_outside=allow_outside)
+    entries = {
+        name: (_metadata(url, name, entry), _url(content["data"].get(key_of(name))))
+        for name, entry in content["entries"].items()
+    }
+    return Catalog.of(entries, content["metadata"], url, allow_outside=allow_outside)
 
 
-_AGAIN = "remove it and run the study again, which joins the entries anew"
+def _metadata(catalog: str, name: str, entry: Any) -> dict[str, Any]:
+    metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("kind"), Facet):
+        raise UserError(f"{catalog} is damaged: the entry {name} has no kind; {_AGAIN}")
+    return metadata
+
+
+def _url(file: Any) -> Any:
+    arguments = file.get("kwargs") if isinstance(file, Mapping) else None
+    return arguments.get("url") if isinstance(arguments, Mapping) else None
+
+
+_AGAIN = "remove it and run the study again, which joins the entries again"
 
 
 def _text_of(url: str) -> str:

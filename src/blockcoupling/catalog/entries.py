@@ -14,12 +14,12 @@ from typing import Any
 
 import blockcoupling
 from blockcoupling.atomic import replacing
-from blockcoupling.catalog.digests import content_digest
 from blockcoupling.catalog.formats import FORMATS
 from blockcoupling.catalog.kinds import KINDS
 from blockcoupling.catalog.making import beside
 from blockcoupling.catalog.plain import as_yaml, parse, plain, read_text, relative
 from blockcoupling.errors import UserError
+from blockcoupling.store.checksums import digest
 from blockcoupling.wording import did_you_mean
 
 _IN_NAME = ("model", "checkpoint", "dataset", "score", "modality", "figure", "format")
@@ -41,7 +41,7 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
     Returns:
         ``{"name", "path", "metadata"}``; the name joins the kind and the identifying facets with
         slashes, e.g. ``coupling/pythia-6.9b/main/arc``. ``metadata["digest"]`` is that of the
-        content (see :func:`digests.content_digest`).
+        content (see :func:`store.checksums.digest`).
 
     Raises:
         UserError: unknown kind, missing artifact, unreadable format, a facet that is no plain value
@@ -64,7 +64,6 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
     identity = [str(given[key]) for key in _IN_NAME if key in given]
     if wrong := [value for value in identity if not _NAME.fullmatch(value)]:
         raise UserError(f"not a name (letters, digits, '.', '_', '-'): {', '.join(wrong)}")
-    digest = content_digest(artifact)
     return {
         "name": "/".join([kind, *identity]),
         "path": str(artifact),
@@ -74,7 +73,7 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
             **given,
             "schema_version": SCHEMA_VERSION,
             "created_by": f"blockcoupling {blockcoupling.__version__}",
-            **({} if digest is None else {"digest": digest}),
+            "digest": digest(artifact),
         },
     }
 

@@ -1,8 +1,8 @@
-"""The file formats of a catalog: how Intake is told to read each, and how this package reads it.
+"""The file formats of a catalog: how Intake describes each, and how this package reads it.
 
-What is written about a file is a fixed form of Intake's own readers (:func:`described`), so that
-plain `intake.open_catalog` reads it. What is *run* is the function of this table alone, whatever a
-catalog file says: reading somebody else's catalog runs nothing of theirs.
+A catalog file describes an artifact by Intake's own readers (:func:`described`), so that plain
+`intake.open_catalog` reads it. This package reads it by the function in this table, whatever a
+catalog file says.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blockcoupling.catalog.kinds import STORES
+from blockcoupling.store.comparisons import COMPARISONS
+from blockcoupling.store.damage import DAMAGE
+from blockcoupling.store.schema import Schema
+from blockcoupling.store.svd import SVD
 
-_CHUNKS = {"prompt": 1, "pair": 1, "block": -1}
-"""Of extraction stores: all blocks of a prompt's Jacobians together, as `open_store` has them."""
+SCHEMAS: Mapping[str, Schema] = {"svd": SVD, "token_products": COMPARISONS, "block_damage": DAMAGE}
+"""The schema that stores of a kind are checked against."""
 
 _TEXT = "intake.readers.readers:FileTextReader"
 _BYTES = "intake.readers.readers:FileByteReader"
@@ -30,17 +33,15 @@ class Format:
     """How files with one ending are read."""
 
     read: Callable[..., Any]
-    """(where it lies, kind, options) → the content. A path, or an fsspec url."""
+    """(path or fsspec url, kind, options) → the content."""
     datatype: str
-    """What Intake calls such a file."""
+    """Intake's name of such a file."""
     reader: str
-    """What reads it in Intake."""
+    """Intake's reader of it."""
     result: str
-    """The type of the content, as Intake writes it."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """What Intake's reader is told besides."""
+    """Type of the content, as Intake writes it."""
     calls: tuple[Mapping[str, Any], ...] = ()
-    """Functions that Intake runs on the file's text, with their options."""
+    """Functions that Intake calls on the file's text, with their options."""
     directory: bool = False
 
 
@@ -48,20 +49,23 @@ def _zarr(where: str, kind: str, **options: Any) -> Any:
     import xarray as xr
 
     from blockcoupling.store.checksums import check, reading, without_seal
-    from blockcoupling.store.svd import SVD, open_store
 
-    local = "://" not in where
-    if kind in STORES and local and not options:
-        return open_store(where)
+    schema, local = SCHEMAS.get(kind), "://" not in where
+    if schema is not None and local and not options:
+        return schema.open(where)
     if local:
         check(where)
-    chosen: dict[str, Any] = {"chunks": _CHUNKS if kind in STORES else {}, **options}
+    chosen: dict[str, Any] = {"chunks": _chunks(kind), **options}
     with reading(where) if local else nullcontext():
-        ds = xr.open_zarr(where, consolidated=False, zarr_format=3, **chosen)
-    if kind in STORES:
-        SVD.validate(ds)
+        ds = xr.open_zarr(where, consolidated=False if local else None, zarr_format=3, **chosen)
+    if schema is not None:
+        schema.validate(ds)
     ds.attrs = without_seal(ds.attrs)
     return ds
+
+
+def _chunks(kind: str) -> dict[str, int]:
+    return dict(SCHEMAS[kind].chunks or {}) if kind in SCHEMAS else {}
 
 
 def _parquet(where: str, kind: str, **options: Any) -> Any:
@@ -109,7 +113,6 @@ FORMATS: Mapping[str, Format] = {
         _data("Zarr"),
         "intake.readers.readers:XArrayDatasetReader",
         "xarray:Dataset",
-        {"consolidated": False},
         directory=True,
     ),
     ".parquet": Format(
@@ -148,16 +151,16 @@ def described(suffix: str, kind: str, key: str, url: str) -> tuple[dict[str, Any
     Args:
         suffix: one of :data:`FORMATS`.
         kind: of the entry.
-        key: what the reader calls its data.
-        url: where the file lies.
+        key: name of the file in the catalog.
+        url: path of the file.
 
     """
     chosen = FORMATS[suffix]
     file: dict[str, Any] = {"url": url, "storage_options": None}
-    options = dict(chosen.options)
+    options: dict[str, Any] = {}
     if chosen.directory:
         file["root"] = ""
-        options["chunks"] = _CHUNKS if kind in STORES else {}
+        options["chunks"] = _chunks(kind)
     data = {"datatype": chosen.datatype, "kwargs": file, "metadata": {}, "user_parameters": {}}
     source = {"data": f"{{data({key})}}"}
     reader, arguments = chosen.reader, {**source, **options}

@@ -11,16 +11,12 @@ class Kind(NamedTuple):
 
     holds: str
     made_by: str
-    store: bool = False
-    """Whether it is an extraction store: read in its own chunks, checked against the schema."""
 
 
 KINDS: Mapping[str, Kind] = {
     "model": Kind("facts about one checkpoint and where its weights are", "blockcoupling model"),
     "prompts": Kind("the prompts of one dataset", "blockcoupling prompts"),
-    "svd": Kind(
-        "singular triples of every block's residual Jacobian", "blockcoupling extract", store=True
-    ),
+    "svd": Kind("singular triples of every block's residual Jacobian", "blockcoupling extract"),
     "coupling": Kind("coupling per prompt, variant and K", "blockcoupling reduce"),
     "overlap": Kind("overlaps of singular vectors per prompt and K", "blockcoupling reduce"),
     "locality": Kind("mis-coupling by distance between blocks", "blockcoupling reduce"),
@@ -61,6 +57,3 @@ KINDS: Mapping[str, Kind] = {
     "figure": Kind("a picture", "blockcoupling figure"),
     "report": Kind("the report of a study", "blockcoupling report"),
 }
-
-STORES = frozenset(name for name, kind in KINDS.items() if kind.store)
-"""The kinds that are extraction stores."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import blockcoupling
-from blockcoupling.catalog.digests import content_digest
 from blockcoupling.catalog.plain import relative
+from blockcoupling.store.checksums import digest
 
 LIBRARIES = (
     *("numpy", "torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "peft"),
@@ -57,7 +57,7 @@ def making(
         "libraries": dict(_libraries()),
         "machine": _machine(),
         "inputs": {
-            name: {"path": str(path.absolute()), "digest": content_digest(path)}
+            name: {"path": str(path.absolute()), "digest": digest(path)}
             for name, path in files.items()
         },
         **({"model": {key: model[key] for key in _OF_MODEL if model.get(key)}} if model else {}),

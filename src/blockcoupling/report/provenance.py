@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from blockcoupling.catalog.trust import Place
+from blockcoupling.catalog.place import Place
 from blockcoupling.report.correlated import CORRECTIONS
 from blockcoupling.report.table import Table
 from blockcoupling.wording import words

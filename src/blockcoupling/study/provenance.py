@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blockcoupling.catalog.catalog_file import open_catalog
-from blockcoupling.catalog.digests import content_digest
 from blockcoupling.catalog.entries import MADE
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store.checksums import attributes, without_seal
+from blockcoupling.store.checksums import digest as content_digest
 from blockcoupling.wording import did_you_mean
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 
 from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.store.checksums import write_store
 from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 
 TABLE = pd.DataFrame({"model": ["m"], "k": [10], "coupling": [-0.5]})
 MATRIX = xr.Dataset({"mean": (("block", "block_other"), np.eye(3))})
-ZARR = {"zarr_format": 3, "consolidated": False}
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (results / "model.json").write_text(json.dumps({"name": "m", "parameters": 12}))
     (results / "prompts.jsonl").write_text('{"id": "007", "text": "née"}\n{"id": "2020-01-01"}\n')
     TABLE.to_parquet(results / "coupling.parquet")
-    MATRIX.to_zarr(results / "miscoupling.zarr", **ZARR)
+    write_store(MATRIX, results / "miscoupling.zarr")
     whole = example(prompts=3, k=2)
     ids = {str(prompt): "fingerprint" for prompt in whole["prompt"].values}
     for n, prompt in enumerate(ids):

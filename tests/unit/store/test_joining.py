@@ -1,11 +1,13 @@
 import itertools
 import json
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 import xarray as xr
 
+import blockcoupling as bc
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store import joining, svd
 from blockcoupling.store.example import example
@@ -237,3 +239,15 @@ def test_nulls_of_earlier_stores_are_read_as_empty_text(tmp_path):
     attributes = open_store(tmp_path / "svd.zarr").attrs
     assert (attributes["revision"], attributes["seed"]) == ("", "")
     assert attributes["schema_version"] == SCHEMA_VERSION
+
+
+def test_xarray_alone_opens_a_store(tmp_path):
+    """As docs/schema.md has it, and without a warning."""
+    expected = write(tmp_path / "parts", "ab", tokens=3)
+    SVD.join(tmp_path / "parts", tmp_path / "svd.zarr", expected)
+    ds = xr.open_zarr(tmp_path / "svd.zarr")
+    own = open_store(tmp_path / "svd.zarr")
+    xr.testing.assert_equal(ds.load(), own.load())
+    ds = xr.open_zarr(tmp_path / "svd.zarr")
+    for measure in (partial(bc.coupling, k=2), bc.line_shape_score, bc.expodistance):
+        xr.testing.assert_equal(measure(ds).compute(), measure(own).compute())

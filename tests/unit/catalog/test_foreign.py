@@ -52,18 +52,18 @@ class Command:
 def in_place_of_a_function(content, command):
     calls = content["entries"][RECORD_ENTRY]["kwargs"]["steps"]
     calls[1][2] = {"func": "{func(os:system)}"}
-    return RECORD_ENTRY, "func(os:system)"
+    return RECORD_ENTRY, None
 
 
 def one_more_step(content, command):
     steps = content["entries"][RECORD_ENTRY]["kwargs"]["steps"]
     steps.append(["{func(intake.readers.convert:GenericFunc)}", [], {"func": "{func(os:system)}"}])
-    return RECORD_ENTRY, "func(os:system)"
+    return RECORD_ENTRY, None
 
 
 def a_function_among_the_options(content, command):
     content["entries"][TABLE_ENTRY]["kwargs"]["filters"] = ["{import(os:system)}", command]
-    return TABLE_ENTRY, "import(os:system)"
+    return TABLE_ENTRY, None
 
 
 def a_nested_pipeline(content, command):
@@ -71,51 +71,51 @@ def a_nested_pipeline(content, command):
     inner["kwargs"]["steps"][1][2] = {"func": "{func(subprocess:getoutput)}"}
     content["entries"]["inner"] = inner
     content["entries"][TABLE_ENTRY]["kwargs"] = {"data": "{data(inner)}"}
-    return TABLE_ENTRY, "no file of this catalog"
+    return TABLE_ENTRY, None
 
 
 def a_reader_that_unpickles(content, command):
     content["entries"][TABLE_ENTRY]["reader"] = "intake.readers.readers:Pickle"
-    return TABLE_ENTRY, "intake.readers.readers:Pickle"
+    return TABLE_ENTRY, None
 
 
 def a_reader_of_their_own(content, command):
     content["entries"][TABLE_ENTRY]["reader"] = "theirs:Reader"
-    return TABLE_ENTRY, "theirs:Reader"
+    return TABLE_ENTRY, None
 
 
 def a_function_as_the_reader(content, command):
     content["entries"][TABLE_ENTRY] |= {"reader": "os:system", "kwargs": {"command": command}}
-    return TABLE_ENTRY, "os:system"
+    return TABLE_ENTRY, None
 
 
 def a_type_of_file_of_their_own(content, command):
     key = f"file of {TABLE_ENTRY}"
     content["data"][key] |= {"datatype": "os:system", "kwargs": {"command": command}}
-    return TABLE_ENTRY, "os:system"
+    return TABLE_ENTRY, "it names no file"
 
 
 def pickled_options(content, command):
     content["entries"][TABLE_ENTRY]["kwargs"]["filters"] = "{pickle64(gASVHAAAAA==)}"
-    return TABLE_ENTRY, "pickle64(gASVHAAAAA==)"
+    return TABLE_ENTRY, None
 
 
 def options_of_the_storage(content, command):
     key = f"file of {TABLE_ENTRY}"
     content["data"][key]["kwargs"]["storage_options"] = {"asynchronous": "{func(os:system)}"}
-    return TABLE_ENTRY, "func(os:system)"
+    return TABLE_ENTRY, None
 
 
 def a_parameter_of_the_entry(content, command):
     content["entries"][TABLE_ENTRY]["user_parameters"] = {
         "columns": {"cls": "subprocess:Popen", "default": "func(os:system)", "description": ""}
     }
-    return TABLE_ENTRY, "func(os:system)"
+    return TABLE_ENTRY, None
 
 
 def a_class_of_the_description(content, command):
     content["entries"][TABLE_ENTRY]["cls"] = "theirs:Reader"
-    return TABLE_ENTRY, "another way"
+    return TABLE_ENTRY, None
 
 
 def a_variable_of_the_environment(content, command):
@@ -150,26 +150,56 @@ WAYS_IN = [
 
 @pytest.mark.parametrize("change", WAYS_IN)
 @pytest.mark.parametrize("allow_outside", [False, True])
-def test_what_is_not_ours_is_refused_by_name(
+def test_nothing_that_a_catalog_names_is_run(
     catalog, tree, tmp_path, monkeypatch, change, allow_outside
 ):
     mark = tmp_path / "mark"
     (tmp_path / "theirs.py").write_text(f"open({str(mark)!r}, 'w')\nclass Reader: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     # What a command would be made of, if the text of an artifact were handed to one.
-    (tree / "results" / "model.json").write_text(f"touch '{mark}'")
+    (tree / "results" / "model.json").write_text(json.dumps(f"touch '{mark}'"))
     content = content_of(catalog)
+    for entry in content["entries"].values():
+        entry["metadata"].pop("digest")
+    ours = opened(content, tree, allow_outside=allow_outside)
     name, said = change(content, f"touch '{mark}'")
     theirs = opened(content, tree, allow_outside=allow_outside)
-    assert said in refused(theirs, name)
-    with pytest.raises(UserError):
-        theirs.search(kind=name.partition("/")[0]).frame()
-    # Nor does any other door that Intake has lead to it.
-    assert theirs.entries[name].kwargs == {}
+    if said is None:  # it is read by its path, like ours
+        read, wanted = theirs[name].read(), ours[name].read()
+        assert read == wanted if isinstance(read, str) else read.equals(wanted)
+    else:
+        assert said in refused(theirs, name)
+        with pytest.raises(UserError):
+            theirs.search(kind=name.partition("/")[0]).frame()
+    # No other way that Intake has leads to it.
+    assert theirs.entries[name].kwargs == (ours.entries[name].kwargs if said is None else {})
+    described = [*theirs.entries.values(), *theirs.data.values()]
+    held = json.dumps([each.to_dict() for each in described], default=str)
+    for named in ("os:system", "theirs:", "subprocess", "ickle", "env(", "shell("):
+        assert named not in held
     assert not mark.exists()
-    # The others are read as ever, and this one can still be found.
+    # The others are read as before, and this one can still be found.
     assert name in list(theirs.search(model="m"))
     assert theirs["report"].read() == "<title>née</title>"
+
+
+def test_a_catalog_depends_on_names_metadata_and_paths_alone(catalog, tree):
+    """So whatever else is in the file cannot do anything."""
+    content = content_of(catalog)
+    for entry in content["entries"].values():
+        for key in entry.keys() - {"metadata"}:
+            entry[key] = "{func(os:system)}"
+    for file in content["data"].values():
+        for key in file.keys() - {"kwargs"}:
+            file[key] = "{func(os:system)}"
+        file["kwargs"] = {"url": file["kwargs"]["url"], "storage_options": "{func(os:system)}"}
+    content["aliases"] = content["user_parameters"] = content["more"] = "{func(os:system)}"
+    theirs, ours = opened(content, tree), opened(content_of(catalog), tree)
+    for held in ("entries", "data"):
+        own = {name: each.to_dict() for name, each in getattr(ours, held).items()}
+        assert {name: each.to_dict() for name, each in getattr(theirs, held).items()} == own
+    assert theirs.aliases == ours.aliases
+    assert theirs.user_parameters == ours.user_parameters
 
 
 def test_parameters_of_the_catalog_and_aliases_are_not_used(catalog, tree, tmp_path):
@@ -208,7 +238,7 @@ def test_tags_of_yaml_are_refused(tree, catalog, tmp_path, tag):
 def test_what_holds_itself_comes_to_an_end(catalog, tree, bomb):
     content = content_of(catalog)
     content["entries"][TABLE_ENTRY]["kwargs"] = yaml.safe_load(bomb)
-    assert "no file of this catalog" in refused(opened(content, tree), TABLE_ENTRY)
+    assert len(opened(content, tree)[TABLE_ENTRY].read()) == 1
 
 
 # ------------------------------------------------------------------------- where artifacts may lie
@@ -261,7 +291,7 @@ def test_links_out_of_the_study_are_refused_unless_allowed(catalog, tree, tmp_pa
     (store / "S").symlink_to(tmp_path / "S")
     file = catalog.user_parameters["CATALOG_PATH"]
     theirs = open_catalog(file)
-    assert "lies outside" in refused(theirs, TABLE_ENTRY)
+    assert "is outside" in refused(theirs, TABLE_ENTRY)
     assert f"{store / 'S'} is a link" in refused(theirs, "svd/m/step64/held-out")
     trusted = open_catalog(file, allow_outside=True)
     assert len(trusted[TABLE_ENTRY].read()) == 1
@@ -275,7 +305,7 @@ def test_a_catalog_by_itself_has_its_own_directory_only(tree, tmp_path):
     shutil.copy(tree / "results" / "coupling.parquet", tmp_path / "private.parquet")
     write_entry(tmp_path / "e.yml", "score", tmp_path / "private.parquet")
     join([tmp_path / "e.yml"], downloads / "c.yml")
-    assert "lies outside" in refused(open_catalog(downloads / "c.yml"), "score")
+    assert "is outside" in refused(open_catalog(downloads / "c.yml"), "score")
 
 
 def test_what_one_joined_oneself_is_read_wherever_it_lies(tree, tmp_path, caplog):
@@ -297,7 +327,7 @@ def test_what_is_no_file_is_not_opened(catalog, tree, kind):
         table.mkdir()
     else:  # reading would never end
         os.mkfifo(table)
-    assert "is no file" in refused(catalog, TABLE_ENTRY)
+    assert "is not a file" in refused(catalog, TABLE_ENTRY)
 
 
 def test_a_store_of_the_older_format_is_not_opened(catalog, tree):
@@ -424,7 +454,7 @@ def test_a_catalog_elsewhere_is_read_by_the_same_rules(catalog, tree):
     moved_to(content, "{CATALOG_DIR}/../../private.parquet")
     memory.pipe("/study/catalog/c.yml", json.dumps(content).encode())
     theirs = open_catalog("memory://study/catalog/c.yml")
-    assert "lies outside memory://study;" in refused(theirs, TABLE_ENTRY)
+    assert "is outside memory://study;" in refused(theirs, TABLE_ENTRY)
     with pytest.raises(UserError, match="no catalog at memory://study/none"):
         open_catalog("memory://study/none.yml")
 
