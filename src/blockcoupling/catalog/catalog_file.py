@@ -67,7 +67,7 @@ def join(
     place = Place.around(os.fspath(target))
     if outside := [name for name, each in entries.items() if not place.holds(each["path"])]:
         logger.info(
-            "%d of %d artifacts lie outside %s, the first of them is %s: open the catalog with "
+            "%d of %d artifacts are outside %s, the first of them is %s: open the catalog with "
             "allow_outside=True",
             len(outside),
             len(entries),

@@ -15,6 +15,7 @@ from scipy.special import gammaln
 from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import check, miscoupling, miscoupling_kernel
+from blockcoupling.reduce.lazily import apply
 from blockcoupling.reduce.width import demand_dimension
 
 # The integral for E‖J g‖, on a logarithmic scale: what is left out is below 1e-10 of it.
@@ -46,17 +47,18 @@ def chances(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> xr.Dat
     """Return `chance` for several k and variants: (prompt, pair, variant, K, block)."""
     check(ds, k, variants)
     d = demand_dimension(ds)
-    return xr.apply_ufunc(
+    full = [ds["S_full"]] if "S_full" in ds else []
+    return apply(
         chance_kernel,
         ds["S"],
         ds["jacobian_norm"],
-        *([ds["S_full"]] if "S_full" in ds else []),
-        kwargs={"k": list(k), "variants": list(variants), "d": d},
-        input_core_dims=[["block", "k"], ["block"], *([["block", "k_full"]] * ("S_full" in ds))],
-        output_core_dims=[["variant", "K", "block"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": {"variant": len(variants), "K": len(k)}},
+        *full,
+        core=[["block", "k"], ["block"], *([["block", "k_full"]] * len(full))],
+        out=[["variant", "K", "block"]],
+        sizes={"variant": len(variants), "K": len(k)},
+        k=list(k),
+        variants=list(variants),
+        d=d,
     ).assign_coords(variant=np.array(list(variants), dtype=object), K=list(k))
 
 

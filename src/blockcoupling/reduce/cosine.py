@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from blockcoupling.reduce.lazily import apply
 from blockcoupling.reduce.trajectory import Gram
 
 
@@ -17,14 +18,8 @@ def state_cosines(ds: xr.Dataset) -> xr.DataArray:
         float64, dimensionless, (prompt, token, state, state_other); state 0 is the input of the
         first block. NaN where a state is exactly zero and where a shorter prompt is padded.
     """
-    cosines = xr.apply_ufunc(
-        state_cosines_kernel,
-        ds["gram"],
-        input_core_dims=[["state", "state_other"]],
-        output_core_dims=[["state", "state_other"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-    )
+    axes = ["state", "state_other"]
+    cosines = apply(state_cosines_kernel, ds["gram"], core=[axes], out=[axes])
     return cosines.rename("state_cosines")
 
 

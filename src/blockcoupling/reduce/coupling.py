@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from blockcoupling.config.variants import DEFAULT_VARIANT, PRODUCTS, VARIANTS, products
 from blockcoupling.errors import UserError
+from blockcoupling.reduce.lazily import apply
 
 Array = np.ndarray
 
@@ -50,16 +51,15 @@ def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> x
     check(ds, k, variants)
     largest = max(k)
     by_product = [
-        xr.apply_ufunc(
+        apply(
             miscoupling_kernel,
             ds[product].isel(k=slice(largest), k_other=slice(largest)),
             ds["S"].isel(k=slice(largest)),
-            kwargs={"k": list(k), "variants": names},
-            input_core_dims=[["block", "block_other", "k", "k_other"], ["block", "k"]],
-            output_core_dims=[["variant", "K", "block", "block_other"]],
-            dask="parallelized",
-            output_dtypes=[np.float64],
-            dask_gufunc_kwargs={"output_sizes": {"variant": len(names), "K": len(k)}},
+            core=[["block", "block_other", "k", "k_other"], ["block", "k"]],
+            out=[["variant", "K", "block", "block_other"]],
+            sizes={"variant": len(names), "K": len(k)},
+            k=list(k),
+            variants=names,
         ).assign_coords(variant=np.array(names, dtype=object), K=list(k))
         for product in PRODUCTS
         if (names := [name for name in variants if VARIANTS[name].product == product])
@@ -204,15 +204,7 @@ def check_corner(ds: xr.Dataset, k: Sequence[int]) -> None:
 def _over_blocks(
     kernel: Callable[[Array], Array], m: xr.DataArray, out: list[str], **sizes: int
 ) -> xr.DataArray:
-    return xr.apply_ufunc(
-        kernel,
-        m,
-        input_core_dims=[["block", "block_other"]],
-        output_core_dims=[out],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"output_sizes": sizes},
-    )
+    return apply(kernel, m, core=[["block", "block_other"]], out=[out], sizes=sizes)
 
 
 def _mean_between_blocks(

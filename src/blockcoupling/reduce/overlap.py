@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import check_corner, idle_blocks
+from blockcoupling.reduce.lazily import apply
 from blockcoupling.reduce.width import demand_dimension
 
 
@@ -57,16 +58,14 @@ def overlaps(ds: xr.Dataset, k: Sequence[int]) -> dict[str, xr.DataArray]:
     check_corner(ds, k)
     corner = slice(max(k))
     return {
-        name: xr.apply_ufunc(
+        name: apply(
             overlap_kernel,
             ds[name].isel(k=corner, k_other=corner),
             idle_blocks(ds["S"]),
-            kwargs={"k": list(k)},
-            input_core_dims=[["block", "block_other", "k", "k_other"], ["block"]],
-            output_core_dims=[["K", "block", "block_other"]],
-            dask="parallelized",
-            output_dtypes=[np.float64],
-            dask_gufunc_kwargs={"output_sizes": {"K": len(k)}},
+            core=[["block", "block_other", "k", "k_other"], ["block"]],
+            out=[["K", "block", "block_other"]],
+            sizes={"K": len(k)},
+            k=list(k),
         ).assign_coords(K=list(k))
         for name in OVERLAPS
         if name in ds

@@ -10,6 +10,8 @@ import xarray as xr
 from jaxtyping import Float, Shaped
 from scipy.special import entr
 
+from blockcoupling.reduce.lazily import apply
+
 
 def participation_ratio(s: xr.DataArray) -> xr.DataArray:
     """Return (Σs)² / Σs², between 1 (one singular value) and their number (all equal).
@@ -50,14 +52,8 @@ def inverse_depth_fit(s: xr.DataArray) -> xr.Dataset:
         NaN where a value is zero or padded; r2 also where 1/s_k does not change with depth, and
         with fewer than three blocks, through which a line always goes.
     """
-    slope, intercept, r2 = xr.apply_ufunc(
-        inverse_depth_fit_kernel,
-        s,
-        s["block"],
-        input_core_dims=[["block"], ["block"]],
-        output_core_dims=[[], [], []],
-        dask="parallelized",
-        output_dtypes=[np.float64] * 3,
+    slope, intercept, r2 = apply(
+        inverse_depth_fit_kernel, s, s["block"], core=[["block"], ["block"]], out=[[], [], []]
     )
     return xr.Dataset({"slope": slope, "intercept": intercept, "r2": r2})
 
@@ -94,10 +90,4 @@ def inverse_depth_fit_kernel(
 
 
 def _over_values(kernel: Callable[[np.ndarray], np.ndarray], s: xr.DataArray) -> xr.DataArray:
-    return xr.apply_ufunc(
-        kernel,
-        s,
-        input_core_dims=[["k_full" if "k_full" in s.dims else "k"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-    )
+    return apply(kernel, s, core=[["k_full" if "k_full" in s.dims else "k"]])

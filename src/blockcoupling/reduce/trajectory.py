@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from blockcoupling.reduce.lazily import apply
+
 Gram = Float[np.ndarray, "*any L+1 L+1"]
 
 
@@ -100,10 +102,4 @@ def _variation(values: Float[np.ndarray, "*any L"]) -> Float[np.ndarray, "*any"]
 
 
 def _over_gram(kernel: Callable[[Gram], np.ndarray], ds: xr.Dataset, name: str) -> xr.DataArray:
-    return xr.apply_ufunc(
-        kernel,
-        ds["gram"],
-        input_core_dims=[["state", "state_other"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-    ).rename(name)
+    return apply(kernel, ds["gram"], core=[["state", "state_other"]]).rename(name)

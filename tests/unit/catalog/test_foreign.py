@@ -314,7 +314,7 @@ def test_what_one_joined_oneself_is_read_wherever_it_lies(tree, tmp_path, caplog
     with caplog.at_level("INFO"):
         own = join([tmp_path / "e.yml"], tmp_path / "deep" / "down" / "c.yml")
     assert len(own["score"].read()) == 1
-    assert "1 of 1 artifacts lie outside" in caplog.text
+    assert "1 of 1 artifacts are outside" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo"])

@@ -249,7 +249,7 @@ def test_what_leads_out_of_the_study_is_not_read_unless_allowed(study: Path):
     result = run(study)
     assert result.exit_code == 3
     assert "not allowed: report\n" in result.stdout
-    assert "lies outside" in result.stdout
+    assert "is outside" in result.stdout
     assert run(study, "--allow-outside").exit_code == 0
 
 
