@@ -7,6 +7,10 @@ import pytest
 from gossiping_hub import PASSWORD, TOKEN
 from running import Workplace
 
+from blockcoupling.lab import join
+
+join()  # as the command line does
+
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Workplace:

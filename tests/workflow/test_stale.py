@@ -17,6 +17,9 @@ import pytest
 import walk
 from walk import Study, Walks, calls, snakemake
 
+from blockcoupling.study import clean
+from blockcoupling.study.check import load_config
+
 pytestmark = pytest.mark.workflow
 
 JOINS = {"catalog", "correlate", "costs", "figures", "report"}
@@ -168,6 +171,24 @@ def test_what_was_removed_is_there_again(study: Study, walks: Walks, lost: str) 
     assert walks.wrong(study) == []
     # States of a training are kept for going on only.
     assert path.exists() == (lost != "results/walk/training")
+
+
+def test_a_study_that_was_cleaned_has_nothing_to_do(
+    study: Study, walks: Walks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.directory)
+    spares = clean.spare(load_config("study.yaml"))
+    paths = {str(path) for each in spares for path in each.paths}
+    assert "results/walk/training/small/step8.json" in paths
+    assert "results/walk/parts/local/main/mine/part.json" in paths
+    before = study.outputs()
+    clean.free(spares)
+    assert snakemake(study.directory) == 0
+    assert calls(study.directory) == []
+    assert study.outputs() == before
+    # A checkpoint that is added later is trained to, and nothing else is done again.
+    changed(models__small={"checkpoints": [0, 4, 8]})(study)
+    assert walks.wrong(study) == []
 
 
 def changed(**sections: dict[str, Any]) -> Callable[[Study], None]:
