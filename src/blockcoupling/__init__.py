@@ -18,6 +18,7 @@ _HOME = {
     "coupling": "reduce.coupling",
     "chance": "reduce.chance",
     "chance_by_draws": "reduce.chance",
+    "chance_by_rotation": "reduce.rotation",
     "excess": "reduce.chance",
     "overlap": "reduce.overlap",
     "line_shape_score": "reduce.trajectory",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from blockcoupling.reduce.coupling import coupling as coupling
     from blockcoupling.reduce.coupling import miscoupling as miscoupling
     from blockcoupling.reduce.overlap import overlap as overlap
+    from blockcoupling.reduce.rotation import chance_by_rotation as chance_by_rotation
     from blockcoupling.reduce.trajectory import equidistance as equidistance
     from blockcoupling.reduce.trajectory import expodistance as expodistance
     from blockcoupling.reduce.trajectory import line_shape_score as line_shape_score

@@ -137,7 +137,7 @@ def drawn_miscoupling(
     s = values[..., None, :k]  # one block i …
     m = np.empty((draws, *values.shape[:-1]))
     for draw in range(draws):
-        u, v = (_frame(random, d, k) for _ in range(2))
+        u, v = (haar_frame(random, d, k) for _ in range(2))
         a = np.einsum("ak,...a,al->...kl", u, values, v, optimize=True)
         m[draw] = miscoupling_kernel(a[..., None, None, :, :], s, [k], [variant])[..., 0, 0, 0, 0]
     return m
@@ -206,7 +206,7 @@ def _all(
     return np.concatenate([s, np.repeat(even, missing, axis=-1)], axis=-1)
 
 
-def _frame(random: np.random.Generator, d: int, k: int) -> Float[np.ndarray, "d k"]:
+def haar_frame(random: np.random.Generator, d: int, k: int) -> Float[np.ndarray, "d k"]:
     """Return k orthonormal vectors, uniform over all of them (Mezzadri 2007)."""
     q, r = np.linalg.qr(random.normal(size=(d, k)))
     return q * np.sign(np.diagonal(r))
