@@ -49,21 +49,23 @@ def measure_blocks(
 PAGE = """# On a GPU
 
 Written by `python -m benchmarks --gpu`; do not edit. {device}, torch {torch}. Blocks
-of the shapes of Llama 3 with random weights: made in bfloat16, used in float32 (no TF32), last
+of the shapes of Llama 3 with random weights: created in bfloat16, used in float32 (no TF32), last
 token of {tokens} tokens, top {k} triples, matrix-free to a residual of 1e-4 s_1. A few blocks are
-timed and scaled to all of the shape's, the pairs of the second sweep counted.
+timed and scaled to all blocks of the shape, including the pairs of the second sweep.
 
 The **floor** is the products with a block at the rate measured for the block's own matrices with d
-vectors ({rate:.0f} Tflop/s). What is above it is mostly the host: a prompt has its own graph of a
-block, and each of its kernels is launched for a few vectors at a time.
+vectors ({rate:.0f} Tflop/s). The time above it is mostly the host's: every prompt has its own graph
+of a block, and each of its kernels is launched for a few vectors at a time. So `method: auto` takes
+the dense method on an accelerator up to the width at which counts favour products
+(`blockcoupling/jacobian/method.py`).
 
 | blocks | timed | prompts together | seconds | over the floor | seconds a prompt, all blocks | \
 memory above weights, MB | products a block | residual |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|
 {rows}
 
-That the numbers on a GPU are those of float64 on a CPU is what `pytest tests/gpu` holds, for every
-family of models that is tested there, whatever the process allows TF32.
+`pytest tests/gpu` tests that the numbers on a GPU agree with float64 on a CPU, for every family of
+models in it, with and without TF32 in the process.
 """
 
 

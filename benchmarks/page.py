@@ -70,7 +70,7 @@ def _goals(result: dict[str, Any]) -> str:
         ("the same, per prompt in a batch of 16", many["to_baseline"], "≥ 250"),
         ("T = 512 over T = 64 without the forward pass, d = 768", longer / shorter, "≤ 1.3"),
         (
-            "16 prompts one by one ÷ together, d = 2048",
+            "16 prompts one by one ÷ in one batch, d = 2048",
             16 * alone["seconds"] / many["seconds"],
             "≥ 2",
         ),
@@ -121,15 +121,15 @@ token, {result["threads"]} threads, torch {result["torch"]}, {platform.machine()
 from one run on one machine; the ratios carry over to others, the seconds do not.
 
 - **released**: the algorithm of the paper's code, reimplemented (`benchmarks/reference.py`): all
-  tokens, full SVD. Where it says "(2 blocks)", two blocks were timed and scaled to all of them.
+  tokens, full SVD. "(2 blocks)" means that two blocks were timed and scaled to all of them.
 - **dense**: whole Jacobians from one-token decode steps, accumulated from cut to cut
   (`blockcoupling/jacobian/accumulate.py`), then the truncated SVD.
 - **krylov**: matrix-free block Golub–Kahan, to a residual of 1e-4 s_1.
-- Blocks whose Jacobians are small (d ≤ 2048 for one prompt) are worked on beside each other, with
-  a share of the threads each; larger ones one after the other, with all of them.
+- Blocks with small Jacobians (d ≤ 2048 for one prompt) are processed in parallel, each with a share
+  of the threads; larger ones one after the other, with all threads.
 - The **floor** of a row is its number of products with a block at the rate measured for the block's
-  own matrices with d vectors. A whole Jacobian, one vector after the other, takes d of them;
-  accumulated it takes fewer, which count as the share of d that their multiplications are.
+  own matrices with d vectors. A whole Jacobian takes d products if it is computed row by row, and
+  fewer if it is accumulated; these are counted by their share of the multiplications.
 
 Measured in this run:
 

@@ -5,10 +5,10 @@ python -m benchmarks.scale catalog      10,000 entries; seconds
 python -m benchmarks.scale reduction    a store of 12 GB, in a temporary directory; minutes
 python -m benchmarks.scale              all of these
 
-What was found is kept in benchmarks/scale.json and stands in docs/benchmarks.md.
+Results are kept in benchmarks/scale.json and shown in docs/benchmarks.md.
 
-Seconds are of the wall clock and, beside them, of processors: on a machine that does something else
-too, the second is what the work takes.
+Seconds are of the wall clock and, in brackets, of processors: on a busy machine, the work takes the
+latter.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ HEADING = "## What grows with a study"
 
 
 def keep(what: str, made: dict[str, Any]) -> None:
-    """Keep what was measured, with its day, and write its section of docs/benchmarks.md anew."""
+    """Keep what was measured, with its day, and rewrite its section of docs/benchmarks.md."""
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
     found[what] = made | {"day": str(date.today())}
     FOUND.write_text(json.dumps(found, indent=2) + "\n")
@@ -269,7 +269,8 @@ def section() -> str:
             f"| graph of {one['jobs']:,} jobs ({MODELS} models, {DATASETS} datasets, {CHECKPOINTS} "
             f"checkpoints), `snakemake --dry-run` | {_seconds(one['fresh'])} | < 60 s "
             f"| {one['day']} |",
-            f"| the same, all of it there | {_seconds(one['nothing to do'])} | | {one['day']} |",
+            f"| the same, with all results present | {_seconds(one['nothing to do'])} | "
+            f"| {one['day']} |",
             f"| one model more: {_listed(one['jobs of it'])} | {_seconds(one['one model more'])} "
             f"| exactly its jobs and the joins | {one['day']} |",
         ]
@@ -284,8 +285,8 @@ def section() -> str:
         if name != "day":
             ratio = one["reduce"]["cpu"] / one["read"]["cpu"]
             lines.append(
-                f"| store of {name} ({one['prompts']} times one prompt) reduced, beside reading "
-                f"it: {_seconds(one['reduce'])}, {_seconds(one['read'])}; peak of memory "
+                f"| store of {name} ({one['prompts']} times one prompt) reduced, compared with "
+                f"reading it: {_seconds(one['reduce'])}, {_seconds(one['read'])}; peak of memory "
                 f"{one['reduce']['peak'] / 1e9:.2f} GB | {ratio:.2f} × | ≤ 1.5 × "
                 f"| {found['reduction']['day']} |"
             )

@@ -25,8 +25,8 @@ K = 8
 SINGLE = {"inkling2_text", "xglm"}
 BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL, NOT_TINY = (
     "measured by decoding",
-    "measured by the whole pass",
-    "measured, looking both ways",
+    "measured by full forward passes",
+    "measured, bidirectional",
     "not built tiny",
 )
 # What a refusal says, and the row of the page that it belongs to.
