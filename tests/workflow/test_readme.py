@@ -1,4 +1,4 @@
-"""The README's loading snippet runs as printed, in a directory where the built-in study was run."""
+"""The README's examples run as printed."""
 
 import os
 import re
@@ -7,8 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from running import Workplace
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.workflow
+def test_the_study_of_ones_own_runs_as_printed(tmp_path: Path) -> None:
+    (study,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert len(study.splitlines()) <= 10
+    (tmp_path / "study.yaml").write_text(study)
+    run = Workplace(tmp_path).snakemake()
+    assert run.status == 0, run.said
+    assert (tmp_path / "results" / "mine" / "report.html").is_file()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 90
 
 
 @pytest.mark.skipif(
@@ -16,7 +32,7 @@ ROOT = Path(__file__).parents[2]
     reason="BLOCKCOUPLING_DEMO (a directory where `make demo` was run) is not set",
 )
 def test_loading_snippet_runs_as_printed() -> None:
-    section = (ROOT / "README.md").read_text().split("## Load results")[1]
+    section = README.split("## Load results")[1]
     (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:1]
     done = subprocess.run(
         [sys.executable, "-c", snippet + "\nprint(float(bc.coupling(svd, k=10).mean()))"],

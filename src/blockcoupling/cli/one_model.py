@@ -1,4 +1,4 @@
-"""One model, measured by hand."""
+"""Measuring one model without a study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,21 +26,22 @@ NOT_SHOWN = ("k_when_smaller", "swapped", "overlaps", "vectors", "full")
 def measure(
     model: Annotated[str, typer.Argument(help="A directory, or a hub id, also with @REVISION.")],
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Text to measure at.")
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to measure at.")
     ] = None,
     *,
     image: Annotated[
-        list[Path] | None, typer.Option(help="An image to measure at, for an image model; repeat.")
+        list[Path] | None, typer.Option(help="Image file, for an image model; can be repeated.")
     ] = None,
-    k: Annotated[int, typer.Option(min=1, help="How many singular vectors are compared.")] = 10,
+    k: Annotated[int, typer.Option(min=1, help="Number of singular vectors.")] = 10,
     variant: Annotated[
-        VariantName | None, typer.Option(help=f"Which mis-coupling; default: {DEFAULT_VARIANT}.")
+        VariantName | None,
+        typer.Option(help=f"Mis-coupling variant; default: {DEFAULT_VARIANT}."),
     ] = None,
     settings: Annotated[Extract, But(without=NOT_SHOWN, also={"tokens": "--token"})],
-    out: Annotated[Path, typer.Option(help="The picture.")] = Path("coupling.png"),
+    out: Annotated[Path, typer.Option(help="The figure to write.")] = Path("coupling.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure one model at your own prompts or images: a table on the screen and one picture.
+    """Measure one model at your own prompts or images: a table on the screen and one figure.
 
     Example:  `blockcoupling measure HuggingFaceTB/SmolLM2-135M "The capital of France is"`
     """
@@ -53,12 +54,15 @@ def measure(
         variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
     settings = settings.model_copy(update={"k": k, "overlaps": True, **kept_for([variant])})
     if bool(prompts) == bool(image):
-        raise UserError("say what to measure at: a PROMPT or several, or of an image model --image")
+        raise UserError("give one or more PROMPTs, or --image for an image model")
     ds = measured(model, prompts or [], settings, image or [])
     quick_picture(ds, k, variant, model, out)
     table = summary(ds, k, variant)
-    typer.echo(table.to_json(orient="records", indent=2) if as_json else table.to_string())
-    typer.echo(f"picture: {out}", err=True)
+    if as_json:
+        typer.echo(table.to_json(orient="records", indent=2))
+    else:  # a column per prompt: a row of all quantities would be too wide
+        typer.echo(table.T.to_string(header=False))
+    typer.echo(f"figure: {out}", err=True)
 
 
 def measured(
@@ -68,9 +72,9 @@ def measured(
 
     Args:
         name: A directory, or a hub id (with `@revision`).
-        prompts: The texts.
+        prompts: Texts.
         options: What to measure, and how.
-        images: In the place of texts, files of images.
+        images: Image files, instead of texts.
 
     Raises:
         UserError: The model, a prompt, an image or a setting cannot be used.
@@ -84,11 +88,10 @@ def measured(
     pictures = [read_image(file) for file in images]
     record = record_of(name)
     if takes_images(record) != bool(images):
-        taken, given = ("images", "a text") if takes_images(record) else ("texts", "an image")
-        raise UserError(
-            f"{name} takes {taken}, and is given {given}: blockcoupling measure MODEL "
-            + ("--image FILE" if takes_images(record) else '"a prompt"')
+        wanted, remedy = (
+            ("images", "--image FILE") if takes_images(record) else ("text", "a PROMPT")
         )
+        raise UserError(f"{name} expects {wanted}: give {remedy}")
     load = load_streamed if options.stream else load_model
     loaded, beside = load(record, options.device, options.dtype)
     what: dict[str, Any] = {"tokenizer": beside, "prompts": prompts}

@@ -173,9 +173,9 @@ def test_an_image_model_is_measured_at_images(tmp_path: Path) -> None:
     found = np.array(table["coupling"]).reshape(2, 2)
     np.testing.assert_allclose(found, bc.coupling(ds, 4), atol=1e-5)  # of all triples, and of 4
     for words, sentence in {
-        (): "say what to measure at: a PROMPT or several, or of an image model --image",
-        ("text", *images): "say what to measure at",
-        ("text",): "takes images, and is given a text: blockcoupling measure MODEL --image FILE",
+        (): "give one or more PROMPTs, or --image for an image model",
+        ("text", *images): "give one or more PROMPTs",
+        ("text",): "expects images: give --image FILE",
         ("--image", "none.png"): "there is no file none.png",
         (*images, "--stage", "1"): "stage 1: ViTModel has one stack of blocks; leave stage out",
         (*images, "--stream"): "a model that looks both ways is measured in memory",
@@ -188,4 +188,4 @@ def test_an_image_model_is_measured_at_images(tmp_path: Path) -> None:
 def test_a_language_model_is_given_no_image(directory: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     words = ["measure", str(directory), "--image", str(tmp_path / "a.png")]
-    assert "takes texts, and is given an image" in CliRunner().invoke(cli.app, words).stderr
+    assert "expects text: give a PROMPT" in CliRunner().invoke(cli.app, words).stderr
