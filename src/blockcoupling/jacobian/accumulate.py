@@ -95,7 +95,7 @@ class CutGraph:
 
     @property
     def output(self) -> Float[Tensor, "1 embed"]:
-        """y at the point."""
+        """The value y at the point."""
         return self._y.detach()
 
     @property

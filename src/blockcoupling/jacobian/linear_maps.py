@@ -79,7 +79,7 @@ class ConstantProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, matrix: Tensor, product: Product) -> Tensor:
-        """x M."""
+        """The product x M."""
         return product(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
 
     @staticmethod

@@ -66,7 +66,7 @@ def full_svd(jacobian: Float[Tensor, "prompt embed embed"], k: int) -> SingularT
 def relative_residual(
     pushed: Basis, u: Basis, s: Float[Tensor, "prompt k"]
 ) -> Float[Tensor, " prompt"]:
-    """max over k of ‖J v_k − s_k u_k‖ / s_1, given J V (0 for a zero Jacobian).
+    """Largest over k of ‖J v_k − s_k u_k‖ / s_1, given J V (0 for a zero Jacobian).
 
     Args:
         pushed: J V, (prompt, d, k).
