@@ -10,6 +10,7 @@ import pandas as pd
 from blockcoupling.config.correlate import ControlName, Hold, Resample
 from blockcoupling.statistics.factors import covariates
 from blockcoupling.statistics.multiplicity import adjust
+from blockcoupling.statistics.ranking import Ranking, factor_codes, rank
 from blockcoupling.statistics.regression import relate
 from blockcoupling.statistics.scores import comparisons
 
@@ -20,6 +21,7 @@ COLUMNS = (
     *("r2_over_coupling", "r2_over_coupling_low", "r2_over_coupling_high"),
     *("pearson", "pearson_low", "pearson_high", "pearson_p", "pearson_p_adjusted"),
     *("spearman", "spearman_p", "spearman_p_adjusted", "comparisons", "correction"),
+    *Ranking._fields,
     *("partial", "partial_low", "partial_high", "partial_p", "partial_p_adjusted"),
     *("partial_n", "partial_given", "resamples", "seed", "note"),
 )
@@ -65,6 +67,7 @@ def correlate(
     rows: list[dict[str, Any]] = []
     for about, part, predictors in comparisons(table, scores, checkpoints):
         about |= {"copies": int(part["copies"].sum()) - len(part), "resample": resample}
+        codes = factor_codes(part)
         families = part["family"].fillna(part["model"])
         for predictor in predictors:
             related = relate(
@@ -78,7 +81,10 @@ def correlate(
                 seed=seed,
             )
             models = part.loc[part[predictor].notna(), "model"].nunique()
-            rows.append({"predictor": predictor, **about, "models": models, **related})
+            final = about["subset"] == "final"  # one point per model: factors are its settings
+            ranked = rank(part[predictor], part["value"], codes) if final else Ranking()
+            related |= {"models": models, **ranked._asdict()}
+            rows.append({"predictor": predictor, **about, **related})
             if resample == "model" and 1 < families.nunique() < part["model"].nunique():
                 rows[-1]["note"] = "; ".join(filter(None, [related["note"], DEPENDENT]))
     if not rows:
