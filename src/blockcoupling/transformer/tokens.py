@@ -1,7 +1,7 @@
 """Prompts as the model sees them, and which of their tokens are measured.
 
-The last token of a prompt is the one that answers, so that what a tokenizer puts behind every text
-(an end mark, padding) is left out; what it puts before the text (a begin mark) stays, once.
+The last token of a prompt is the one that answers. So an EOS token or padding that a tokenizer adds
+after every text is removed; a BOS token before the text is kept, once.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class TokenizedPrompt:
     Attributes:
         id: stable name of the prompt.
         input_ids: (1, token).
-        token_text: the text of every token ("" where the tokenizer cannot say).
-        special_after: how many tokens at its end are special tokens after the text.
-        pairs: pairs of tokens (t1, t2) to measure, once they have been worked out.
+        token_text: the text of every token ("" if the tokenizer cannot decode).
+        special_after: number of special tokens after the text.
+        pairs: pairs of tokens (t1, t2) to measure, once they are known.
     """
 
     id: str
@@ -53,33 +53,33 @@ class TokenizedPrompt:
 
     @property
     def given(self) -> Int[Tensor, "1 token"]:
-        """What the model is run on."""
+        """The model's input."""
         return self.input_ids
 
     @property
     def beginning(self) -> Int[Tensor, "1 token"]:
-        """Enough of it to see what the model does."""
+        """An input that shows what the model does: the first tokens."""
         return self.input_ids[:, :8]
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """Number of tokens."""
         return self.input_ids.shape[1]
 
     @property
     def places(self) -> dict[str, tuple[int, ...]]:
-        """Which tokens a word names: the last one of the text itself."""
+        """Positions by name: the last token of the text itself."""
         return {"last": (max(0, self.length - 1 - self.special_after),)}
 
 
 def texts_of(prompts: object) -> list[str]:
-    """The texts that a user handed over as prompts: one text, or several in an order.
+    """The texts that a user passed as prompts: one text, or several in a fixed order.
 
     Args:
         prompts: a text, or a list, tuple, column, array or generator of texts.
 
     Raises:
-        UserError: it is something else, or holds something else.
+        UserError: the argument, or one of its elements, is of another type.
     """
     if isinstance(prompts, str):
         return [str(prompts)]
@@ -87,16 +87,14 @@ def texts_of(prompts: object) -> list[str]:
     holds_texts = isinstance(prompts, Mapping | Set | IOBase) or hasattr(prompts, "columns")
     if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray) or holds_texts:
         raise UserError(
-            f"prompts are a text or a list of texts, not a {kind}"
-            + ("; give the texts in it as a list, in the order you want" if holds_texts else "")
+            f"prompts must be a string or a list of strings, not a {kind}"
+            + ("; pass its texts as a list, in the order you want" if holds_texts else "")
         )
     texts = list(prompts)
     for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise UserError(
-                f"prompts are texts, and number {number} of these (p{number}) is of type "
-                f"{type(text).__name__}: {str(text)[:40]}"
-            )
+            kind = type(text).__name__
+            raise UserError(f"prompts must be strings; p{number} is of type {kind}: {text!s:.40}")
     return [str(text) for text in texts]
 
 
@@ -189,30 +187,30 @@ class TokenizedTexts:
 def tokenize(
     tokenizer: Callable[..., Any], text: str, name: str, **options: Any
 ) -> TokenizedPrompt:
-    """Turn a text into one row of token ids (of none, for an empty text), all that are no padding.
+    """Turn a text into one row of token ids without padding, which may be empty.
 
     Args:
         tokenizer: text → input_ids, or → a mapping that holds them.
         text: the text.
         name: the prompt's id.
-        options: handed on to the tokenizer.
+        options: arguments for the tokenizer.
 
     Raises:
-        UserError: the text is none, or the tokenizer does not return one row of ids.
+        UserError: the text is not a string, or the tokenizer does not return one row of ids.
     """
     if not isinstance(text, str):
-        raise UserError(f"prompt {name!r} is no text, but a {type(text).__name__}")
+        raise UserError(f"prompt {name!r} must be a string, not {type(text).__name__}")
     if (place := lone_surrogate(text)) is not None:
         raise UserError(
             f"prompt {name!r}: character {place + 1} is half of a surrogate pair "
-            f"({text[place]!a}), which stands for nothing; correct the text"
+            f"({text[place]!a}) and has no meaning; correct the text"
         )
     encoded = tokenizer(text, **options)
     mask = None
     if hasattr(encoded, "keys"):
         if "input_ids" not in encoded:
             raise UserError(
-                f"prompt {name!r}: the tokenizer returned {', '.join(map(str, encoded))}, and no "
+                f"prompt {name!r}: the tokenizer returned {', '.join(map(str, encoded))} without "
                 "input_ids"
             )
         encoded, mask = encoded["input_ids"], encoded.get("attention_mask")
@@ -230,7 +228,7 @@ def _callable(tokenizer: Any) -> Callable[..., Any]:
         return inner
     if not callable(tokenizer):
         raise UserError(
-            f"the tokenizer is of type {type(tokenizer).__name__}, which cannot be called: give a "
+            f"the tokenizer is of type {type(tokenizer).__name__}, which cannot be called: pass a "
             "function from a text to its input_ids"
         )
     return tokenizer
@@ -242,13 +240,13 @@ def _row(values: Any, name: str) -> Int[Tensor, " token"]:
         found = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"prompt {name!r}: the tokenizer returned no input_ids, but {str(values)[:60]} "
+            f"prompt {name!r}: the tokenizer must return input_ids, not {str(values)[:60]} "
             f"({type(values).__name__})"
         ) from error
     if found.ndim == 0 or found.ndim > 2 or (found.ndim == 2 and found.shape[0] != 1):
         raise UserError(
-            f"prompt {name!r}: the tokenizer returned input_ids of shape {tuple(found.shape)}; one "
-            "text has one row of them, (token,) or (1, token)"
+            f"prompt {name!r}: the tokenizer returned input_ids of shape {tuple(found.shape)}; a "
+            "text has one row of ids, (token,) or (1, token)"
         )
     if found.numel() and (found.is_floating_point() or found.is_complex() or (found < 0).any()):
         raise UserError(
@@ -261,12 +259,12 @@ def _row(values: Any, name: str) -> Int[Tensor, " token"]:
 def _unmasked(
     ids: Int[Tensor, " token"], mask: Int[Tensor, " token"], name: str
 ) -> Int[Tensor, " token"]:
-    """The ids that the attention mask lets through: the others are padding, before or behind."""
+    """The ids that the attention mask keeps; the others are padding, before or after them."""
     kept = mask.nonzero().flatten()
     if len(kept) and int(kept[-1] - kept[0]) + 1 != len(kept):
         raise UserError(
-            f"prompt {name!r}: the tokenizer's attention_mask leaves gaps between the tokens; one "
-            "text is measured as one piece"
+            f"prompt {name!r}: the tokenizer's attention_mask leaves gaps between the tokens, but "
+            "only a contiguous text can be measured"
         )
     return ids[kept]
 
@@ -288,17 +286,17 @@ def _special_before(tokenizer: Callable[..., Any]) -> int:
 
 
 def _places(whole: Sequence[int], piece: Sequence[int]) -> list[int]:
-    """Where `piece` stands in `whole`."""
+    """The positions of `piece` in `whole`."""
     last = len(whole) - len(piece)
     return [start for start in range(last + 1) if whole[start : start + len(piece)] == piece]
 
 
 def _own(whole: TokenizedPrompt, bare: TokenizedPrompt, before: int) -> TokenizedPrompt:
-    """What the tokenizer puts before a text, and the text: nothing behind it, nothing twice."""
+    """A text with what the tokenizer adds before it, once, and nothing after it."""
     ids, own = whole.input_ids[0].tolist(), bare.input_ids[0].tolist()
     places = _places(ids, own)
     if not places:
-        # With marks the text itself is cut another way: nothing can be told apart.
+        # With special tokens the text itself is tokenized differently: they cannot be separated.
         return whole
     start = before if before in places else places[0]
     if start and own[:start] == ids[:start]:
@@ -307,29 +305,29 @@ def _own(whole: TokenizedPrompt, bare: TokenizedPrompt, before: int) -> Tokenize
 
 
 def _behind(whole: Sequence[int], own: Sequence[int]) -> int:
-    """How many ids follow a text's own, which stand in the whole as one piece."""
+    """How many ids follow a text's own ids, which are contiguous in the whole."""
     return len(whole) - len(own) - _places(whole, own)[0]
 
 
-def _ids_of(mark: str, *owners: object) -> set[int]:
-    """The ids of a mark (`bos`, `eos`), as tokenizer and model's configuration have them."""
+def _ids_of(token: str, *owners: object) -> set[int]:
+    """The ids of a special token (`bos`, `eos`) in a tokenizer and a model's configuration."""
     found: set[int] = set()
     for owner in owners:
         config: Any = getattr(owner, "config", owner)
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
-        value = getattr(text, f"{mark}_token_id", None)
+        value = getattr(text, f"{token}_token_id", None)
         found |= {
             v for v in (value if isinstance(value, list | tuple) else [value]) if v is not None
         }
     return found
 
 
-def _ends_in(prompt: TokenizedPrompt, marks: set[int]) -> bool:
-    return prompt.input_ids.shape[1] > 1 and int(prompt.input_ids[0, -1]) in marks
+def _ends_in(prompt: TokenizedPrompt, ends: set[int]) -> bool:
+    return prompt.input_ids.shape[1] > 1 and int(prompt.input_ids[0, -1]) in ends
 
 
 def _without(prompt: TokenizedPrompt, begin: set[int], end: set[int]) -> TokenizedPrompt:
-    """A prompt without the second of two begin marks, and without an end mark at its end."""
+    """A prompt without the second of two BOS tokens, and without an EOS token at its end."""
     ids = prompt.input_ids[0].tolist()
     twice = len(ids) > 1 and ids[0] == ids[1] and ids[0] in begin and ids[1:2] != ids[2:3]
     return _part(prompt, int(twice), len(ids) - _ends_in(prompt, end))
@@ -359,16 +357,16 @@ def token_pairs(
 
     Args:
         tokens: see `Settings.tokens`.
-        length: how many tokens the prompt has.
-        places: which tokens a word names, of those that this prompt has; by default the last.
-        causal: whether earlier tokens alone act on a token.
+        length: number of tokens.
+        places: positions by name, such as "last"; by default the last token alone.
+        causal: whether only earlier tokens act on a token.
 
     Returns:
         The pairs; (MEAN, MEAN) for the mean over patches.
 
     Raises:
-        UserError: if no pair is asked for, one is out of range or not there, or has t1 > t2 in a
-            causal model (exactly zero).
+        UserError: there is no pair, or one is out of range, has an unknown name, or has t1 > t2
+            in a causal model, where the Jacobian is exactly zero.
     """
     places = {"last": (length - 1,)} if places is None else places
     pairs = []
@@ -380,7 +378,9 @@ def token_pairs(
         first, second = (asked, asked) if isinstance(asked, Integral | str) else tuple(asked)
         a, b = (_position(t, length, places) for t in (first, second))
         if not (0 <= a < length and 0 <= b < length):
-            raise UserError(f"token {asked} is asked for, the prompt has tokens 0 … {length - 1}")
+            raise UserError(
+                f"token {asked} is out of range: the prompt has tokens 0 … {length - 1}"
+            )
         if a > b and causal:
             raise UserError(
                 f"tokens {asked}: no later token acts on an earlier one in a causal model; the "
@@ -403,15 +403,13 @@ def _named(word: str, places: Mapping[str, Sequence[int]]) -> Sequence[int]:
     if found := places.get(word):
         return found
     if word not in ("class", "mean"):
-        raise UserError(f"tokens = {word!r}: no token is called so")
+        raise UserError(f"unknown token name {word!r}; choose last, class or mean")
     if word in places:
         raise UserError(
-            f"tokens = {word!r}: this model has no such token, each of its tokens changes with the "
+            f"tokens = {word!r}: this model has no such token, as all its tokens change with the "
             "image; choose last (the last patch), mean (over all patches) or positions"
         )
-    raise UserError(
-        f"tokens = {word!r}: that is a token of images; of a text, choose last, all or positions"
-    )
+    raise UserError(f"tokens = {word!r} is for images; for a text, choose last, all or positions")
 
 
 def _chosen(tokens: Tokens, length: int) -> Sequence[Any]:
@@ -424,6 +422,6 @@ def _chosen(tokens: Tokens, length: int) -> Sequence[Any]:
     if isinstance(tokens, str | Mapping):
         raise UserError(
             f"tokens = {tokens!r}: choose last, all, a list of positions or of pairs, or "
-            "{every: n} with n ≥ 1; of an image also class or mean"
+            "{every: n} with n ≥ 1; for an image also class or mean"
         )
     return tokens

@@ -286,10 +286,10 @@ def test_tokens_of_an_image_by_name() -> None:
     ("family", "asked", "sentence"),
     [
         ("siglip", {"tokens": "class"}, "'class': this model has no such token"),
-        ("vit", {"tokens": [11]}, "token 11 is asked for, the prompt has tokens 0 … 9"),
+        ("vit", {"tokens": [11]}, "token 11 is out of range: the prompt has tokens 0 … 9"),
         ("vit", {"context": "decode"}, "ViTModel is bidirectional, so there is no decoding"),
-        ("bert", {"tokens": "class"}, "'class': that is a token of images"),
-        ("bert", {"tokens": "mean"}, "'mean': that is a token of images"),
+        ("bert", {"tokens": "class"}, "'class' is for images"),
+        ("bert", {"tokens": "mean"}, "'mean' is for images"),
         ("bert", {"context": "decode"}, "BertModel is bidirectional, so there is no decoding"),
     ],
 )

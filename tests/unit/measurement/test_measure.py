@@ -382,7 +382,9 @@ def test_settings_are_taken_as_numpy_has_them() -> None:
 
 def test_a_token_that_some_prompts_do_not_have() -> None:
     (said,) = refusal(small_model("llama", torch.float32), PROMPTS[:2], tokens=[6])
-    assert said.startswith("prompt 'p1' cannot be measured: token 6 is asked for, the prompt has")
+    assert said.startswith(
+        "prompt 'p1' cannot be measured: token 6 is out of range: the prompt has"
+    )
 
 
 def test_no_prompts() -> None:

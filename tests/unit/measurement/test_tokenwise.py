@@ -151,7 +151,7 @@ def test_which_blocks_and_tokens() -> None:
         assert chosen_tokens(prepared_for(model, prompt(length), tokens)[1]) == chosen
     with pytest.raises(UserError, match="not pairs"):
         chosen_tokens(prepared_for(model, prompt(4), [(0, 1)])[1])
-    with pytest.raises(UserError, match="prompt 'p' cannot be measured: token 4 is asked for"):
+    with pytest.raises(UserError, match="prompt 'p' cannot be measured: token 4 is out of range"):
         prepared_for(model, prompt(4), [4])
 
 
