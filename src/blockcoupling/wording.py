@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 MISSING = "–"
@@ -96,6 +96,18 @@ def interval(low: float | None, high: float | None) -> str:
 def words(name: str) -> str:
     """Write the name of a column, a variant or a score as words."""
     return name.replace("_", " ")
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Write rows of cells as lines in columns; `left` of them are aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def did_you_mean(word: object, known: Iterable[object], list_all: bool = True) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockcoupling.wording import (
+    aligned,
     count,
     interval,
     lone_surrogate,
@@ -106,3 +107,9 @@ def test_interval():
 )
 def test_half_of_a_surrogate_pair_is_found(text: str, place: int | None) -> None:
     assert lone_surrogate(text) == place
+
+
+def test_cells_are_aligned_in_columns():
+    rows = [("step", "n"), ("extract", "12"), ("a", "")]
+    assert aligned(rows) == ["step      n", "extract  12", "a"]
+    assert aligned(rows, left=2) == ["step     n", "extract  12", "a"]

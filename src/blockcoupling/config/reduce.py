@@ -1,4 +1,4 @@
-"""Section `reduce`: which tables are made of a store, and where that is calculated."""
+"""Section `reduce`: what is tabulated of a store, and where that is calculated."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class Reduce(Section):
     cluster: ClusterKind = "threads"
     """Dask's threads, processes of one machine, or jobs of Slurm."""
     workers: PositiveInt = Field(default_factory=lambda data: 4 if _processes(data) else 1)
-    """How many for each store."""
+    """Number of threads, processes or jobs for each store."""
     dashboard: bool = False
     """Serve Dask's dashboard while a store is reduced; its address is in the log."""
 
@@ -34,9 +34,9 @@ class WorkerJob(Section):
 
     memory_mb: PositiveInt = 2000
     minutes: PositiveInt = 60
-    """After these Slurm may stop it; another one takes its place."""
+    """Slurm may stop it after this time; another worker then replaces it."""
     partition: str | None = None
-    """Unset: the site's default."""
+    """Defaults to the site's."""
     account: str | None = None
     logs: UserPath = Path("dask-workers")
-    """The directory of its output, made where it is missing."""
+    """The directory of its output, created if missing."""

@@ -12,40 +12,40 @@ class HarnessTask(Section):
     """A task of lm-evaluation-harness: its own, or multiple choice over a local JSONL file."""
 
     task: str | None = None
-    """The harness's name for it; unset, the name it has here."""
+    """Its name in the harness; defaults to its name here."""
     path: UserPath | None = None
     template: Template | None = None
     few_shot: NonNegativeInt = 0
     limit: PositiveInt | None = None
-    """Questions to sample; unset, all."""
+    """Number of questions to sample; defaults to all."""
     seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _local_or_not(self) -> "HarnessTask":
         if (self.path is None) != (self.template is None):
-            raise ValueError("path and template go together: a local file needs to know its form")
+            raise ValueError("path and template: give both; a local file needs a template")
         return self
 
 
 class Score(Section):
-    """How well models do: evaluated here, or recorded in their sections."""
+    """Scores of models: evaluated here, or recorded in their sections."""
 
     name: Name = "heldout"
-    """The score that coupling is held against."""
+    """The score that coupling is correlated with."""
     metric: Name | None = None
     heldout: bool = True
     """Evaluate loss and next-token accuracy on the built-in held-out text."""
     test: bool = True
     """Evaluate image models trained here on the images that were held out."""
     test_metric: Literal["accuracy", "loss", "calibration_error"] = "accuracy"
-    """Of the score `test`, the metric that the coupling of image models is held against."""
+    """The metric of the score `test` that the coupling of image models is correlated with."""
     gap: bool = False
-    """Of models trained here: also on text that they were trained on, and how much worse they do
-    on the held-out text (generalization gap)."""
+    """Evaluate models trained here on their training text too, for the generalization gap: how much
+    worse they do on the held-out text."""
     harness: dict[Name, HarnessTask] = Field(default={})
 
     @model_validator(mode="after")
     def _gap_to_heldout(self) -> "Score":
         if self.gap and not self.heldout:
-            raise ValueError("gap: the gap is to held-out text; leave out heldout: false")
+            raise ValueError("gap: it is the gap to held-out text, so heldout must not be false")
         return self

@@ -4,7 +4,7 @@ from blockcoupling.config.section import Section
 
 
 class Together(Section):
-    """Which jobs share a process beside those of a population."""
+    """Which jobs share a process, in addition to those of a population."""
 
     datasets: bool = False
-    """A checkpoint is measured on all datasets in one job, which loads it once."""
+    """Measure a checkpoint on all datasets in one job, which loads it once."""

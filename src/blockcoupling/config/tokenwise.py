@@ -10,13 +10,13 @@ from blockcoupling.config.section import Name
 
 
 class Tokenwise(CompareTokens):
-    """Whether, and of what, Jacobians are compared between tokens."""
+    """Which models, prompts and tokens are compared."""
 
     tokens: Positions = Field(default={"every": 4})
     """`all`, `last`, a list of positions, {every: n}."""
     prompts: PositiveInt = 1
-    """How many of each dataset, from the first."""
+    """Number of prompts of each dataset, from the first."""
     datasets: list[Name] = Field(default=[])
-    """Unset: all."""
+    """Defaults to all."""
     checkpoints: Literal["ends", "all"] = "ends"
-    """The untrained and the last of each model, or all."""
+    """The untrained and the last checkpoint of each model, or all."""

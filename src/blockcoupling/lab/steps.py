@@ -29,8 +29,8 @@ def _kept(study: Study, modality: Modality) -> Iterable[tuple[str, ...]]:
     ]
 
 
-def _checkpoint(name: str, modality: Modality, *beside: str) -> Step:
-    files = ("config.json", "model.safetensors", *beside, "training.json")
+def _checkpoint(name: str, modality: Modality, *more: str) -> Step:
+    files = ("config.json", "model.safetensors", *more, "training.json")
     return Step(
         name,
         "train",

@@ -3,6 +3,7 @@
 from blockcoupling.config.models import TrainedModel
 from blockcoupling.config.populations import FACTORS
 from blockcoupling.config.study import Study
+from blockcoupling.wording import aligned
 
 
 def members_table(study: Study) -> str:
@@ -19,8 +20,4 @@ def _table(population: str, members: dict[str, dict[str, object]]) -> str:
     keys = list(dict.fromkeys(key for factors in members.values() for key in factors))
     rows = [["", *keys]]
     rows += [[name, *(str(f.get(key, "")) for key in keys)] for name, f in members.items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    return "\n".join([f"{population}: {len(members)} models", *lines])
+    return "\n".join([f"{population}: {len(members)} models", *aligned(rows)])

@@ -1,7 +1,7 @@
-"""What a step of a study asks for: memory, minutes, threads and GPUs, from a model's size.
+"""What a job asks for: memory, minutes, threads and GPUs, from its model's size.
 
-Rough on purpose, and on the safe side: an estimate decides where a scheduler puts a job and when
-it may kill it, not how the job runs. Rates are those of one core of an ordinary server.
+Estimates are rough and on the safe side: they decide where a scheduler puts a job and when it may
+kill it, not how the job runs. Rates are those of one core of an ordinary server.
 """
 
 from collections.abc import Mapping
@@ -105,10 +105,10 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
 
     Args:
         study: The study.
-        model: Which of its models.
-        dataset: Which of its sets of prompts.
-        checkpoint: Which; by default the last. It matters where weights are streamed: those drawn
-            anew are held in memory whole.
+        model: One of its models.
+        dataset: One of its datasets.
+        checkpoint: By default the last. It matters if weights are streamed: re-initialised weights
+            are held in memory as a whole.
     """
     size = parameters(study, model)
     dimension, blocks = shape_of(study, model)

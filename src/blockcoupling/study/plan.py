@@ -8,6 +8,7 @@ from blockcoupling.config.study import Study
 from blockcoupling.study.clean import bytes_of
 from blockcoupling.study.needs import Needs, needs_of
 from blockcoupling.study.together import chunk_needs, datasets_needs
+from blockcoupling.wording import aligned
 
 
 def plan_of(study: Study) -> dict[str, Any]:
@@ -47,14 +48,6 @@ def as_table(plan: dict[str, Any]) -> str:
         *("hours each", "hours", "disk/GB"),
     )
     rows = [[_cell(value) for value in step.values()] for step in plan["steps"]]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [list(head), *rows]
-    ]
     total = plan["totals"]
     gpu = (
         f"; {_cell(total['gpu_hours'])} on a GPU of at least {_cell(total['gpu_memory_gb'])} GB"
@@ -63,7 +56,7 @@ def as_table(plan: dict[str, Any]) -> str:
     )
     return "\n".join(
         [
-            *lines,
+            *aligned([head, *rows], left=2),
             "",
             f"{total['jobs']} jobs, {_cell(total['hours'])} hours one after another"
             f" ({_cell(total['core_hours'])} core hours{gpu});"

@@ -77,8 +77,8 @@ def vocabulary_of(study: Study, model: str) -> int:
 def _fact(facts: Mapping[str, Any], name: str) -> int | None:
     """A number among a model's facts: of its own configuration, else of a table."""
     for source in ("config", "table"):
-        told = facts.get(source)
-        value = told.get(name) if isinstance(told, Mapping) else None
+        known = facts.get(source)
+        value = known.get(name) if isinstance(known, Mapping) else None
         if isinstance(value, int | float) and value > 0:
             return int(value)
     return None

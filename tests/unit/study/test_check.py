@@ -131,7 +131,7 @@ def test_the_builtin_study_and_the_ladder_are_valid(
         ({"reduce": {"k": [1, 9]}, "correlate": {"k": 5}}, "correlate.k: 5 is not in reduce.k"),
         ({"reduce": {"variants": ["swapped"]}}, "correlate.variant: frobenius is not in"),
         ({"score": {"name": "heldot"}}, "no score 'heldot' is evaluated or recorded; did you mean"),
-        ({"score": {"harness": {"arc": {"path": "x"}}}}, "path and template go together"),
+        ({"score": {"harness": {"arc": {"path": "x"}}}}, "a local file needs a template"),
         (
             {
                 "models": {
