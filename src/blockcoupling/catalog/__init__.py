@@ -1,12 +1,12 @@
 """Every artifact of a study as an entry of one Intake catalog.
 
-Each job writes one small *entry file* (:func:`write_entry`) beside nothing that another job writes;
+Each job writes one small *entry file* (:func:`write_entry`), which no other job writes;
 :func:`join` builds the catalog from them, from scratch, so that no entry can be lost to a race.
 Paths are relative, first to the entry file, then to the catalog (``{CATALOG_DIR}``): a study can be
 moved as a whole and read again. The catalog file uses Intake's own readers only, so that plain
 ``intake.open_catalog`` reads every entry without this package.
 
-Names are imported when first used: what a kind is, or whose catalog a file is, needs no Intake.
+Names are imported when first used, because kinds and owners of catalogs need no Intake.
 """
 
 from importlib import import_module

@@ -173,7 +173,7 @@ class Catalog(IntakeCatalog):
             if isinstance(content, dict):
                 content = pd.DataFrame([content])
             if not isinstance(content, pd.DataFrame):
-                raise UserError(f"{name} is no table; restrict the search to tables, by `kind`")
+                raise UserError(f"{name} is not a table; restrict the search to tables, by `kind`")
             tables.append(content)
         return pd.concat(tables, ignore_index=True)
 

@@ -40,7 +40,7 @@ def join(
     The result depends on the entries alone, not on their order.
 
     Args:
-        files: made by :func:`write_entry`, or by this function: a catalog stands for its entries.
+        files: made by :func:`write_entry`, or by this function: a catalog counts as its entries.
         out: the catalog file; urls are stored relative to its directory.
         study: whose catalog it is; the file of another study is left alone.
         results: where that study's results are.
@@ -105,7 +105,7 @@ def _is_catalog(file: str | Path) -> bool:
         with Path(file).open("rb") as stream:
             return stream.read(len(_BEGIN)) == _BEGIN.encode()
     except OSError:
-        return False  # what is wrong with it is told when it is read
+        return False  # reading it reports the problem
 
 
 def _of_catalog(file: str | Path) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ def open_catalog(path: str | Path, *, allow_outside: bool = False) -> Catalog:
     text = _text_of(url)
     content = parse(text, f"{url} is not YAML, or damaged, so no catalog")
     if not isinstance(content, dict) or content.get("version") != 2:
-        raise UserError(f"{url} is no Intake 2 catalog; `blockcoupling catalog` writes one")
+        raise UserError(f"{url} is not an Intake 2 catalog; `blockcoupling catalog` writes one")
     for section in ("entries", "data", "metadata"):
         if not isinstance(content.get(section), dict):
             raise UserError(f"{url} is damaged: it has no {section}; {_AGAIN}")

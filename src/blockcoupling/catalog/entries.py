@@ -16,7 +16,7 @@ import blockcoupling
 from blockcoupling.atomic import replacing
 from blockcoupling.catalog.formats import FORMATS
 from blockcoupling.catalog.kinds import KINDS
-from blockcoupling.catalog.making import beside
+from blockcoupling.catalog.making import with_relative_paths
 from blockcoupling.catalog.plain import as_yaml, parse, plain, read_text, relative
 from blockcoupling.errors import UserError
 from blockcoupling.store.checksums import digest
@@ -25,7 +25,7 @@ from blockcoupling.wording import did_you_mean
 _IN_NAME = ("model", "checkpoint", "dataset", "score", "modality", "figure", "format")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MADE = "made"
-"""The key of an entry's metadata that tells how its artifact was made."""
+"""Key of the provenance in an entry's metadata."""
 _RESERVED = {"kind", "schema_version", "created_by", "digest", MADE}
 
 
@@ -44,8 +44,8 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
         content (see :func:`store.checksums.digest`).
 
     Raises:
-        UserError: unknown kind, missing artifact, unreadable format, a facet that is no plain value
-            or an identifying facet that is no valid name.
+        UserError: unknown kind, missing artifact, unreadable format, a facet that is not a plain
+            value, or an identifying facet that is not a valid name.
 
     """
     from blockcoupling.store.schema import SCHEMA_VERSION
@@ -101,7 +101,7 @@ def write_entry(
     described = entry(kind, path, facets)
     target = Path(file)
     if made is not None:
-        described["metadata"][MADE] = beside(made, Path(described["path"]))
+        described["metadata"][MADE] = with_relative_paths(made, Path(described["path"]))
     described["path"] = relative(Path(described["path"]), target.parent)
     with replacing(target) as fresh:
         fresh.write_text(as_yaml(described), encoding="utf-8")
@@ -112,14 +112,14 @@ def read_entry(file: str | Path) -> dict[str, Any]:
     """Read an entry file; its ``path`` comes back absolute.
 
     Raises:
-        UserError: the file is missing, no entry, or its artifact is gone.
+        UserError: the file is missing or not an entry file, or its artifact is missing.
 
     """
     source = Path(file)
     text = read_text(source, "the entry file")
     described = parse(text, f"{source} is not YAML; delete it and make it again")
     if not _is_entry(described):
-        raise UserError(f"{source} is no entry file; `blockcoupling entry` writes them")
+        raise UserError(f"{source} is not an entry file; `blockcoupling entry` writes them")
     artifact = (source.parent / described["path"]).resolve()
     demand_format(artifact)
     if not artifact.exists():

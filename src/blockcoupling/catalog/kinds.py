@@ -1,4 +1,4 @@
-"""What a study makes, kind by kind: one table, from which every list of kinds is taken."""
+"""The kinds of artifacts that a study makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """What the entries of one kind hold and which command makes them."""
+    """The content of one kind of entry, and the command that makes it."""
 
     holds: str
     made_by: str
@@ -28,32 +28,32 @@ KINDS: Mapping[str, Kind] = {
     "miscoupling": Kind("block by block matrices over prompts", "blockcoupling reduce"),
     "token_products": Kind("A of every two compared tokens", "blockcoupling tokenwise"),
     "tokenwise": Kind("mis-coupling between tokens", "blockcoupling tokenwise"),
-    "block_damage": Kind("what every change of blocks costs, text by text", "blockcoupling damage"),
+    "block_damage": Kind("cost of every change of blocks, text by text", "blockcoupling damage"),
     "damage": Kind("the same as a table", "blockcoupling damage"),
-    "score": Kind("what a checkpoint scores", "blockcoupling score"),
+    "score": Kind("scores of a checkpoint", "blockcoupling score"),
     "weight_spectra": Kind("power laws of the weights' spectra", "blockcoupling weight-spectra"),
     "predictors": Kind("one row per checkpoint: measurements and facts", "blockcoupling correlate"),
-    "correlation": Kind("each predictor held against each score", "blockcoupling correlate"),
+    "correlation": Kind("each predictor against each score", "blockcoupling correlate"),
     "correlation_by_k": Kind(
-        "coupling held against the score, for every K and variant", "blockcoupling correlate"
+        "coupling against the score, for every K and variant", "blockcoupling correlate"
     ),
-    "prediction": Kind("scores predicted of what was left out", "blockcoupling correlate"),
+    "prediction": Kind("scores predicted for held-out models", "blockcoupling correlate"),
     "within": Kind(
         "each predictor against each score, pooled and within depth, width, size, family",
         "blockcoupling correlate",
     ),
     "damage_statistics": Kind(
-        "damage held against coupling and its rivals", "blockcoupling damage-statistics"
+        "ablation damage against coupling and baselines", "blockcoupling damage-statistics"
     ),
     "damage_pairs": Kind(
-        "damage by blocks, its rivals beside it", "blockcoupling damage-statistics"
+        "ablation damage by blocks, with the baselines", "blockcoupling damage-statistics"
     ),
     "intervention": Kind(
-        "arms held against the control, and slopes on coupling", "blockcoupling intervention"
+        "arms compared with the control, and slopes on coupling", "blockcoupling intervention"
     ),
-    "arms": Kind("the members of every arm, and what came of each", "blockcoupling intervention"),
+    "arms": Kind("the members of every arm, with their results", "blockcoupling intervention"),
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
-    "costs": Kind("what each job took: time, processor, memory", "blockcoupling costs"),
-    "figure": Kind("a picture", "blockcoupling figure"),
+    "costs": Kind("time, processor and memory of each job", "blockcoupling costs"),
+    "figure": Kind("a figure", "blockcoupling figure"),
     "report": Kind("the report of a study", "blockcoupling report"),
 }

@@ -1,7 +1,7 @@
-"""How an artifact was made: what its entry says besides what it is.
+"""Provenance of an artifact, kept in its entry.
 
-Written by the verb that makes it, when it has made it; nothing reads it but whoever asks
-(`blockcoupling provenance`), and no number depends on it.
+The verb that makes an artifact writes it; `blockcoupling provenance` shows it. No number depends
+on it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIBRARIES = (
     *("datasets", "lm_eval", "xarray", "zarr", "pandas", "pyarrow", "scipy", "scikit-learn"),
     *("statsmodels", "matplotlib", "intake", "snakemake"),
 )
-"""Those that numbers, tables and pictures are made with."""
+"""Libraries that numbers, tables and figures depend on."""
 
 _OF_MODEL = ("source", "id", "revision", "path", "name", "checkpoint", "identity", "training")
 
@@ -38,16 +38,16 @@ def making(
 
     Args:
         words: the command line after `blockcoupling`: configuration and seeds, as the job had them.
-        inputs: what it was made from, by what it was to the verb (`model`, `prompts`, `catalog` …).
+        inputs: files that were read, by their role (`model`, `prompts`, `catalog` …).
         model: the record of the model that was measured, where one was; of one trained here with
-            what stands in its `training.json`, as `training`.
+            the content of its `training.json`, as `training`.
 
     Returns:
         `command`, its words; `code` (`version`, and of a checkout `commit` and whether files in
         it `changed` since); `libraries` by name, Python's included; `machine`; `inputs`, each with
         `path` and `digest`; and `model`: where it came from, its revision, hashes of its content,
         and of one trained here how that was done. Paths are absolute:
-        :func:`beside` makes them relative to what was made.
+        :func:`with_relative_paths` makes them relative to the artifact.
 
     """
     files = {name: Path(path) for name, path in inputs.items()}
@@ -64,7 +64,7 @@ def making(
     }
 
 
-def beside(made: Mapping[str, Any], artifact: Path) -> dict[str, Any]:
+def with_relative_paths(made: Mapping[str, Any], artifact: Path) -> dict[str, Any]:
     """Return the same with the paths of inputs seen from an artifact's directory.
 
     A study can be moved as a whole, and the paths lead to its own files again.
@@ -81,7 +81,7 @@ def _code() -> Mapping[str, Any]:
     own = Path(blockcoupling.__file__).parent
     found: dict[str, Any] = {"version": blockcoupling.__version__}
     checkout = own.parents[1]
-    # Not a repository around the environment that the package is installed in.
+    # Not the repository of an environment that the package is installed in.
     if own.parent.name == "src" and (checkout / ".git").exists():
         commit = _git(checkout, "rev-parse", "HEAD")
         changed = _git(checkout, "status", "--porcelain", "--", "src", "workflow", "Snakefile")
@@ -91,7 +91,7 @@ def _code() -> Mapping[str, Any]:
 
 
 def _git(checkout: Path, *words: str) -> str | None:
-    """What git says; None where there is none, or it refuses (a checkout of another user)."""
+    """Return git's answer; None without git, or if it refuses (a checkout of another user)."""
     command = ["git", "--no-optional-locks", "-C", str(checkout), *words]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
@@ -112,7 +112,7 @@ def _libraries() -> Mapping[str, str]:
 
 
 def _machine() -> str:
-    """What of the machine decides the last bits of a number."""
+    """Return what decides the last bits of a number: system, processor, threads, device."""
     parts = [f"{platform.system()} {platform.machine()}"]
     torch = sys.modules.get("torch")
     if torch is not None:

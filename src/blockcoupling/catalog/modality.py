@@ -1,6 +1,6 @@
-"""The part of a catalog that is about models of one kind: those of texts, or those of images.
+"""The part of a catalog about language models, or about image models.
 
-Their numbers are of different things, and stand in no correlation together.
+Their numbers are not comparable, so that no correlation includes both.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 NAMES: Mapping[Modality, str] = {"text": "language models", "image": "image models"}
-"""What the models of each are called."""
+"""Names of the two kinds of models."""
 
 
 def modalities(catalog: Catalog) -> list[Modality]:
-    """What the models of a catalog take, in the order of :data:`MODALITIES`."""
+    """Return the modalities of a catalog's models, in the order of :data:`MODALITIES`."""
     found = set(_of_models(catalog).values())
     return [each for each in MODALITIES if each in found]
 
 
 def of_modality(catalog: Catalog, modality: Modality) -> Catalog:
-    """The entries of a catalog that are about models that take this, or about none.
+    """Return the entries about models of one modality, and those about no model.
 
-    Entries of a model are told by its record, prompts by the models that were measured at them, and
-    what was made of many models (statistics, figures) by its facet `modality`; without that facet
-    it belongs to whatever there is.
+    The modality of an entry follows from its model's record; of prompts, from the models that were
+    measured at them; of statistics and figures, from the facet `modality`. Entries without any of
+    these belong to both.
 
     """
     models = {name for name, taken in _of_models(catalog).items() if taken == modality}
@@ -52,7 +52,7 @@ def of_modality(catalog: Catalog, modality: Modality) -> Catalog:
 
 
 def _of_models(catalog: Catalog) -> dict[str, Modality]:
-    """What each model takes, by its name; records of older versions are of language models."""
+    """Return each model's modality; records of older versions are of language models."""
     found = catalog.search(kind="model")
     return {
         str(found.entries[name].metadata["model"]): found[name].read().get("modality") or "text"

@@ -1,4 +1,4 @@
-"""Whose catalog a catalog file is: one file, one study."""
+"""The study that a catalog file belongs to: one file, one study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from blockcoupling.catalog.plain import relative
 
 HEAD = '"metadata": '
-"""What the line of a catalog file begins with that says whose it is; near its beginning."""
+"""Beginning of the line in a catalog file that names its study."""
 
 _LINES = 3
 
@@ -22,12 +22,12 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, study: str, results: str | Path, catalog: str | Path) -> Owner:
-        """Return who a study is to a catalog file."""
+        """Return the owner that a study writes into a catalog file."""
         return cls(study, relative(Path(results), Path(catalog).parent))
 
 
 def owner_of(catalog: str | Path) -> Owner | None:
-    """Return whose catalog a file is; None where there is none, or it does not say.
+    """Return the owner of a catalog file; None without a file, or if it names none.
 
     Only the beginning of the file is read: every job of a workflow asks.
     """
@@ -38,7 +38,7 @@ def owner_of(catalog: str | Path) -> Owner | None:
         said: Any = json.loads(found.removeprefix(HEAD).rstrip().rstrip(","))
         return Owner(str(said["study"]), str(said["results"]))
     except (OSError, StopIteration, ValueError, KeyError, TypeError):
-        return None  # what is wrong with it is told when it is opened, or it is written anew
+        return None  # opening it reports the problem, or it is written again
 
 
 def taken(catalog: str | Path, study: str, results: str | Path) -> str | None:

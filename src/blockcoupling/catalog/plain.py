@@ -1,4 +1,4 @@
-"""Text of entry files and catalogs: plain values only, no tags, nothing that is run; and paths."""
+"""Text of entry files and catalogs: plain values without tags, so that nothing is run; paths."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def plain(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): plain(key, each) for name, each in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"facet {key}: {value} is no number to search for; leave it out")
+        raise UserError(f"facet {key}: {value} is not a number to search for; omit it")
     if value is None or isinstance(value, Facet):
         return value
     raise UserError(f"facet {key}: a {type(value).__name__} cannot be stored; use text or a number")
@@ -97,7 +97,7 @@ def read_text(file: Path, what: str) -> str:
     except OSError as error:
         raise UserError(f"cannot read {what} {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{what} {file} is damaged: it is no text") from error
+        raise UserError(f"{what} {file} is damaged: it is not text") from error
 
 
 def as_yaml(content: dict[str, Any]) -> str:

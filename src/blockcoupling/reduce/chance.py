@@ -38,7 +38,7 @@ def chance(ds: xr.Dataset, k: int = 10, variant: str = DEFAULT_VARIANT) -> xr.Da
         float64, dimensionless, (prompt, pair, block). NaN where J is 0 or padding.
 
     Raises:
-        UserError: k or variant are not to be had from this dataset, or its width d is not known.
+        UserError: k or variant are not available in this dataset, or its width d is unknown.
     """
     return chances(ds, [k], [variant]).isel(K=0, variant=0)
 
@@ -123,7 +123,7 @@ def chance_by_draws(
 def drawn_miscoupling(
     values: Float[np.ndarray, "*any d"], k: int, variant: str, draws: int, seed: int
 ) -> Float[np.ndarray, "draw *any"]:
-    """Return m of Jacobians with these singular values and random frames, drawn so many times.
+    """Return m of Jacobians with these singular values and random frames, drawn `draws` times.
 
     Args:
         values: all singular values, descending.

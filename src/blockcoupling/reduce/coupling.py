@@ -34,7 +34,7 @@ def miscoupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.Da
         NaN where a shorter prompt is padded, and where i or j is a block whose Jacobian is 0.
 
     Raises:
-        UserError: k or variant are not to be had from this dataset.
+        UserError: the dataset lacks this k or variant.
     """
     return miscouplings(ds, [k], [variant]).isel(K=0, variant=0)
 
@@ -46,7 +46,7 @@ def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> x
         (prompt, pair, variant, K, block, block_other), the order of `k` and `variants` kept.
 
     Raises:
-        UserError: a k or variant is not to be had from this dataset.
+        UserError: the dataset lacks a k or variant.
     """
     check(ds, k, variants)
     largest = max(k)
@@ -186,7 +186,7 @@ def check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
 
 
 def check_corner(ds: xr.Dataset, k: Sequence[int]) -> None:
-    """Check that a dataset holds so many singular vectors, and the same blocks i and j.
+    """Check that a dataset has k singular vectors, and the same blocks i and j.
 
     Raises:
         UserError: naming what it does not.

@@ -55,13 +55,13 @@ def running(engine: Engine, at_once: int) -> Iterator[Each]:
     Args:
         engine: Where.
         at_once: How many chunks there are in what is computed as one: where there are more workers,
-            several are computed beside each other.
+            several are computed at once.
 
     Yields:
         A function that computes an iterable of tuples of collections, in their order.
 
     Raises:
-        UserError: it cannot be had here; or, from the function, its workers died.
+        UserError: the engine is not available here; or, from the function, its workers died.
     """
     import dask
     from threadpoolctl import threadpool_limits
@@ -77,7 +77,7 @@ def running(engine: Engine, at_once: int) -> Iterator[Each]:
 
 
 def _in_order(client: Any, lazies: Iterable[Lazy], ahead: int) -> Iterator[Lazy]:
-    """Compute so many at a time, one more than fills all workers: none waits for the others."""
+    """Compute `ahead` + 1 at a time, more than fill all workers, so that none waits."""
     import dask
     from distributed.scheduler import KilledWorker
 
@@ -154,7 +154,7 @@ def _can_certify() -> bool:
 def _certificates() -> Any:
     """Return certificates for this run alone.
 
-    Without them, whoever can reach the port of a scheduler can have it run anything.
+    Without them, anyone who reaches the port of a scheduler can run anything on it.
     """
     from distributed.security import Security
 

@@ -1,4 +1,4 @@
-"""What the pairs of tokens of a store are called, where all prompts were measured at the same."""
+"""Names of a store's pairs of tokens, if all prompts were measured at the same ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import xarray as xr
 from blockcoupling.store.svd import MEAN, NO_PAIR, last_token
 
 MOST = 4
-"""Pairs that are told apart in matrices over prompts; of more, only the mean is kept."""
+"""Pairs that have matrices of their own; with more pairs, only the mean is kept."""
 
 
 def pair_labels(ds: xr.Dataset) -> list[str]:
@@ -36,7 +36,7 @@ def pair_labels(ds: xr.Dataset) -> list[str]:
 
 
 def _label(ds: xr.Dataset, tokens: np.ndarray) -> str | None:
-    """Return what all prompts' token is called; None where that differs."""
+    """Return the name of all prompts' token; None if they differ."""
     if (tokens == NO_PAIR).any():
         return None
     if (tokens == MEAN).all():

@@ -34,7 +34,7 @@ def overlap(ds: xr.Dataset, k: int = 10, kind: str = "output_overlap") -> xr.Dat
         prompt is padded, and where i or j is a block whose Jacobian is 0.
 
     Raises:
-        UserError: k or kind are not to be had from this dataset.
+        UserError: the dataset lacks this k or kind.
     """
     if kind not in OVERLAPS:
         raise UserError(f"unknown overlap {kind!r}: choose from {', '.join(OVERLAPS)}")
@@ -53,7 +53,7 @@ def overlaps(ds: xr.Dataset, k: Sequence[int]) -> dict[str, xr.DataArray]:
         By name, (prompt, pair, K, block, block_other); those of `composition` for j ≥ i, too.
 
     Raises:
-        UserError: a k is not to be had from this dataset.
+        UserError: the dataset lacks a k.
     """
     check_corner(ds, k)
     corner = slice(max(k))

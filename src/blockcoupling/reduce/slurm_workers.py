@@ -31,7 +31,7 @@ def slurm_cluster(
         security: Dask's, for `tls://`.
 
     Raises:
-        UserError: there is no Slurm here, or it takes no such job.
+        UserError: Slurm is not available here, or refuses such a job.
     """
     if shutil.which("sbatch") is None:
         raise UserError(

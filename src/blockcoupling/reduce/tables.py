@@ -60,7 +60,7 @@ def reduce_store(
     Args:
         svd: an extraction store.
         out_dir: where the tables go; each one replaces an older one when it is whole.
-        k: numbers of singular vectors; those larger than the store's are left out, with a log line.
+        k: numbers of singular vectors; those larger than the store's are omitted, with a log line.
         variants: of mis-coupling; by default all that the store allows.
         identity: `model`, `checkpoint` and `dataset`, the first columns of every table; what is
             not given comes from the store's attributes.
@@ -71,8 +71,8 @@ def reduce_store(
         The paths written.
 
     Raises:
-        UserError: no store there, no identity, or a k or variant that cannot be had from it; no
-            such engine here.
+        UserError: no store there, no identity, or a k or variant that it lacks; an engine that
+            is not available here.
         MeasurementError: a mis-coupling that is not finite, or a store that is damaged.
     """
     svd = Path(svd).absolute()  # workers may be elsewhere
@@ -141,11 +141,11 @@ def _identity(ds: xr.Dataset, given: Mapping[str, str] | None) -> dict[str, str]
 def _possible(k: Sequence[int], stored: int) -> list[int]:
     kept = [each for each in k if each <= stored]
     if left_out := [each for each in k if each > stored]:
-        logger.info("K = %s left out: the store holds %d", ", ".join(map(str, left_out)), stored)
+        logger.info("K = %s omitted: the store has %d", ", ".join(map(str, left_out)), stored)
     if not kept:
         raise UserError(
-            f"no K can be had: {', '.join(map(str, k))} asked for, and the store holds "
-            f"{stored} singular vectors a block"
+            f"the store lacks K = {', '.join(map(str, k))}: it has {stored} singular vectors "
+            "per block"
         )
     return kept
 
@@ -177,7 +177,7 @@ def _lazy(
 def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArray]]:
     """Return, lazily, the columns of each of `TABLES`; their axes are its keys."""
     mean, by_distance = mean_between_blocks(m), mean_by_distance(m)
-    missing = xr.full_like(ds["jacobian_norm"], np.nan)  # stands for what was not recorded
+    missing = xr.full_like(ds["jacobian_norm"], np.nan)  # for what was not recorded
     full = ds.get("S_full")
     if dimension(ds) is None:  # a store of an older version
         by_chance = xr.full_like(m.isel(block_other=0, drop=True), np.nan)

@@ -27,8 +27,8 @@ def tabulate(
     Args:
         store: of compared tokens.
         out: the Parquet file.
-        k: numbers of singular vectors; those larger than the store's are left out.
-        variants: of mis-coupling; those that the store cannot give are left out.
+        k: numbers of singular vectors; those larger than the store's are omitted.
+        variants: of mis-coupling; those that the store lacks are omitted.
         identity: model, checkpoint, dataset.
 
     Raises:
@@ -39,7 +39,7 @@ def tabulate(
     k = [each for each in k if each <= ds.sizes["k"]]
     variants = [name for name in variants if VARIANTS[name].product in ds]
     if not k or not variants:
-        raise UserError(f"{store} holds nothing for these K and variants")
+        raise UserError(f"{store} has none of these K and variants")
     with parquet_table(Path(out)) as append, reading(store):
         for start in range(0, ds.sizes["comparison"], CHUNK):
             some = ds.isel(comparison=slice(start, start + CHUNK)).load()

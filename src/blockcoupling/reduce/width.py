@@ -1,4 +1,4 @@
-"""How wide the model is that a dataset is of: what chance gives depends on it."""
+"""Width of the model that a dataset was measured on, which chance depends on."""
 
 import xarray as xr
 

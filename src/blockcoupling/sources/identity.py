@@ -55,22 +55,22 @@ def content_identity(
         directory: where the files lie; None: the description's `path`.
 
     Returns:
-        `config`, `weights` (None for weights drawn anew), `tokenizer`, `code` (None unless
-        the directory's own code is trusted), each SHA-256 in hexadecimal digits, and `init_seed`,
-        `dtype`, `quantization`.
+        `config`, `weights` (None if they are randomly re-initialised), `tokenizer`, `code` (None
+        unless the directory's own code is trusted), each SHA-256 in hexadecimal digits, and
+        `init_seed`, `dtype`, `quantization`.
 
     Raises:
         UserError: a file cannot be read.
     """
     place = Path(description["path"] if directory is None else directory)
-    beside = Path(description.get("tokenizer") or place)
-    drawn_anew = description.get("init_seed") is not None
+    tokenizer = Path(description.get("tokenizer") or place)
+    reinitialised = description.get("init_seed") is not None
     trusted = bool(description.get("trust_remote_code"))
-    with_config = () if beside.resolve() == place.resolve() else ("config.json",)
+    with_config = () if tokenizer.resolve() == place.resolve() else ("config.json",)
     identity: Identity = {
         "config": _together(place, _found(place, ("config.json",))),
-        "weights": None if drawn_anew else _together(place, _weights(place)),
-        "tokenizer": _together(beside, _found(beside, (*_TOKENIZER, *with_config))),
+        "weights": None if reinitialised else _together(place, _weights(place)),
+        "tokenizer": _together(tokenizer, _found(tokenizer, (*_TOKENIZER, *with_config))),
         "code": _together(place, _found(place, ("*.py",))) if trusted else None,
         **{key: description.get(key) for key in _HOW_LOADED},
     }
@@ -103,7 +103,7 @@ def demand_same_content(record: Mapping[str, Any], directory: Path | str, title:
     """Check that a directory still holds what its record says; cheap where nothing was written.
 
     Args:
-        record: of the model; one without an `identity` is not held against anything.
+        record: of the model; one without an `identity` is not compared.
         directory: where its files lie now.
         title: of the model, for the message.
 
@@ -167,7 +167,7 @@ def _settings_or_bytes(file: Path) -> str:
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     except ValueError:
-        return _file_digest(file)  # whoever loads it says what is wrong
+        return _file_digest(file)  # loading it reports the problem
     if not isinstance(settings, dict):
         return _file_digest(file)
     return json_digest({key: settings[key] for key in settings.keys() - _IRRELEVANT})

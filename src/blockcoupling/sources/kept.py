@@ -1,6 +1,6 @@
-"""The model that was loaded last, kept for whoever asks for the same one next.
+"""The model that was loaded last, kept for jobs that share a process.
 
-Only where somebody says so, as jobs that share a process do: a model may fill the memory.
+Nothing is kept outside of `keeping_models`, because a model may fill the memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blockcoupling.sources.records import FACTS, read_record
 _Load = TypeVar("_Load", bound=Callable[..., Any])
 
 _KEPT: ContextVar[dict[str, Any] | None] = ContextVar("kept", default=None)
-"""What is kept, by what was asked for: one model at most. None: nothing is to be kept."""
+"""The kept model by its request, at most one. None: models are not kept."""
 
 
 @contextmanager
@@ -32,10 +32,10 @@ def keeping_models() -> Iterator[None]:
 
 
 def kept(check: Callable[[Mapping[str, Any]], object]) -> Callable[[_Load], _Load]:
-    """Let a function that loads a record's model take the one that is kept.
+    """Decorate a function that loads a record's model, so that it returns the kept one.
 
     Args:
-        check: Called with the record where nothing is loaded: are its files still what it says?
+        check: Called with the record if nothing is loaded; raises if its files have changed.
     """
 
     def decorate(load: _Load) -> _Load:

@@ -1,15 +1,15 @@
-"""What tells a damaged store from a whole one.
+"""Finding damage in a store.
 
-Every chunk of every array carries a CRC-32C, which Zarr holds against the bytes it reads. That says
-nothing of metadata, nor of chunks that are not there, which read as fill values. So a store that is
-finished is *sealed*: two attributes of its root tell what its metadata are and what it holds.
+Every chunk of every array carries a CRC-32C, which Zarr compares with the bytes it reads. It does
+not cover metadata, nor missing chunks, which are read as fill values. So a finished store is
+*sealed*: two attributes of its root are digests of its metadata and of its content.
 
 - `metadata_digests`: of the root's other attributes and of each array's `zarr.json` (JSON text);
 - `digest`: of all that and of every chunk. It changes with any number in the store, and so do the
   bytes of the root's `zarr.json`, which is what a workflow looks at.
 
-Every chunk of a sealed store is written, those that hold padding alone too: one that is missing is
-lost, not empty.
+Every chunk of a sealed store is written, even if it contains only padding: a missing chunk is lost,
+not empty.
 """
 
 import itertools
@@ -45,8 +45,8 @@ def write_store(
         ds: the dataset.
         path: of the store, which does not exist.
         encoding: chunks and shards by variable.
-        numbers: whether to write the numbers too. Where not, `every_chunk` is for writing them,
-            and `seal` comes after that.
+        numbers: whether to write the numbers too. If not, write them within `every_chunk` and
+            call `seal` after that.
     """
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -64,7 +64,7 @@ def write_store(
 
 @contextmanager
 def every_chunk() -> Iterator[None]:
-    """Have Zarr write chunks that hold fill values alone, too."""
+    """Have Zarr write chunks of fill values, too."""
     import zarr
 
     with zarr.config.set({"array.write_empty_chunks": True}):
@@ -145,7 +145,7 @@ def damage(path: Path | str) -> list[str]:
     """What is wrong with a store, found by reading every byte of it; nothing where it is whole.
 
     Raises:
-        MeasurementError: its `zarr.json` is no metadata of a Zarr group.
+        MeasurementError: its `zarr.json` is not the metadata of a Zarr group.
     """
     path = Path(path)
     found = _faults(path) or _damaged_chunks(path)

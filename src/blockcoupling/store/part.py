@@ -107,11 +107,11 @@ def write_part(parts_dir: Path | str, name: str, ds: xr.Dataset, fingerprint: st
     line = json.dumps(header, default=lambda value: value.tolist()).encode() + b"\n"
     digest = hashlib.sha256(line)
     for values in numbers:
-        digest.update(values)
+        digest.update(values.data)
     with replacing(path) as fresh, fresh.open("wb") as stream:
         stream.write(digest.hexdigest().encode() + b"\n" + line)
         for values in numbers:
-            stream.write(values)
+            stream.write(values.data)
     return path
 
 

@@ -53,7 +53,7 @@ VARIABLES = {
     "context_apart": Variable(
         _BLOCK,
         ("float32",),
-        "1: context held constant beside the token, 0: the block's own attention",
+        "1: context constant, separate from the token; 0: the block's own attention",
         optional=True,
     ),
     "svd_residual": Variable(_BLOCK, ("float32",), "max over k of ‖J v_k − s_k u_k‖ / s_1"),
@@ -94,10 +94,10 @@ VARIABLES = {
     ),
 }
 
-# Of each prompt as a whole; stores of older versions lack them.
+# Variables of whole prompts; stores of older versions lack them.
 OF_PROMPTS = ("cka", "rankme", "own_loss")
 
-# Kept where a study asks for them, beside the others and without changing them.
+# Kept where a study asks for them; the others do not change.
 ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
 
 COORDINATES = {
@@ -108,7 +108,7 @@ COORDINATES = {
         ("int64",),
         "t1, 0-based; −1 where there is no pair, −2 for the mean over an image's patches",
     ),
-    "token_out": Variable(("prompt", "pair"), ("int64",), "t2, alike"),
+    "token_out": Variable(("prompt", "pair"), ("int64",), "t2, in the same way"),
     "block": Variable(("block",), ("int64",), "1 … L"),
     "block_other": Variable(("block_other",), ("int64",), "1 … L"),
     "k": Variable(("k",), ("int64",), "1 … K_max"),
@@ -148,15 +148,15 @@ ATTRIBUTES = {
     "transformers_version": "version of transformers",
 }
 
-# What stands where a shorter prompt has no token or no pair; floating-point variables hold NaN.
+# Where a shorter prompt has no token or no pair; floating-point variables are NaN there.
 NO_PAIR = -1
 MEAN = -2
-"""Stands for both tokens where the mean over an image's patches was measured."""
+"""Both tokens where the mean over an image's patches was measured."""
 PADDING = {"token_text": "", "token_in": NO_PAIR, "token_out": NO_PAIR}
 
 
 def last_token(ds: xr.Dataset) -> xr.DataArray:
-    """Return which token is the last of each prompt, (prompt): marks behind a text do not count."""
+    """Return the last token of each prompt's text, (prompt), without special tokens after it."""
     return ds["last"] if "last" in ds.coords else ds["tokens"] - 1
 
 

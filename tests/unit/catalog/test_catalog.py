@@ -142,7 +142,7 @@ def test_frame_makes_a_row_of_a_record(study):
 
 
 def test_frame_of_what_is_no_table(catalog):
-    with pytest.raises(UserError, match="figure/emergence/pdf is no table"):
+    with pytest.raises(UserError, match="figure/emergence/pdf is not a table"):
         catalog.search(figure="emergence").frame()
 
 
@@ -292,7 +292,7 @@ def test_all_problems_of_a_join_are_listed_and_the_old_catalog_stays(catalog, tr
         "report is claimed by 2 files",
         "other.html, which does not exist",
         "broken.yml is not YAML",
-        "other.yml is no entry file",
+        "other.yml is not an entry file",
         "cannot read the entry file",
     ):
         assert said in str(error.value)
@@ -301,7 +301,7 @@ def test_all_problems_of_a_join_are_listed_and_the_old_catalog_stays(catalog, tr
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no catalog at"), ("{", "is not YAML"), ("sources: {}", "is no Intake 2 catalog")],
+    [(None, "no catalog at"), ("{", "is not YAML"), ("sources: {}", "is not an Intake 2 catalog")],
 )
 def test_what_is_no_catalog(tmp_path, content, message):
     if content is not None:

@@ -37,7 +37,7 @@ def test_small_numbers_stay_numbers(value):
 
 @pytest.mark.parametrize("value", [float("nan"), np.float64("inf")])
 def test_what_is_no_number_is_no_facet(value):
-    with pytest.raises(UserError, match=r"facet rate: .* is no number to search for"):
+    with pytest.raises(UserError, match=r"facet rate: .* is not a number to search for"):
         plain("rate", value)
 
 

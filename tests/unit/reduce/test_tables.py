@@ -351,11 +351,11 @@ def test_k_beyond_the_store_is_left_out_and_said(tmp_path, caplog):
     path = write(tmp_path / "svd.zarr", example(1))
     with caplog.at_level("INFO"):
         reduce_store(path, tmp_path, identity=IDENTITY)
-    assert "K = 5, 10, 20, 30, 50 left out: the store holds 4" in caplog.text
+    assert "K = 5, 10, 20, 30, 50 omitted: the store has 4" in caplog.text
     frames, _ = read(tmp_path)
     assert frames["coupling"]["k"].unique().tolist() == [1, 2]
     assert "swapped" not in frames["coupling"]["variant"].unique()
-    with pytest.raises(UserError, match=r"no K can be had: 10 asked for, .* holds 4"):
+    with pytest.raises(UserError, match=r"the store lacks K = 10: it has 4"):
         reduce_store(path, tmp_path, [10], None, IDENTITY)
 
 

@@ -1,4 +1,4 @@
-"""From a store of damage to its table. The columns: docs/schema.md."""
+"""The table of a store of ablation damage. The columns: docs/schema.md."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +14,13 @@ def tabulate_damage(store: Path | str, out: Path | str, identity: Mapping[str, s
     """Write one row for every text and change.
 
     Args:
-        store: of damage.
+        store: a store of ablation damage.
         out: the Parquet file.
         identity: model, checkpoint, dataset.
 
     Raises:
         UserError: there is no such store.
-        MeasurementError: it is damaged itself.
+        MeasurementError: it is damaged.
     """
     ds = DAMAGE.open(store)
     texts, changes = ds.sizes["prompt"], ds.sizes["change"]
