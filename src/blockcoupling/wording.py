@@ -1,4 +1,4 @@
-"""Numbers as one writes them in a text or a table, and text that can be written at all."""
+"""Numbers as text for sentences and tables, and a check of text that cannot be encoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MISSING = "–"
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """Write a number with so many decimals, a real minus sign, and a dash when it is missing."""
+    """Write a number with a given number of decimals, a minus sign, and a dash if it is missing."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:.{decimals}f}"
@@ -94,7 +94,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def words(name: str) -> str:
-    """Write the name of a column, a variant or a score as words."""
+    """Write the name of a column, a variant or a score with spaces."""
     return name.replace("_", " ")
 
 
@@ -126,7 +126,7 @@ def did_you_mean(word: object, known: Iterable[object], list_all: bool = True) -
 
 
 def lone_surrogate(text: str) -> int | None:
-    """Where a text has half of a surrogate pair, which no encoding can hold; None if nowhere."""
+    """Return the position of an unpaired surrogate, which cannot be encoded, if any."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

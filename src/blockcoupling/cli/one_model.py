@@ -45,10 +45,10 @@ def measure(
 
     Example:  `blockcoupling measure HuggingFaceTB/SmolLM2-135M "The capital of France is"`
     """
-    from blockcoupling.figures.quick import picture_format, quick_picture
+    from blockcoupling.figures.quick import figure_format, quick_figure
     from blockcoupling.reduce.summary import summary
 
-    picture_format(out)
+    figure_format(out)
     if variant is None:
         preset = settings.preset
         variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
@@ -56,7 +56,7 @@ def measure(
     if bool(prompts) == bool(image):
         raise UserError("give one or more PROMPTs, or --image for an image model")
     ds = measured(model, prompts or [], settings, image or [])
-    quick_picture(ds, k, variant, model, out)
+    quick_figure(ds, k, variant, model, out)
     table = summary(ds, k, variant)
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))

@@ -1,4 +1,4 @@
-"""What points are told apart by: models, or where these are many their families, or their depth."""
+"""Groups of points: models, or, if there are many, their families or depths."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_MODELS = 10
-"""More than so many have no legend that can be read."""
+"""With more, a legend cannot be read."""
 
 
 def grouped(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
     """Return the table with a column `group`, and how each group looks, in order.
 
     Args:
-        table: one row per checkpoint: origin (copies of one model look alike), family, depth,
+        table: one row per checkpoint: origin (copies of one model share a look), family, depth,
             parameters, model.
 
     """

@@ -53,7 +53,7 @@ class Scaling(NamedTuple):
 
     label: str
     centre: float | None
-    alike_above: bool = False
+    similar_above: bool = False
 
 
 class Matrices(NamedTuple):
@@ -92,7 +92,7 @@ def draw(
         own = [n for n, each in enumerate(content.panels) if each.scale == name]
         drawn = [content.panels[n] for n in own if content.panels[n].values is not None]
         scale = Scale(
-            [each.varying for each in drawn], scaling.centre, alike_above=scaling.alike_above
+            [each.varying for each in drawn], scaling.centre, similar_above=scaling.similar_above
         )
         for n in own:
             place, panel = places[n], content.panels[n]
@@ -111,9 +111,10 @@ def draw(
         if len(content.scales) == 1:
             colour_bar(figure, image, axes, scaling.label, shrink=0.6, aspect=30)
         else:
-            beside = list(dict.fromkeys(places[n].axes for n in own))
-            where = {"location": "bottom", "shrink": 0.85, "aspect": 18}
-            colour_bar(figure, image, beside, scaling.label, **where)
+            above = list(dict.fromkeys(places[n].axes for n in own))
+            wide = len({content.panels[n].column for n in own})
+            where = {"location": "bottom", "shrink": 0.85, "aspect": 18 * wide}
+            colour_bar(figure, image, above, scaling.label, **where)
     return figure
 
 

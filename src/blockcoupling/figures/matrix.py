@@ -1,4 +1,4 @@
-"""How a matrix between blocks looks wherever one is drawn: about chance, its diagonal grey."""
+"""How a matrix between blocks is drawn: colours diverge at chance, the diagonal is grey."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIVERGING = "RdBu_r"
-"""White at chance, blue where blocks are alike, red where they are less alike than by chance.
+"""White at chance, blue where blocks are more similar than that, red where they are less.
 
-Told apart by colour-blind readers. Alike is below chance for mis-coupling; for what is above it,
-the map is turned round.
+Colour-blind readers can tell them apart. More similar means below chance for mis-coupling; for
+quantities that grow with similarity the map is reversed.
 """
 
 CENTRES = {name: variant.centre for name, variant in VARIANTS.items()}
-"""m of blocks that do not line up, to within K/d, in the variants that have such a number."""
+"""m of unrelated blocks, to within K/d, in the variants that have such a number."""
 
 _GREY = "#bdbdbd"
-_LEAST = 0.01  # differences below it are not worth a colour
+_LEAST = 0.01  # smaller differences get no colour of their own
 
 
 class Scale(Normalize):
-    """A colour scale for several matrices: what it is centred at, and what occurs on it."""
+    """A colour scale for several matrices: its centre, and the values that occur on it."""
 
     def __init__(
         self,
         matrices: Iterable[NDArray[np.float64]],
         centre: float | None,
         *,
-        alike_above: bool = False,
+        similar_above: bool = False,
     ) -> None:
-        """Fit the scale to the finite values; off-diagonal ones are handed in by the caller.
+        """Fit the scale to the finite values; the caller passes off-diagonal ones.
 
         Args:
             matrices: the values to be drawn, of any shapes.
-            centre: m of unrelated blocks: colours diverge there, alike on both sides. None: there
-                is no such number, and colours go from the least value to the largest.
-            alike_above: whether values grow with how much blocks are alike; m falls.
+            centre: m of unrelated blocks, where colours diverge. None if there is no such number:
+                colours then go from the smallest value to the largest.
+            similar_above: whether values grow with the similarity of blocks; m falls.
 
         """
         values = np.concatenate([np.ravel(matrix) for matrix in matrices] or [np.zeros(0)])
@@ -60,7 +60,7 @@ class Scale(Normalize):
         low, high = np.floor(low / step + 1e-9) * step, np.ceil(high / step - 1e-9) * step
         if high == low:
             low, high = low - step, high + step
-        self.centre, self.alike_above = centre, alike_above
+        self.centre, self.similar_above = centre, similar_above
         self.occurring = (float(low), float(high))
         reach = max(high - middle, middle - low)
         ends = (low, high) if centre is None else (middle - reach, middle + reach)
@@ -70,7 +70,7 @@ class Scale(Normalize):
     def colours(self) -> Any:
         """The colour map; what is not drawn is grey."""
         colours = mpl.colormaps[SEQUENTIAL if self.centre is None else DIVERGING]
-        if self.alike_above:
+        if self.similar_above:
             colours = colours.reversed()
         return colours.with_extremes(bad=_GREY)
 
@@ -132,12 +132,12 @@ def draw_matrix(
 
 
 def colour_bar(figure: Figure, image: AxesImage, axes: Any, label: str, **options: Any) -> None:
-    """Put the scale of an image beside some axes, as far as it occurs.
+    """Add the colour bar of an image, limited to the values that occur.
 
     Args:
         figure: where.
-        image: as :func:`draw_matrix` returns it; stands for all on the same scale.
-        axes: beside which.
+        image: as :func:`draw_matrix` returns it; any of those on the same scale.
+        axes: the bar is next to these.
         label: what the colours mean; that white is chance is added.
         options: of `Figure.colorbar`.
 

@@ -101,7 +101,7 @@ def overlaps(catalog: Catalog, k: int | None = None, variant: str | None = None)
     scales = {_MISCOUPLING: Scaling(f"mis-coupling m(i, j)\n{words(variant)}, K = {k}",
                                     CENTRES.get(variant))}  # fmt: skip
     for name, overlap in OVERLAPS.items():
-        scales[name] = Scaling(f"{overlap.label}\nabove chance, K = {k}", 0.0, alike_above=True)
+        scales[name] = Scaling(f"{overlap.label}\nabove chance, K = {k}", 0.0, similar_above=True)
     return Matrices(panels, scales)
 
 

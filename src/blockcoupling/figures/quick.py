@@ -1,4 +1,4 @@
-"""The picture of one model measured by hand: its mean mis-coupling between every two blocks."""
+"""The figure of one model measured by hand: mean mis-coupling of every pair of blocks."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 52
 
 
-def picture_format(picture: str | Path) -> str:
-    """Return the format that a picture's name asks for; to be called before anything long.
+def figure_format(path: str | Path) -> str:
+    """Return the format of a figure from its file name; call it before long work.
 
     Raises:
-        UserError: the name does not end in a format that there is.
+        UserError: unknown format.
 
     """
-    chosen = Path(picture).suffix.lstrip(".")
+    chosen = Path(path).suffix.lstrip(".")
     if chosen not in FORMATS:
         endings = ", ".join(f".{each}" for each in FORMATS)
-        raise UserError(f"the picture {picture}: let its name end in one of {endings}")
+        raise UserError(f"unknown figure format: {path}; use a name that ends in {endings}")
     return chosen
 
 
-def quick_picture(ds: xr.Dataset, k: int, variant: str, title: str, picture: str | Path) -> None:
-    """Write the L × L matrix of mis-coupling, mean over prompts and pairs, as one picture.
+def quick_figure(ds: xr.Dataset, k: int, variant: str, title: str, path: str | Path) -> None:
+    """Write the L × L matrix of mis-coupling, mean over prompts and pairs.
 
     Args:
         ds: a dataset of the schema.
         k: how many singular vectors are compared.
         variant: of the mis-coupling.
         title: what was measured.
-        picture: the file; its ending says the format.
+        path: of the file; its ending is the format.
 
     Raises:
-        UserError: k, variant or format cannot be had.
+        UserError: k, variant or format not available.
 
     """
-    chosen = picture_format(picture)
+    chosen = figure_format(path)
     figure = draw(ds, k, variant, title)
-    save(figure, Path(picture).with_suffix(""), [chosen])
+    save(figure, Path(path).with_suffix(""), [chosen])
 
 
 @styled
 def draw(ds: xr.Dataset, k: int, variant: str, title: str) -> Figure:
-    """Draw the picture; see :func:`quick_picture`."""
+    """Draw the figure; see :func:`quick_figure`."""
     mean = miscoupling(ds, k=k, variant=variant).mean(["prompt", "pair"]).to_numpy()
     others = off_diagonal(mean)
     defined = others[np.isfinite(others)]
@@ -86,7 +86,7 @@ def draw(ds: xr.Dataset, k: int, variant: str, title: str) -> Figure:
 
 
 def _centre(ds: xr.Dataset, k: int, variant: str) -> float | None:
-    """Return what chance gives, where it is known how wide the model is."""
+    """Return the value of chance if the width of the model is known."""
     if dimension(ds) is None:
         return CENTRES.get(variant)
     found = float(chance(ds, k, variant).mean())
@@ -94,5 +94,5 @@ def _centre(ds: xr.Dataset, k: int, variant: str) -> float | None:
 
 
 def _shortened(text: str) -> str:
-    """Leave out the beginning of what is too long: the end of a path says more."""
+    """Omit the beginning of a long text: the end of a path is more informative."""
     return text if len(text) <= _LONGEST_LINE else f"…{text[1 - _LONGEST_LINE :]}"

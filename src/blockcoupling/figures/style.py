@@ -27,7 +27,7 @@ SEQUENTIAL = "viridis"
 FAINT = "#8c8c8c"
 
 MOST_KEYS = 16
-"""Of a legend, and of names along an axis."""
+"""Number of names in a legend or along an axis at most."""
 
 _OVER_THE_EDGE = 1.1
 """How much wider than its axes a title may be: there is a gap between panels."""
@@ -96,7 +96,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 def scale(number: int) -> list[Any]:
-    """Return so many colours along the sequential scale, without its faintest end."""
+    """Return a given number of colours along the sequential scale, without its faintest end."""
     return [mpl.colormaps[SEQUENTIAL](x) for x in np.linspace(0, 0.88, number)]
 
 
@@ -158,7 +158,7 @@ def model_axis(axes: Axes, models: Sequence[str]) -> None:
 
 
 def depth_bar(figure: Figure, axes: Any, label: str) -> None:
-    """Put a colour bar for depth, 0 … 1 of the sequential scale, beside some axes."""
+    """Put a colour bar for depth, 0 … 1 of the sequential scale, next to some axes."""
     bar = figure.colorbar(
         ScalarMappable(Normalize(0, 1), SEQUENTIAL), ax=axes, shrink=0.6, aspect=30, pad=0.02
     )
@@ -205,7 +205,7 @@ def keys(look: Mapping[str, Look], *, line: bool = True) -> list[Artist]:
 
 @styled
 def statement(text: str) -> Figure:
-    """Return a figure that says in words why there is nothing to draw."""
+    """Return a figure that says why there is nothing to draw."""
     figure = Figure(figsize=(5, 1.4), layout="constrained")
     figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True, color="#555555")
     return figure
@@ -240,7 +240,7 @@ def _wrap_titles(figure: Figure) -> bool:
 
 
 def _broken(text: str, fitting: int) -> list[str]:
-    """Break a text at spaces, hyphens and underscores into lines of so many characters."""
+    """Break a text at spaces, hyphens and underscores into lines that fit."""
     lines = [""]
     for part in re.findall(r"[^-_\s]*[-_\s]*", text):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > fitting:

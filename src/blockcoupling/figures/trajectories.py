@@ -89,8 +89,8 @@ def _panel(axes: Axes, content: Trajectories) -> None:
 def _frame(axes: Axes, states: NDArray[np.float64]) -> None:
     """Frame all tokens; where the first one goes far beyond them, the others.
 
-    Trained models put activations of thousands there (an attention sink), beside which nothing else
-    would be seen.
+    Trained models put activations of thousands there (an attention sink), which would hide all
+    others.
     """
     axes.autoscale_view()
     others = states[1:].reshape(-1, 2)

@@ -59,9 +59,11 @@ FIGURES: dict[str, Specification] = {
         "of every treatment of two blocks, for the largest model, untrained above trained. In "
         "`replace`, the weights of block i are used at the place of block j; the other treatments "
         "are symmetric. Grey: not measured; hatched: blocks that cannot be exchanged.",
-        f"{_LAB}.ablation.figures:matrices",
+        "blockcoupling.figures.matrices:draw",
         ("damage_pairs", "damage_statistics", "model"),
-        modalities=("text",),
+        {"size": (2.2, 2.2), "widest": 6},
+        ("text",),
+        read=f"{_LAB}.ablation.figures:matrices",
     ),
     "damage_by_block": Specification(
         "Ablation damage of single blocks",

@@ -151,10 +151,10 @@ def correlates(main: pd.DataFrame) -> str:
     first = main.iloc[0]
     own = main[(main["score"] == first["score"]) & (main["metric"] == first["metric"])]
     coupling = own[own["predictor"] == "coupling"]
-    told = coupling[coupling["r2_low"].notna()]
-    if told.empty:
+    known = coupling[coupling["r2_low"].notna()]
+    if known.empty:
         return f"Unknown for {named(first)}: too few checkpoints have a score."
-    row = told.iloc[-1].to_dict()
+    row = known.iloc[-1].to_dict()
     sure = row["pearson_p_adjusted"] < _SURE
     found = f"stronger coupling, {direction(row)}" if sure else "no clear correlation with"
     text = (

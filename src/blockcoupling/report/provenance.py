@@ -82,9 +82,9 @@ def snippet(
     own = catalog.search(kind="miscoupling", model=point["model"], checkpoint=point["checkpoint"])
     name = next(iter(own))
     # Results may be on another disk than the catalog.
-    beside = Place.around(catalog_path).holds(str(catalog.path(name)))
+    inside = Place.around(catalog_path).holds(str(catalog.path(name)))
     # Quoted: names may come from others, and this code will be pasted.
-    opened = json.dumps(catalog_path) + ("" if beside else ", allow_outside=True")
+    opened = json.dumps(catalog_path) + ("" if inside else ", allow_outside=True")
     of = "" if modality is None else f', modality="{modality}"'
     return f"""import blockcoupling as bc
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blockcoupling.report.pictures import Picture
+    from blockcoupling.report.embedded import Embedded
     from blockcoupling.report.table import Table
 
 
@@ -29,8 +29,8 @@ class Section:
     title: str
     lead: str = ""
     sentences: Sequence[str] = ()
-    figures: Sequence[Picture] = ()
-    more_figures: Sequence[Picture] = ()
+    figures: Sequence[Embedded] = ()
+    more_figures: Sequence[Embedded] = ()
     tables: Sequence[Table] = ()
     folded: bool = False
     headline: str = ""
@@ -40,7 +40,7 @@ _HERE = "blockcoupling.report"
 
 SECTIONS: dict[str, str] = {
     "measurements": f"{_HERE}.measured:section",
-    "figures": f"{_HERE}.pictures:section",
+    "figures": f"{_HERE}.embedded:section",
     "correlation": f"{_HERE}.correlated:section",
     "variance": f"{_HERE}.spread:section",
     "study": f"{_HERE}.material:section",

@@ -132,7 +132,7 @@ def test_a_preset(measured: Callable[..., pd.DataFrame]) -> None:
         ("--method exact", "'exact' is not one of 'auto'"),
         ("--tolerance 0", "tolerance = 0.0: choose one above 0, such as 1e-4"),
         ("--preset released --method krylov", "goes against the preset released"),
-        ("--out picture.bmp", "let its name end in one of"),
+        ("--out picture.bmp", "use a name that ends in"),
     ],
 )
 def test_a_wrong_option_is_refused_before_measuring(

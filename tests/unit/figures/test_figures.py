@@ -311,7 +311,7 @@ def test_without_checkpoints_emergence_says_so_and_the_rest_is_drawn(tmp_path):
         check_legible(draw(name, catalog))
 
 
-def test_more_models_than_colours_are_told_apart():
+def test_more_models_than_colours_have_colours_of_their_own():
     few, many = looks("abc"), looks([f"m{n}" for n in range(20)])
     assert len({look.color for look in few.values()}) == 3
     assert len({look.color for look in many.values()}) == 20
@@ -412,7 +412,7 @@ def test_slopes_within_are_drawn_next_to_the_pooled_ones(drawn, analysed):
     assert any("Too few models have the same depth" in each for each in said)
 
 
-def test_overlaps_are_drawn_above_chance_with_alike_in_blue(analysed):
+def test_overlaps_are_drawn_above_chance_with_similar_in_blue(analysed):
     figure = draw("overlaps", analysed, k=5)
     shown = panels(figure)
     assert len(shown) == 4 * 4  # two models, untrained and trained

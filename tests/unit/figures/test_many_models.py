@@ -1,4 +1,4 @@
-"""Figures of many models: points told apart by what can be read, legends of a few names."""
+"""Figures of many models: points in groups that can be read, legends of a few names."""
 
 import pandas as pd
 import pytest
@@ -27,9 +27,7 @@ def models(number: int, families: int = 1) -> pd.DataFrame:
         (models(MOST_MODELS + 1), ["depth 2", "depth 3", "depth 4"]),
     ],
 )
-def test_many_models_are_told_apart_by_family_or_depth(
-    table: pd.DataFrame, groups: list[str]
-) -> None:
+def test_many_models_are_grouped_by_family_or_depth(table: pd.DataFrame, groups: list[str]) -> None:
     found, look = grouped(table)
     assert list(look) == groups
     assert set(found["group"]) == set(groups)

@@ -1,4 +1,4 @@
-"""Matrices are drawn about chance: one function for the study's figure and the quick picture."""
+"""Matrices are drawn about chance: one function for the study's figure and the quick figure."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def colours(image) -> np.ndarray:
     return image.to_rgba(image.get_array())
 
 
-def test_values_near_one_are_told_apart_and_the_diagonal_is_grey():
+def test_values_near_one_are_distinguished_and_the_diagonal_is_grey():
     values = near_one()
     _, image = drawn(values)
     shown = colours(image)
@@ -52,7 +52,7 @@ def test_values_near_one_are_told_apart_and_the_diagonal_is_grey():
 
 
 @pytest.mark.parametrize("centre", [0.7, 1.0, 1.04])
-def test_colours_diverge_at_the_centre_alike_on_both_sides(centre):
+def test_colours_diverge_at_the_centre_equally_on_both_sides(centre):
     values = near_one()
     _, image = drawn(values, centre)
     middle = image.to_rgba(np.array([[centre]]))[0, 0]
@@ -100,13 +100,13 @@ def test_there_is_a_scale_however_little_there_is_to_show(values):
 
 
 @pytest.mark.parametrize("variant", ["frobenius", "offdiagonal"])
-def test_the_picture_is_centred_at_what_chance_gives(variant):
+def test_the_figure_is_centred_at_chance(variant):
     ds = example(prompts=3, k=4, blocks=6)
     image = quick.draw(ds, 4, variant, "a model").axes[0].get_images()[0]
     assert image.norm.centre == pytest.approx(float(chance(ds, 4, variant).mean()))
 
 
-def test_the_picture_of_one_model_and_the_figure_of_a_study_look_alike():
+def test_the_figures_of_one_model_and_of_a_study_look_the_same():
     ds = example(prompts=3, k=4, blocks=6)
     # Of how wide the model is, a study's matrices say nothing.
     ds = ds.drop_dims(["embed", "k_full"], errors="ignore")
@@ -119,7 +119,7 @@ def test_the_picture_of_one_model_and_the_figure_of_a_study_look_alike():
     np.testing.assert_allclose(np.ma.getdata(one.get_array()), mean)
 
 
-def test_the_picture_says_what_it_is_of(tmp_path):
+def test_the_figure_says_what_it_shows(tmp_path):
     ds = example(prompts=3, k=4)
     figure = quick.draw(ds, 2, "absolute", "/a" * 60 + "/model/step7")
     said = figure.axes[0].get_title() + figure.axes[-1].get_ylabel()
@@ -128,7 +128,7 @@ def test_the_picture_says_what_it_is_of(tmp_path):
     assert max(map(len, figure.axes[0].get_title().splitlines())) <= 60
 
 
-def test_an_undefined_block_is_said_in_the_picture():
+def test_an_undefined_block_is_named_in_the_figure():
     ds = example(prompts=2, k=4, blocks=4)
     products = ds["A"].to_numpy().copy()
     products[:, :, 2] = np.nan
@@ -138,10 +138,10 @@ def test_an_undefined_block_is_said_in_the_picture():
 
 def test_the_file_is_of_the_format_that_its_name_asks_for(tmp_path):
     ds = example(prompts=1, k=2)
-    quick.quick_picture(ds, 2, "frobenius", "m", tmp_path / "new" / "a.b.png")
+    quick.quick_figure(ds, 2, "frobenius", "m", tmp_path / "new" / "a.b.png")
     assert mpl_image.imread(tmp_path / "new" / "a.b.png").shape[2] >= 3
-    quick.quick_picture(ds, 2, "frobenius", "m", tmp_path / "a.pdf")
+    quick.quick_figure(ds, 2, "frobenius", "m", tmp_path / "a.pdf")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     for name in ("a.gif", "a"):
-        with pytest.raises(UserError, match=r"let its name end in one of \.png, \.pdf, \.svg"):
-            quick.quick_picture(ds, 2, "frobenius", "m", tmp_path / name)
+        with pytest.raises(UserError, match=r"use a name that ends in \.png, \.pdf, \.svg"):
+            quick.quick_figure(ds, 2, "frobenius", "m", tmp_path / name)

@@ -44,7 +44,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return join(entries, root / "catalog" / "all.yml")
 
 
-def test_a_catalog_is_parted_by_what_its_models_take(mixed: Catalog) -> None:
+def test_a_catalog_is_split_by_modality(mixed: Catalog) -> None:
     assert modalities(mixed) == ["text", "image"]
     text, image = (of_modality(mixed, each) for each in ("text", "image"))
     assert set(text.facets()["model"]) == set(MODELS)
@@ -59,14 +59,14 @@ def test_no_correlation_has_both(mixed: Catalog) -> None:
     for modality, models in (("text", MODELS), ("image", IMAGE_MODELS)):
         predictors = mixed.one(kind="predictors", modality=modality).read()
         assert set(predictors["model"]) == set(models)
-        told = mixed.one(kind="correlation", modality=modality).read()
-        assert told["models"].max() <= len(models)
-        assert told["n"].max() == 2 * len(models)
-        named = told.loc[told["headline"], ["score", "metric"]].drop_duplicates()
+        table = mixed.one(kind="correlation", modality=modality).read()
+        assert table["models"].max() <= len(models)
+        assert table["n"].max() == 2 * len(models)
+        named = table.loc[table["headline"], ["score", "metric"]].drop_duplicates()
         assert [tuple(row) for row in named.to_numpy()] == [HEADLINE[modality]]
 
 
-def test_images_are_told_by_the_token_that_was_measured(mixed: Catalog) -> None:
+def test_images_are_read_at_the_token_that_was_measured(mixed: Catalog) -> None:
     coupling = mixed.search(kind="coupling", dataset="digits").frame(
         filters=[("k", "==", 10), ("variant", "==", "frobenius")]
     )
@@ -83,7 +83,7 @@ def test_images_are_told_by_the_token_that_was_measured(mixed: Catalog) -> None:
 @pytest.mark.parametrize(
     "name", ["accuracy_by_stochastic_depth", "accuracy_by_weight_decay", "stochastic_depth_effect"]
 )
-def test_figures_of_what_image_models_were_given(mixed: Catalog, name: str, tmp_path: Path) -> None:
+def test_figures_of_training_factors(mixed: Catalog, name: str, tmp_path: Path) -> None:
     assert name in figures_of("image")
     assert name not in figures_of("text")
     figure = draw(name, mixed, "image")
@@ -94,8 +94,8 @@ def test_figures_of_what_image_models_were_given(mixed: Catalog, name: str, tmp_
     if name == "stochastic_depth_effect":
         rate, held = "factor.stochastic_depth", ["factor.weight_decay", "factor.seed"]
         found = effect(final, rate, "coupling", held)
-        told = f"slope {number(found.slope)} {interval(found.low, found.high)}"
-        assert told in titles
+        text = f"slope {number(found.slope)} {interval(found.low, found.high)}"
+        assert text in titles
     else:
         assert "n = 12" in titles
         assert np.isfinite(final["coupling"]).all()

@@ -26,7 +26,7 @@ HEADINGS = ("model", "predictor", "points", "measure", "dataset", "score", "comp
 
 
 @pytest.fixture(scope="module")
-def pictured(analysed: Catalog, tmp_path_factory) -> Catalog:
+def illustrated(analysed: Catalog, tmp_path_factory) -> Catalog:
     """Return the study with two figures; the others are tested by themselves."""
     root = Path(analysed.path("predictors")).parents[1]
     folder = tmp_path_factory.mktemp("figures")
@@ -40,9 +40,9 @@ def pictured(analysed: Catalog, tmp_path_factory) -> Catalog:
 
 
 @pytest.fixture(scope="module")
-def file(pictured: Catalog, tmp_path_factory) -> Path:
+def file(illustrated: Catalog, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(pictured, path)
+    write_report(illustrated, path)
     return path
 
 
@@ -106,16 +106,16 @@ def test_every_row_has_a_cell_for_every_column(page):
         assert len(row) == width
 
 
-def test_pictures_are_those_of_the_catalog(pictured, page):
+def test_figures_are_those_of_the_catalog(illustrated, page):
     images = [ref for ref in page.references if ref.startswith("data:image/png")]
     contents = [b64decode(image.partition(",")[2]) for image in images]
-    assert contents == [pictured[f"figure/{name}/png"].read() for name in DRAWN]
+    assert contents == [illustrated[f"figure/{name}/png"].read() for name in DRAWN]
     for name in DRAWN:
         assert FIGURES[name].caption in page.text
 
 
-def test_numbers_are_those_of_the_tables(pictured, page):
-    points = pictured.one(kind="predictors").read()
+def test_numbers_are_those_of_the_tables(illustrated, page):
+    points = illustrated.one(kind="predictors").read()
     row = points.query("model == 'neox-96' and checkpoint == 'step600'").squeeze()
     shown = [cells for cells in page.rows if cells[:2] == ["neox-96", "step600"]]
     assert len(shown) == 2  # among the final ones, and among all
@@ -125,7 +125,7 @@ def test_numbers_are_those_of_the_tables(pictured, page):
     assert len(every) == 18
 
 
-def test_the_page_opens_with_the_answer_in_eight_lines(file, pictured):
+def test_the_page_opens_with_the_answer_in_eight_lines(file, illustrated):
     html = file.read_text(encoding="utf-8")
     opening = html[html.index("<h1>") : html.index("<section")]
     lines = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", opening)
@@ -151,8 +151,8 @@ def test_correlations_are_shown_with_their_limits(page):
     assert [row[6] for row in final] == ["–", "–"]
 
 
-def test_predictions_of_held_out_models_are_shown_with_notes(pictured, page):
-    table = pictured.one(kind="prediction").read()
+def test_predictions_of_held_out_models_are_shown_with_notes(illustrated, page):
+    table = illustrated.one(kind="prediction").read()
     own = [row for row in page.rows if row[:3] == ["final", "model", "coupling"]]
     assert len(own) == table["metric"].nunique()
     assert own[0][4] == "–"
@@ -168,13 +168,13 @@ def test_provenance_names_versions_and_seeds(page):
     assert ["neox-64", "neox-64/step600/heldout", "none"] in page.rows  # measured, by its id
 
 
-def test_the_loading_snippet_runs_as_printed(file, pictured, tmp_path, monkeypatch):
+def test_the_loading_snippet_runs_as_printed(file, illustrated, tmp_path, monkeypatch):
     html = file.read_text(encoding="utf-8")
     snippet = re.search(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL).group(1)
     code = snippet.replace("&#34;", '"')
     # The example opens the catalog where the workflow puts it.
     monkeypatch.chdir(tmp_path)
-    Path("catalog").symlink_to(Path(pictured.user_parameters["CATALOG_PATH"]).parent)
+    Path("catalog").symlink_to(Path(illustrated.user_parameters["CATALOG_PATH"]).parent)
     names: dict = {}
     exec(code, names)
     assert len(names["points"]) == 18
@@ -189,17 +189,17 @@ def test_settings_that_differ_between_models_are_shown(page):
     assert quantization == {"neox-64": "none", "neox-96": "none", "neox-128": "nf4"}
 
 
-def test_markup_in_names_is_text(pictured):
-    html = render(pictured, title="<script>alert('&')</script>")
+def test_markup_in_names_is_text(illustrated):
+    html = render(illustrated, title="<script>alert('&')</script>")
     assert "<script>" not in html
     assert html.count("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;") == 2
 
 
-def test_the_same_catalog_makes_the_same_report(pictured, file):
-    assert render(pictured) == file.read_text(encoding="utf-8")
+def test_the_same_catalog_makes_the_same_report(illustrated, file):
+    assert render(illustrated) == file.read_text(encoding="utf-8")
 
 
-def test_a_study_without_usable_figures_is_refused(analysed, pictured, tmp_path):
+def test_a_study_without_usable_figures_is_refused(analysed, illustrated, tmp_path):
     only_pdf = tmp_path / "f.pdf"
     only_pdf.write_bytes(b"%PDF")
     root = Path(analysed.path("predictors")).parents[1]

@@ -1,4 +1,4 @@
-"""What setting coupling did: outcomes against the coupling that was reached, and arm by arm."""
+"""Effects of setting coupling: outcomes against the coupling reached, and arm by arm."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ _COLUMNS = 3
 
 
 class _Experiment(NamedTuple):
-    """What a figure shows of an experiment: every row about all pairs together."""
+    """The content of a figure about an experiment: rows about all pairs together."""
 
     arms: pd.DataFrame
     differences: pd.DataFrame
     control: str
     outcomes: list[str]
-    """Those that are shown: of the study's own metric, and damage."""
+    """Outcomes that are shown: the study's own metric, and damage."""
 
 
 def _read(catalog: Catalog) -> _Experiment:
     if not len(catalog.search(kind="intervention")):
         raise NothingToShow(
-            "No populations of this study are arms of an experiment: section `intervention`."
+            "No populations of this study are arms of an experiment: add a section `intervention`."
         )
     arms = catalog.one(kind="arms").read()
-    told = catalog.one(kind="intervention").read()
-    told = told[(told["analysis"] == DIFFERENCE) & (told["stratum"] == "")]
+    table = catalog.one(kind="intervention").read()
+    table = table[(table["analysis"] == DIFFERENCE) & (table["stratum"] == "")]
     control = str(arms["control"].iloc[0])
     against = arms.loc[arms["population"] == control, "arm"].unique()
-    told = told[told["against"].isin(against)]
-    compared = set(told.loc[told["estimate"].notna(), "outcome"])
+    table = table[table["against"].isin(against)]
+    compared = set(table.loc[table["estimate"].notna(), "outcome"])
     shown = [name for name in headline(catalog, outcomes(arms)) if name in compared]
     if not shown:
         raise NothingToShow("No two arms of this experiment have a pair of members with a score.")
-    return _Experiment(arms, told, control, shown)
+    return _Experiment(arms, table, control, shown)
 
 
 def doses(catalog: Catalog) -> Figure:
-    """Draw every member's outcome, less that of its pair in the control, against its coupling."""
+    """Draw each member's outcome minus that of its pair in the control, against its coupling."""
     return _doses(_read(catalog))
 
 
@@ -98,8 +98,8 @@ def arms(catalog: Catalog) -> Figure:
 
 @styled
 def _arms(experiment: _Experiment) -> Figure:
-    told = experiment.differences
-    names = list(told["arm"].unique())[::-1]
+    table = experiment.differences
+    names = list(table["arm"].unique())[::-1]
     shown = [COUPLING, *experiment.outcomes]
     columns = min(5, len(shown))
     rows = -(-len(shown) // columns)
@@ -109,7 +109,7 @@ def _arms(experiment: _Experiment) -> Figure:
     for own in axes.flat[len(shown) :]:
         own.set_axis_off()
     for own, outcome in zip(axes.flat, shown, strict=False):
-        part = told[told["outcome"] == outcome]
+        part = table[table["outcome"] == outcome]
         for at, shift in ((TOKENS, 0.16), (LOSS, -0.16)):
             rows_of = part[part["at"] == at]
             y = [names.index(arm) + shift for arm in rows_of["arm"]]
@@ -117,9 +117,10 @@ def _arms(experiment: _Experiment) -> Figure:
             own.hlines(y, rows_of["low"], rows_of["high"], color=colour, lw=1)
             own.scatter(rows_of["estimate"], y, s=12, color=colour, marker=marker, zorder=3)
         own.axvline(0, color=FAINT, lw=0.7)
-        _matters(own, told, outcome, vertical=True)
+        _matters(own, table, outcome, vertical=True)
         own.set_title(label(outcome))
         own.locator_params(axis="x", nbins=4)
+        own.margins(x=0.12)
         own.grid(axis="y", visible=False)
     for line in axes:
         line[0].set_yticks(range(len(names)), names)
@@ -131,9 +132,9 @@ def _arms(experiment: _Experiment) -> Figure:
     return figure
 
 
-def _matters(axes: Axes, told: pd.DataFrame, outcome: str, *, vertical: bool) -> None:
-    """Shade differences that are too small to matter, where the study says which are."""
-    smallest: Any = told.loc[told["outcome"] == outcome, "smallest"].max()
+def _matters(axes: Axes, table: pd.DataFrame, outcome: str, *, vertical: bool) -> None:
+    """Shade differences below the smallest effect of interest, if the study has one."""
+    smallest: Any = table.loc[table["outcome"] == outcome, "smallest"].max()
     if smallest > 0:
         span = axes.axvspan if vertical else axes.axhspan
         span(-smallest, smallest, color="#eef2f6", zorder=0)

@@ -1,4 +1,4 @@
-"""Image models by what they were given while they trained: stochastic depth and weight decay."""
+"""Image models by factors of their training: stochastic depth and weight decay."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def score_by_factor(catalog: Catalog, factor: str) -> Figure:
 
 
 def effect_of_rate(catalog: Catalog) -> Figure:
-    """Draw what goes with the rate, from predictors, correlation and score."""
+    """Draw coupling, regularity and score against the rate of stochastic depth."""
     table, label = _members(catalog, RATE)
     return draw_effect(table, label)
 
 
 def _members(catalog: Catalog, factor: str) -> tuple[pd.DataFrame, str]:
-    """Return the final checkpoints of the models that were given a factor, and the score's name."""
+    """Return the final checkpoints of models that have a factor, and the name of the score."""
     table = catalog.one(kind="predictors").read()
     if factor not in table or table[factor].nunique() < 2:
         raise NothingToShow(f"No models of this study differ in {_NAMES[factor]}.")
@@ -52,7 +52,7 @@ def _members(catalog: Catalog, factor: str) -> tuple[pd.DataFrame, str]:
     final = table[table["final"] & table[factor].notna()]
     members = final.merge(scores[[*CHECKPOINT, "value", "standard_error"]], on=CHECKPOINT)
     if members.empty:
-        raise NothingToShow("No model that was given it has a score.")
+        raise NothingToShow("No model with this factor has a score.")
     return members, words(f"{named.iloc[0]['score']} {named.iloc[0]['metric']}")
 
 
@@ -62,7 +62,7 @@ def draw_by(table: pd.DataFrame, factor: str, label: str) -> Figure:
 
     Args:
         table: one row per model: coupling, coupling_se, value, standard_error and factors.
-        factor: the column that colours tell apart.
+        factor: the column that colours show.
         label: of the score.
 
     """
@@ -88,8 +88,8 @@ def draw_by(table: pd.DataFrame, factor: str, label: str) -> Figure:
             own.plot(x, start + slope * x, color=look.color, lw=1, ls="--")
     own.set_xlabel(_axis("coupling", table))
     own.set_ylabel(label)
-    told = effect(table, "coupling", "value", [factor])
-    own.set_title(f"{_NAMES[factor]} fixed: slope {_told(told)}, n = {told.n}")
+    found = effect(table, "coupling", "value", [factor])
+    own.set_title(f"at fixed {_NAMES[factor]}: slope {_slope(found)}, n = {found.n}")
     legend_below(figure, keys(groups, line=False))
     return figure
 
@@ -112,7 +112,7 @@ def draw_effect(table: pd.DataFrame, label: str) -> Figure:
         own.plot(table[RATE], table[measure], look.marker, color="#999999", ms=3.5, alpha=0.7)
         _means(own, table, measure, look)
         own.set_ylabel(name)
-        own.set_title(f"slope {_told(effect(table, RATE, measure, held))}")
+        own.set_title(f"slope {_slope(effect(table, RATE, measure, held))}")
     for own in axes[-1]:
         own.set_xlabel("stochastic depth of the last block")
     return figure
@@ -137,9 +137,9 @@ def _axis(measure: str, table: pd.DataFrame) -> str:
     return MEASURES[measure]
 
 
-def _told(found: Effect) -> str:
+def _slope(found: Effect) -> str:
     if not np.isfinite(found.slope):
-        return "not told"
+        return "unknown"
     reach = f" {interval(found.low, found.high)}" if np.isfinite(found.low) else ""
     return f"{number(found.slope)}{reach}"
 

@@ -1,4 +1,4 @@
-"""Arms read through a catalog: paired, tabulated, drawn and told; what cannot be is refused."""
+"""Arms read through a catalog: paired, tabulated, drawn and reported; errors name the problem."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def measured(root: Path) -> Catalog:
 
 
 @pytest.fixture(scope="module")
-def told(root: Path, measured: Catalog) -> Catalog:
+def compared(root: Path, measured: Catalog) -> Catalog:
     analyse(root, measured, arms=False)
     out = root / "statistics" / "intervention.parquet"
     for kind, path in write_intervention(measured, out, SECTION, metric="loss", **ASKED).items():
@@ -78,25 +78,27 @@ def test_what_the_catalog_lacks_is_named(measured: Catalog, tmp_path: Path) -> N
         write_intervention(measured, tmp_path / "i.parquet", wrong, metric="loss", **ASKED)
 
 
-def test_the_table_has_every_arm_against_the_control(told: Catalog) -> None:
-    table = told.one(kind="intervention").read()
+def test_the_table_has_every_arm_against_the_control(compared: Catalog) -> None:
+    table = compared.one(kind="intervention").read()
     own = table[(table["analysis"] == "difference") & (table["outcome"] == "heldout.loss")]
     assert list(own["arm"]) == ["couple -0.1", "couple 1"]
     assert (own["pairs"] == 3).all()
-    arms = told.one(kind="arms").read().query("final").set_index(["arm", "pair"])["heldout.loss"]
+    arms = (
+        compared.one(kind="arms").read().query("final").set_index(["arm", "pair"])["heldout.loss"]
+    )
     expected = (arms["couple 1"] - arms["plain"]).mean()
     assert own.iloc[1]["estimate"] == pytest.approx(expected)
 
 
-def test_it_is_drawn_and_reported(told: Catalog) -> None:
+def test_it_is_drawn_and_reported(compared: Catalog) -> None:
     for name in ("intervention_doses", "intervention_arms"):
-        figure = draw(name, told)
+        figure = draw(name, compared)
         assert any("heldout" in axes.get_title() for axes in figure.axes)
-    found = section(_part(told))
+    found = section(_part(compared))
     assert found is not None
     assert any("couple 1" in sentence for sentence in found.sentences)
     assert found.headline.startswith("Heldout, accuracy per unit of coupling")
-    assert len(found.tables[0].rows) == len(told.one(kind="intervention").read())
+    assert len(found.tables[0].rows) == len(compared.one(kind="intervention").read())
 
 
 def test_a_study_without_arms_has_no_such_section(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _WIDE = 640
 
 
 @dataclass(frozen=True)
-class Picture:
+class Embedded:
     """A figure as a data URI, with its size in CSS pixels if the file says so."""
 
     name: str
@@ -43,11 +43,11 @@ class Picture:
 
 def section(part: Part) -> Section:
     """Return the figures, all but the first few folded."""
-    found = pictures(part.catalog)
+    found = embedded(part.catalog)
     return Section("Figures", figures=found[:SHOWN], more_figures=found[SHOWN:])
 
 
-def pictures(catalog: Catalog) -> list[Picture]:
+def embedded(catalog: Catalog) -> list[Embedded]:
     """Return the figures of the catalog, in the order of :data:`blockcoupling.figures.FIGURES`.
 
     Raises:
@@ -60,10 +60,10 @@ def pictures(catalog: Catalog) -> list[Picture]:
     if not found:
         raise UserError("the report needs figures as png or svg: add one to figures.formats")
     order = [*(name for name in FIGURES if name in found), *sorted(found - FIGURES.keys())]
-    return [_picture(usable, name) for name in order]
+    return [_embed(usable, name) for name in order]
 
 
-def _picture(catalog: Catalog, name: str) -> Picture:
+def _embed(catalog: Catalog, name: str) -> Embedded:
     formats = catalog.search(figure=name)
     entry = next(iter(formats.search(format="png")), None) or next(iter(formats))
     content: bytes = catalog[entry].read()
@@ -71,13 +71,13 @@ def _picture(catalog: Catalog, name: str) -> Picture:
     title = described.title if described else words(name)
     caption = described.caption if described else ""
     if catalog[entry].metadata["format"] == "svg":
-        return Picture(name, title, caption, _data_uri("image/svg+xml", content))
+        return Embedded(name, title, caption, _data_uri("image/svg+xml", content))
     if not content.startswith(_PNG) or len(content) < 24:
         raise UserError(f"{entry}: {catalog.path(entry)} is damaged (not a PNG); draw it again")
     # Width and height are in the header of a PNG. Drawn at 200 dots per inch, shown at 100.
     width, height = struct.unpack(">II", content[16:24])
     source = _data_uri("image/png", content)
-    return Picture(name, title, caption, source, width // 2, height // 2)
+    return Embedded(name, title, caption, source, width // 2, height // 2)
 
 
 def _data_uri(media: str, content: bytes) -> str:
