@@ -69,9 +69,9 @@ def chance_by_rotation(
     low, high = np.quantile(m, [0.025, 0.975], axis=0)
     found = {"mean": m.mean(axis=0), "rms": np.sqrt(np.square(m).mean(axis=0))}
     found |= {"low": low, "high": high}
+    drawn = xr.Dataset({name: ((*axes, "block_other"), each) for name, each in found.items()})
     coords = {name: ds[name] for name in (*axes, "token_in", "token_out")}
-    coords["block_other"] = ds["block"].values
-    return xr.Dataset({n: ((*axes, "block_other"), each) for n, each in found.items()}, coords)
+    return drawn.assign_coords(coords).assign_coords(block_other=ds["block"].values)
 
 
 def _turned(

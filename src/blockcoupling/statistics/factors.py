@@ -41,7 +41,7 @@ def known_factors(points: pd.DataFrame) -> dict[str, pd.Series]:
         Values by KEY, in the points' order; `log_KEY` (base 10) where all are positive and the
         largest is at least five times the smallest.
     """
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for name in map(str, points):
         if not name.startswith(PREFIX):
             continue
@@ -70,15 +70,15 @@ def covariates(
     Returns:
         Numeric columns; those of classes are 0 or 1, named `COVARIATE (classes) = VALUE`.
     """
-    chosen = {_CONTROLS[name]: way for name, way in hold.items()}
+    chosen: dict[str, Hold] = {_CONTROLS[name]: way for name, way in hold.items()}
     held = points[covariates_of(predictor)].assign(**known_factors(points))
     columns: dict[str, pd.Series] = {}
-    for name in held:
+    for name in map(str, held):
         values = held[name].dropna()
         few = 3 <= values.nunique() <= _FEW_VALUES
         enough = len(values) >= _POINTS_PER_VALUE * values.nunique()
         if chosen.get(name, "classes" if few and enough else "line") == "line" or values.empty:
-            columns[str(name)] = held[name]
+            columns[name] = held[name]
             continue
         for value in sorted(values.unique())[1:]:
             own = held[name].eq(value).astype(float).where(held[name].notna())

@@ -52,8 +52,8 @@ def subsets(
             yield Subset("checkpoints", "trained", trained)
     yield Subset("checkpoints", "final", final)
     if checkpoints == "all":
-        for model, number in table["model"].value_counts(sort=False).sort_index().items():
-            if 2 <= number < len(table):
+        for model in sorted(table["model"].unique()):
+            if 2 <= table["model"].eq(model).sum() < len(table):
                 yield Subset("one model", f"checkpoints of {model}", table["model"].eq(model))
 
     family, size, base = table["family"], table["parameters"], table["base"]

@@ -1,4 +1,4 @@
-"""Pooled and within: against least squares written anew, and truths that were planted."""
+"""Pooled and within: against least squares written out, and truths that were planted."""
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ def suite(
 
 
 def least_squares(columns: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Coefficients, standard errors and degrees of freedom, written anew."""
+    """Coefficients, standard errors and degrees of freedom, written out."""
     design = np.column_stack(columns)
     coefficients, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
     freedom = len(y) - rank

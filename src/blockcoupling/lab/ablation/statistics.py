@@ -147,7 +147,7 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
             row |= {"mean_rho_low": low, "mean_rho_high": high, "mean_rho_p": test.pvalue}
         for name in ("models", "mean_rho", "mean_rho_low", "mean_rho_high", "mean_rho_p"):
             added.loc[own.index, name] = row.get(name, np.nan)
-    return table.assign(**{name: added[name].to_numpy() for name in added})
+    return table.join(added.set_axis(table.index))
 
 
 def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Training images, changed at random: cut out, mirrored, RandAugment, a part of them erased.
+"""Random augmentation of training images: crop, flip, RandAugment, random erasing.
 
 Every image is changed by itself. RandAugment: Cubuk et al., arXiv 1909.13719, with the operations
 and ranges that DeiT's recipe has (`rand-m9-mstd0.5-inc1`); random erasing: Zhong et al., arXiv
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ERASED_AREA = (0.02, 1 / 3)
 """Of an image, from … to."""
 ERASED_ASPECT = 0.3
-"""Height over width of what is erased, at least; at most its inverse."""
+"""Smallest ratio of height to width of the erased part; the largest is its inverse."""
 
 
 def _auto_contrast(x: Batch, _: PerImage) -> Batch:
@@ -67,7 +67,7 @@ def _moved(
     sheared_x: PerImage | float = 0.0,
     sheared_y: PerImage | float = 0.0,
 ) -> Batch:
-    """Images moved about their middle, grey where there was nothing.
+    """Affine transformation of images about their centre, grey outside of them.
 
     By an angle in radians, shares of width and height, and shears.
     """
@@ -115,7 +115,7 @@ where there are two directions."""
 def cropped(
     images: Batch, padding: int, draw: torch.Generator
 ) -> Float[Tensor, "image channel height width"]:
-    """Windows of the images' own size, out of the images with black around them."""
+    """Random crops of the images' own size, out of the images padded with black."""
     height, width = images.shape[-2:]
     padded = torch.nn.functional.pad(images, [padding] * 4)
     start = torch.randint(2 * padding + 1, (2, len(images)), generator=draw).to(images.device)
@@ -126,7 +126,7 @@ def cropped(
 
 
 def flipped(images: Batch, draw: torch.Generator) -> Float[Tensor, "image channel height width"]:
-    """Images of which half, by chance, are mirrored left to right."""
+    """Random horizontal flip with probability 0.5."""
     turn = (torch.rand(len(images), generator=draw) < 0.5).to(images.device)
     return torch.where(turn[:, None, None, None], images.flip(3), images)
 
@@ -134,7 +134,7 @@ def flipped(images: Batch, draw: torch.Generator) -> Float[Tensor, "image channe
 def rand_augmented(
     images: Batch, count: int, magnitude: float, spread: float, draw: torch.Generator
 ) -> Float[Tensor, "image channel height width"]:
-    """Images after operations that are drawn for each by itself, with replacement.
+    """RandAugment: operations drawn for each image separately, with replacement.
 
     Args:
         images: in 0 … 1.
@@ -162,7 +162,7 @@ def rand_augmented(
 def rectangles(
     count: int, height: int, width: int, often: float, draw: torch.Generator
 ) -> Bool[Tensor, "image height width"]:
-    """The pixels that random erasing takes from each image; none where it takes none."""
+    """The pixels that random erasing removes from each image, possibly none."""
     taken = torch.zeros(count, height, width, dtype=torch.bool)
     for number in torch.nonzero(torch.rand(count, generator=draw) < often)[:, 0].tolist():
         for _ in range(10):
@@ -178,7 +178,7 @@ def rectangles(
 
 
 class Augmenting:
-    """Augments batches as a section of the configuration says.
+    """Augments batches as configured.
 
     Args:
         section: what is done.

@@ -1,4 +1,4 @@
-"""The checkpoints of a training: made from the nearest state that is kept, or from the start."""
+"""Checkpoints of a training, computed from the nearest saved state or from the start."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def train(
 
 
 def keep_states(spec: Mapping[str, Any], states: Path | str, threads: int | None = None) -> None:
-    """Train a model and keep its state at every checkpoint, so that training can go on from there.
+    """Train a model and save its state at every checkpoint, so that training can resume from it.
 
     A checkpoint that is added later costs the updates since the state before it, and one whose
     state is there costs nothing. On the way a state is kept every minute: a training that is
@@ -103,7 +103,7 @@ def _parsed(spec: Mapping[str, Any]) -> tuple[str, TrainedModel]:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A training that has not begun.
+    """A training before its first update.
 
     Attributes:
         shape: what is trained, and how.
@@ -151,7 +151,7 @@ def _neox(shape: Training, name: str, _: Part) -> Run:
 
 
 def _kept(kind: _Kind, marks: Iterable[int], states: Path | str, threads: int | None) -> States:
-    """The states at all checkpoints, those made that are not there."""
+    """The states at all checkpoints; missing ones are computed."""
     kept = States(states, kind.identity)
     missing = [mark for mark in marks if kept.at(mark * kind.updates) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""The generalization gap: how much worse a model does on held-out text than on training text."""
+"""The generalization gap: held-out score minus training score."""
 
 from __future__ import annotations
 

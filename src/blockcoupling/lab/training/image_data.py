@@ -1,4 +1,4 @@
-"""Images as a training takes them: all of one size, in one array, by seed."""
+"""Images for training: all of one size, in one array, sampled by seed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ImageData(NamedTuple):
 
     Attributes:
         images: 0 … 255.
-        labels: of which class each is.
+        labels: class of each image.
         watched: held-out images.
-        watched_labels: of which class each of those is.
+        watched_labels: class of each of those.
         classes: their names.
         source: a line that says which images these are.
         digest: SHA-256 of all pixels and labels, training and held out, as they came.
@@ -41,7 +41,7 @@ class ImageData(NamedTuple):
 
 
 def image_data(shape: VisionTraining) -> ImageData:
-    """The images of a training, read and checked.
+    """Read and check the images of a training.
 
     Raises:
         UserError: they cannot be read, are not all square and of one size though none is asked for,
@@ -66,7 +66,7 @@ def image_data(shape: VisionTraining) -> ImageData:
 def _part(
     images: Images, count: int, shape: VisionTraining
 ) -> tuple[UInt8[Tensor, "image 3 height width"], Int64[Tensor, " image"]]:
-    """So many images, of the training's size; drawn by a seed of their own."""
+    """A given number of images of the training's size, drawn with a separate seed."""
     chosen = np.arange(len(images))
     if count < len(images):
         chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:count])
@@ -92,7 +92,7 @@ def _part(
 
 
 def scaled(picture: Picture, size: int | None) -> Picture:
-    """A picture of this height and width, as transformers' image processor makes it."""
+    """Resize an image to this height and width, as transformers' image processor does."""
     if size is None or picture.shape[:2] == (size, size):
         return picture
     made = Image.fromarray(np.asarray(picture)).resize((size, size), Image.Resampling.BILINEAR)
@@ -111,6 +111,6 @@ def channel_statistics(
 def normalised(
     images: UInt8[Tensor, "image 3 height width"], mean: list[float], std: list[float]
 ) -> Float[Tensor, "image 3 height width"]:
-    """What the model's image processor makes of images of its size."""
+    """Pixel values that the model's image processor computes from images of its size."""
     centre, spread = (images.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (mean, std))
     return (images / 255 - centre) / spread

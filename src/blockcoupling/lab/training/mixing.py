@@ -1,4 +1,4 @@
-"""Training targets that are no single class: label smoothing, mixup and cutmix.
+"""Training targets that are distributions over classes: label smoothing, mixup and cutmix.
 
 Mixup: Zhang et al., arXiv 1710.09412; cutmix: Yun et al., arXiv 1905.04899. As in DeiT one share is
 drawn for a batch, and each image's partner is the one in its place when the batch is turned round.
@@ -28,14 +28,14 @@ def soft_targets(
 
 
 def mixed_up(batch: Float[Tensor, "image ..."], share: float) -> Float[Tensor, "image ..."]:
-    """Each image blended with its partner, of which it keeps `share`; so also its target."""
+    """Mixup: `share` of each image and target, and the rest of its partner's."""
     return batch * share + batch.flip(0) * (1 - share)
 
 
 def box(
     height: int, width: int, share: float, centre: tuple[float, float]
 ) -> tuple[slice, slice, float]:
-    """The rows and columns that cutmix puts in, and the share of the image that stays.
+    """Rows and columns that cutmix replaces, and the share of the image that remains.
 
     Args:
         height: of the image, in pixels.
@@ -68,7 +68,7 @@ class Mixing:
     def __call__(
         self, images: Float[Tensor, "image channel height width"], labels: Int[Tensor, " image"]
     ) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, "image class"]]:
-        """The images of a batch, mixed, and the probabilities of their classes."""
+        """The mixed images of a batch, and the probabilities of their classes."""
         section = self._section
         targets = soft_targets(labels, self._classes, section.label_smoothing)
         ways = [way for way in ("mixup", "cutmix") if getattr(section, way) > 0]

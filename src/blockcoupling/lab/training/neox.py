@@ -51,7 +51,7 @@ def new_model(shape: Training) -> GPTNeoXForCausalLM:
 
 
 def training_bytes(share: float = 1.0) -> np.ndarray:
-    """Training passages as token ids, each after an end-of-text mark; shape (bytes,), int64.
+    """Training passages as token ids, each after an end-of-text token; shape (bytes,), int64.
 
     Args:
         share: Of the training text; see `Corpus.share`.
@@ -63,7 +63,7 @@ def training_bytes(share: float = 1.0) -> np.ndarray:
 
 
 class NeoxRun(Run):
-    """A training of a language model as far as it has come.
+    """The state of a language model's training.
 
     AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
     along a cosine. The loss is in nats a byte, without a penalty.
@@ -102,11 +102,11 @@ class NeoxRun(Run):
         super().__init__(name, model, optimizer, shape.steps, shape.seed, draws)
 
     def learning_rate(self, step: int) -> float:
-        """At an update, numbered from 1."""
+        """Learning rate at an update, numbered from 1."""
         return self.shape.learning_rate * learning_rate_factor(step, self.shape.steps)
 
     def batch_loss(self, step: int) -> tuple[torch.Tensor, float]:
-        """The loss of a batch of windows, and a penalty where one is due."""
+        """The loss of a batch of windows, plus the penalty at updates that have one."""
         window = torch.arange(self.shape.context + 1)
         last = len(self._tokens) - len(window)
         starts = torch.randint(last + 1, (self.shape.batch, 1), generator=self._draw)
@@ -125,7 +125,7 @@ class NeoxRun(Run):
         return saved.state_dict()
 
     def save_model(self, directory: Path) -> None:
-        """Write the model as an ordinary Hugging Face directory, with how it was made."""
+        """Write the model as an ordinary Hugging Face directory, with its provenance."""
         # Files of weights have no weight twice; a tied model is written as any other.
         state = written_out(self.model) if self.shape.tied else None
         self.model.save_pretrained(directory, state_dict=state)

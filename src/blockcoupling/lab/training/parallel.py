@@ -1,4 +1,4 @@
-"""One training shared by several processes: each takes a part of every batch (data parallelism).
+"""Data parallelism: several processes train one model, each on a part of every batch.
 
 Whatever is drawn at random is drawn for the whole batch in every process, so that the training is
 the one of a single process, but for the order in which sums are taken. That order is always the
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from jaxtyping import Shaped
 
 LONGEST_WAIT = timedelta(minutes=10)
-"""For the other processes: longer than reading the images and keeping a state take."""
+"""Timeout for other processes: longer than reading images or saving a state takes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one process does of a training; by itself, everything.
+    """The part of one process in a training; everything for a single process.
 
     Attributes:
         rank: of the process, from 0; that one writes what there is to write.
@@ -43,17 +43,17 @@ class Part:
 
     @property
     def device(self) -> str:
-        """A GPU of its own, or the processor where there is none."""
+        """The GPU of this process, or the CPU without GPUs."""
         if not torch.cuda.is_available():
             return "cpu"
         return f"cuda:{self.rank}"
 
     def of(self, whole: Shaped[Tensor, "sample ..."]) -> Shaped[Tensor, "own ..."]:
-        """Its samples of a batch."""
+        """The samples of a batch that belong to this process."""
         return whole.tensor_split(self.count)[self.rank]
 
     def summed(self, values: Shaped[Tensor, " number"]) -> Shaped[Tensor, " number"]:
-        """The sum over the processes of what each has; the same in all of them."""
+        """The sum over all processes, equal in each of them."""
         if self.count == 1:
             return values
         total = values.to(self.device, copy=True)  # of GPUs: where NCCL adds
@@ -61,7 +61,7 @@ class Part:
         return total.to(values.device)
 
     def wait(self) -> None:
-        """For the other processes to come as far as this one."""
+        """Wait until all processes get here."""
         if self.count > 1:
             distributed.barrier()
 
@@ -80,7 +80,7 @@ ALONE = Part()
 
 
 def share(count: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Let so many processes do a piece of work together, and wait for them.
+    """Run a function in a given number of processes, and wait for them.
 
     Args:
         count: processes; each has a GPU of its own, or all have none. One alone is this process.

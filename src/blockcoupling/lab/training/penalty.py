@@ -1,4 +1,4 @@
-"""Training against coupling: a penalty on m itself, and the controls that stand beside it.
+"""Penalties on coupling during training: on m itself, and controls to compare with.
 
 At a step, a few tokens and one ordered pair of blocks (i, j) are drawn. With U_j, V_j the top-K
 singular vectors of J_j, S_i the K largest singular values of J_i and A = U_jᵀ J_i V_j,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Held(NamedTuple):
-    """What a penalty takes for constant.
+    """Constants of a penalty, without gradients.
 
     Attributes:
         left: U, (prompt, embed, k).
@@ -60,7 +60,7 @@ def held_for_sham(
 
 
 def held_for_norm(jacobian: WeightedJacobian, k: int, draw: torch.Generator) -> Held:
-    """A random frame, and how much of J_i it sees."""
+    """A random frame, and the norm of J_i within it."""
     frame = random_frames(jacobian.point, k, draw)
     norms = jacobian.from_left(frame).detach().flatten(1).norm(dim=1)
     return Held(frame, None, norms[:, None])
@@ -69,7 +69,7 @@ def held_for_norm(jacobian: WeightedJacobian, k: int, draw: torch.Generator) -> 
 def random_frames(
     like: Float[Tensor, "prompt ... embed"], k: int, draw: torch.Generator
 ) -> Float[Tensor, "prompt embed k"]:
-    """Orthonormal frames, uniform among all (Haar), of the device and dtype of a tensor."""
+    """Haar-distributed orthonormal frames, of the device and dtype of a tensor."""
     normal = torch.randn(len(like), like.shape[-1], k, generator=draw, dtype=torch.float64)
     q, r = torch.linalg.qr(normal)
     # Without the signs, Householder's choice of them would favour some frames over others.
@@ -85,7 +85,7 @@ def penalty(jacobian: WeightedJacobian, held: Held) -> Float[Tensor, " prompt"]:
 
 
 class Penalties:
-    """The penalties of a training, drawn step by step.
+    """The penalties of a training, with pairs and tokens drawn at each step.
 
     Args:
         section: kind, K, tokens and pairs.

@@ -1,4 +1,4 @@
-"""A training from update to update: what trainings of all kinds of models have in common."""
+"""Training from update to update, shared by all kinds of models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOISE = "noise"  # the state of the generator that models draw from while they 
 
 
 class Run(ABC):
-    """A training as far as it has come.
+    """The state of a training.
 
     Args:
         name: of the model, for messages.
@@ -40,9 +40,9 @@ class Run(ABC):
     """
 
     gradient_norm = math.inf
-    """Longer gradients are scaled down to this."""
+    """Largest norm of the gradient; longer gradients are scaled down."""
     advice = "a smaller learning_rate may help"
-    """Where the loss is not finite any more."""
+    """Advice for a loss that is not finite."""
 
     def __init__(
         self,
@@ -63,32 +63,32 @@ class Run(ABC):
 
     @abstractmethod
     def learning_rate(self, step: int) -> float:
-        """At an update, numbered from 1."""
+        """Learning rate at an update, numbered from 1."""
 
     @abstractmethod
     def batch_loss(self, step: int) -> tuple[Tensor, float]:
-        """What an update makes smaller, with its graph, and the loss in it, in nats."""
+        """The objective of an update with its graph, and its loss in nats without penalties."""
 
     @abstractmethod
     def save_model(self, directory: Path) -> None:
-        """Write the model as an ordinary Hugging Face directory, with how it was made."""
+        """Write the model as an ordinary Hugging Face directory, with its provenance."""
 
     @abstractmethod
     def load_model(self, directory: Path) -> Mapping[str, Tensor]:
         """The weights that `save_model` wrote, by name."""
 
     def after_update(self) -> None:  # noqa: B027 (most trainings do nothing)
-        """What is done once an update has been made."""
+        """Called after each update."""
 
     def also_kept(self) -> dict[str, Tensor]:
-        """What else has to be known to go on, as tensors by name."""
+        """Further state that resuming needs, as tensors by name."""
         return {}
 
     def also_loaded(self, kept: Mapping[str, Tensor], model: Path) -> None:  # noqa: B027 (as above)
-        """Go on from what `also_kept` told, and from what lies beside the weights."""
+        """Restore the state of `also_kept`, and the files saved with the weights."""
 
     def update(self) -> None:
-        """One more batch.
+        """Train on one more batch.
 
         Raises:
             MeasurementError: the loss is not finite any more.
@@ -113,7 +113,7 @@ class Run(ABC):
 
     @contextmanager
     def random(self) -> Iterator[None]:
-        """Let the model draw random numbers of its own, which go on from step to step."""
+        """Use the training's own random state within the model, continued from step to step."""
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._noise)
             yield
@@ -130,7 +130,7 @@ class Run(ABC):
                 yield
 
     def save(self, directory: Path) -> None:
-        """Write all that `load` needs into a directory; see `States`."""
+        """Write everything that `load` needs into a directory; see `States`."""
         self.save_model(directory / MODEL)
         tensors = {name: draw.get_state() for name, draw in self._draws.items()}
         tensors |= {_NOISE: self._noise, **self.also_kept()}
@@ -139,7 +139,7 @@ class Run(ABC):
         save_file(tensors, directory / OPTIMIZER)
 
     def load(self, state: State) -> None:
-        """Go on from a state of the same training."""
+        """Resume from a state of the same training."""
         # Copies, into memory that torch has laid out itself: what the bits of products depend on.
         self.model.load_state_dict(self.load_model(state.path / MODEL))
         tensors = {name: t.clone() for name, t in load_file(state.path / OPTIMIZER).items()}
@@ -157,5 +157,5 @@ class Run(ABC):
 
 
 def another(seed: int, number: int) -> int:
-    """One of several seeds that have nothing to do with each other, nor with `seed` itself."""
+    """One of several seeds that are independent of each other and of `seed`."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])

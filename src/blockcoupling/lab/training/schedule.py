@@ -1,10 +1,10 @@
-"""How the learning rate rises and falls over a training."""
+"""Learning rate schedule: linear warm-up, then a cosine."""
 
 import math
 
 
 def warmed_cosine(step: int, total: int, warmup: int, final: float) -> float:
-    """Share of the full learning rate at an update: a straight rise, then half a cosine.
+    """Share of the full learning rate at an update: linear warm-up, then half a cosine.
 
     Args:
         step: the update, numbered from 1.

@@ -1,8 +1,8 @@
-"""Where a training stands, kept on disk: all that is needed to go on as if it had never stopped.
+"""States of a training on disk, from which it resumes as if it had never stopped.
 
 A state is a directory that appears whole: the model as an ordinary Hugging Face directory
 (`model/`), the optimizer's tensors and the place in the data (`optimizer.safetensors`), and
-`state.json`, which says of which training and step it is and what its files must hash to.
+`state.json`, which has its training, its step and the digests of its files.
 """
 
 import json
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class State(NamedTuple):
-    """A state that lies on disk."""
+    """A state on disk."""
 
     path: Path
     step: int
     loss: float | None
-    """Of the last batch; None before the first."""
+    """Loss of the last batch; None before the first."""
 
 
 class States:
@@ -45,7 +45,7 @@ class States:
     def keep(
         self, place: Path, step: int, loss: float | None, write: Callable[[Path], None]
     ) -> None:
-        """Keep a state: `write` puts `model/` and the optimizer's file into a directory."""
+        """Save a state: `write` puts `model/` and the optimizer's file into a directory."""
         with replacing(place) as fresh:
             fresh.mkdir()
             write(fresh)
@@ -59,15 +59,15 @@ class States:
             (fresh / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
 
     def place(self, step: int) -> Path:
-        """Where the state after `step` updates is kept."""
+        """Directory of the state after `step` updates."""
         return self.directory / f"step{step}"
 
     def on_the_way(self, step: int) -> Path:
-        """Where the latest state on the way to step `step` is kept; one process writes it."""
+        """Directory of the latest state on the way to `step`; one process writes it."""
         return self.directory / f"towards{step}"
 
     def at(self, step: int) -> State | None:
-        """The state after `step` updates, if it is kept and undamaged."""
+        """The state after `step` updates, if it exists and is undamaged."""
         found = self._read(self.place(step))
         return found if found is not None and found.step == step else None
 
@@ -80,7 +80,7 @@ class States:
         return None
 
     def done(self, step: int) -> None:
-        """Forget the states on the way to a step that is kept now."""
+        """Delete the states on the way to a step whose state is saved."""
         shutil.rmtree(self.on_the_way(step), ignore_errors=True)
 
     def _about(self, path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stochastic depth: while training, residual branches are left out at random (arXiv 1603.09382)."""
+"""Stochastic depth: residual branches are dropped at random in training (arXiv 1603.09382)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DropBranch(nn.Module):
-    """Leaves a branch out for some samples; what is kept is scaled, so that the mean stays.
+    """Drops a branch for some samples and scales it for the others, so that its mean is unchanged.
 
     Without parameters, and the identity in evaluation. As torch's own dropout, it draws from
     torch's generator.
@@ -39,7 +39,7 @@ class DropBranch(nn.Module):
 
 
 def drop_neox_branches(layers: nn.ModuleList, rate: float) -> None:
-    """Let GPT-NeoX layers leave out attention and MLP, each by itself.
+    """Add stochastic depth to GPT-NeoX layers, for attention and MLP separately.
 
     Args:
         layers: the blocks; block l of L leaves a branch out with probability rate · l / L.
@@ -50,7 +50,7 @@ def drop_neox_branches(layers: nn.ModuleList, rate: float) -> None:
 
 
 def drop_vit_branches(layers: nn.ModuleList, rate: float, part: Part = ALONE) -> None:
-    """Let the layers of transformers' ViT leave out attention and MLP, each by itself.
+    """Add stochastic depth to the layers of transformers' ViT, for attention and MLP separately.
 
     Args:
         layers: the blocks; block l of L leaves a branch out with probability
@@ -66,7 +66,7 @@ def drop_vit_branches(layers: nn.ModuleList, rate: float, part: Part = ALONE) ->
 def _drop_after(
     layers: nn.ModuleList, names: Sequence[str], rates: Sequence[float], part: Part
 ) -> None:
-    """Leave branches out where dropout ends them, before they are added to the stream."""
+    """Drop branches at their dropout, before they are added to the residual stream."""
     for layer, rate in zip(layers, rates, strict=True):
         for name in names:
             setattr(layer, name, nn.Sequential(getattr(layer, name), DropBranch(rate, part)))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 def tie(layers: nn.ModuleList) -> None:
-    """Let all blocks have the first one's parameters, as one and the same."""
+    """Share the parameters of the first block among all blocks."""
     for layer in layers[1:]:
         for name, parameter in layers[0].named_parameters():
             path, _, last = name.rpartition(".")
@@ -12,5 +12,5 @@ def tie(layers: nn.ModuleList) -> None:
 
 
 def written_out(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state with a copy of each weight wherever it stands, as files have it."""
+    """The model's state with a copy of each weight for every block, as in files."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

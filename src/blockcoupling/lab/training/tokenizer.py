@@ -1,4 +1,4 @@
-"""A byte-level tokenizer: 256 bytes and an end-of-text mark, as an ordinary Hugging Face one."""
+"""A byte-level tokenizer in Hugging Face's form: 256 bytes and an end-of-text token."""
 
 from typing import Any
 

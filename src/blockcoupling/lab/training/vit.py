@@ -63,7 +63,7 @@ def new_vit(shape: VisionTraining, size: int, classes: tuple[str, ...]) -> Any:
 
 
 def decayed(model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters that weight decay is for, and the others: biases, norms, position, class."""
+    """Parameters with weight decay, and those without: biases, norms, position, class."""
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
     for name, parameter in model.named_parameters():
         spared = parameter.ndim < 2 or name.endswith(("position_embeddings", "cls_token"))
@@ -72,7 +72,7 @@ def decayed(model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 
 
 class VitRun(Run):
-    """A training of an image model as far as it has come; its checkpoints are epochs.
+    """The state of an image model's training; its checkpoints are epochs.
 
     AdamW; the learning rate rises linearly over the first epochs and falls along a cosine. In
     bfloat16 where there is a GPU, but for the weights. The loss is that of the training's own
@@ -126,7 +126,7 @@ class VitRun(Run):
         super().__init__(name, model, optimizer, total, shape.seed, {_DRAW: draw}, part)
 
     def learning_rate(self, step: int) -> float:
-        """At an update, numbered from 1."""
+        """Learning rate at an update, numbered from 1."""
         shape = self.shape
         final = shape.final_learning_rate / shape.learning_rate
         warmup = shape.warmup * self.updates_per_epoch
@@ -153,7 +153,7 @@ class VitRun(Run):
         return loss, float(tally[0] / tally[2])
 
     def after_update(self) -> None:
-        """At the end of an epoch, a row of the log."""
+        """Add a row to the log at the end of an epoch."""
         epoch, begun = divmod(self.step, self.updates_per_epoch)
         if begun:
             return
@@ -200,12 +200,12 @@ class VitRun(Run):
         return {_TALLY: self._tally}
 
     def also_loaded(self, kept: Mapping[str, Tensor], model: Path) -> None:
-        """Go on with the epoch, and with the log beside the weights."""
+        """Resume the epoch, and the log saved with the weights."""
         self._tally = kept[_TALLY]
         self.log = json.loads((model / "training.json").read_text())["log"]
 
     def save_model(self, directory: Path) -> None:
-        """Write the model as an ordinary Hugging Face directory, with how it was made."""
+        """Write the model as an ordinary Hugging Face directory, with its provenance."""
         self.model.save_pretrained(directory)
         processor = ViTImageProcessorPil(
             size={"height": self._size, "width": self._size},
@@ -233,5 +233,5 @@ class VitRun(Run):
 
 
 def updates_per_epoch(shape: VisionTraining, images: int) -> int:
-    """Whole batches of a number of images; what is left over waits for another epoch's order."""
+    """Number of whole batches; remaining images wait for another epoch's order."""
     return images // shape.batch

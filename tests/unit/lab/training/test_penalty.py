@@ -1,4 +1,4 @@
-"""The penalty's value and gradient, against definitions written anew and finite differences."""
+"""The penalty's value and gradient, against definitions written out and finite differences."""
 
 from collections.abc import Callable
 
