@@ -99,7 +99,7 @@ def numbered(pairs: Any, blocks: int) -> list[tuple[int, int]]:
         UserError: A block that a model of this depth does not have, or twice the same.
     """
     if isinstance(pairs, list):
-        found = {tuple(sorted(_number(block, blocks) for block in pair)) for pair in pairs}
+        found = {tuple(sorted(block_number(block, blocks) for block in pair)) for pair in pairs}
         if same := next((i for i, j in found if i == j), None):
             raise UserError(f"block {same} is paired with itself: two different blocks make a pair")
         return sorted((i, j) for i, j in found)
@@ -109,13 +109,24 @@ def numbered(pairs: Any, blocks: int) -> list[tuple[int, int]]:
     ]
 
 
-def _number(asked: int, blocks: int) -> int:
-    number = asked + (blocks + 1 if asked < 0 else 0)
-    if not 1 <= number <= blocks:
+def block_number(asked: float, blocks: int) -> int:
+    """The number of a block, 1 … L.
+
+    Args:
+        asked: A number from 1, a negative one from the end, or a fraction of the depth.
+        blocks: L.
+
+    Raises:
+        UserError: A model of this depth does not have that block.
+    """
+    fraction = isinstance(asked, float) and 0 < asked < 1
+    from_end = blocks + 1 if asked < 0 else 0
+    number = max(1, round(asked * blocks)) if fraction else asked + from_end
+    if number not in range(1, blocks + 1):
         raise UserError(
             f"block {asked}: this model has blocks 1 … {blocks} (−1 … −{blocks} from the end)"
         )
-    return number
+    return int(number)
 
 
 Tokens = Annotated[Any, PlainValidator(_tokens)]

@@ -11,10 +11,8 @@ A comparison of J_i with J_j keeps A = U_jᵀ J_i V_j with the full J_i, as betw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ import xarray as xr
 from torch import Tensor
 
 from blockcoupling.config.measurement import TokenSettings
+from blockcoupling.config.places import block_number
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.degenerate import IGNORED, LOST
 from blockcoupling.jacobian.dense_svd import dense_triples
@@ -64,22 +63,9 @@ def chosen_blocks(pairs: Sequence[Sequence[float]], blocks: int) -> list[tuple[i
     """Pairs of blocks by number, 1 … L.
 
     Raises:
-        UserError: for a block that a model of this depth does not have.
+        UserError: a model of this depth does not have a block.
     """
-    return [(_block(a, blocks), _block(b, blocks)) for a, b in pairs]
-
-
-def _block(asked: float, blocks: int) -> int:
-    if isinstance(asked, Integral):
-        number = int(asked) + (blocks + 1 if asked < 0 else 0)
-    else:
-        number = max(1, round(asked * blocks)) if 0 < asked < 1 else 0
-    if not 1 <= number <= blocks:
-        raise UserError(
-            f"block {asked}: this model has blocks 1 … {blocks} (−1 … −{blocks} from the end, or "
-            "a fraction of the depth, such as 0.5)"
-        )
-    return number
+    return [(block_number(a, blocks), block_number(b, blocks)) for a, b in pairs]
 
 
 def compare_tokens(
@@ -146,8 +132,7 @@ def compare_tokens(
     return _dataset(rows, prompt.id, settings)
 
 
-@dataclass(frozen=True)
-class _Triples:
+class _Triples(NamedTuple):
     """Singular triples of one block's Jacobians between all chosen tokens."""
 
     U: Float[Tensor, "place embed k"]
@@ -156,22 +141,22 @@ class _Triples:
     residual: Float[Tensor, " place"]
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
+    """One comparison: products by name, and what is stored of the first Jacobian."""
+
     kind: str
     places: tuple[int, ...]
-    A: Float[Tensor, "k k_other"]
-    A_swapped: Float[Tensor, "k k_other"] | None
+    products: dict[str, Float[Tensor, "k k_other"]]
     S: Float[Tensor, " k"]
     residual: float
 
 
 def _triples(
     jacobians: Float[Tensor, "token embed embed"], k: int, settings: TokenSettings
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> _Triples:
     found, _ = dense_triples(jacobians, k, settings.tolerance, False, settings.seed)
     residual = relative_residual(jacobians @ found.V, found.U, found.S)
-    return found.U, found.S, found.V, residual
+    return _Triples(found.U, found.S, found.V, residual)
 
 
 def _compared(
@@ -182,13 +167,12 @@ def _compared(
     found: dict[int, _Triples],
     spill: Spill,
     swapped: bool,
-) -> list[_Row]:
+) -> Iterator[_Row]:
     """All comparisons of block's Jacobians with the other's."""
     mine, theirs = found[block], found[other]
-    rows = []
     for b in tokens:
         jacobians = spill.get((block, b))
-        for index, a in enumerate(t for t in tokens if t <= b):
+        for jacobian, a in zip(jacobians, (t for t in tokens if t <= b), strict=True):
             i = places.index((a, b))
             wanted = [
                 (kind, j)
@@ -198,24 +182,15 @@ def _compared(
             ]
             chosen = torch.tensor([j for _, j in wanted])
             u, v = theirs.U[chosen], theirs.V[chosen]
-            A = (u.mT @ (jacobians[index] @ v)).cpu()
-            other_way = (v.mT @ (jacobians[index] @ u)).cpu() if swapped else None
-            undefined = (theirs.S[chosen, 0] == 0).cpu()  # no singular vectors to compare with
-            for product in (A, other_way):
-                if product is not None:
-                    product[undefined] = torch.nan
-            rows += [
-                _Row(
-                    kind,
-                    (block, other, a, b, *places[j]),
-                    A[n],
-                    None if other_way is None else other_way[n],
-                    mine.S[i].cpu(),
-                    float(mine.residual[i]),
-                )
-                for n, (kind, j) in enumerate(wanted)
-            ]
-    return rows
+            products = {"A": (u.mT @ (jacobian @ v)).cpu()}
+            if swapped:
+                products["A_swapped"] = (v.mT @ (jacobian @ u)).cpu()
+            for product in products.values():  # no singular vectors to compare with
+                product[(theirs.S[chosen, 0] == 0).cpu()] = torch.nan
+            S, residual = mine.S[i].cpu(), float(mine.residual[i])
+            for n, (kind, j) in enumerate(wanted):
+                one = {name: product[n] for name, product in products.items()}
+                yield _Row(kind, (block, other, a, b, *places[j]), one, S, residual)
 
 
 def _belongs(kind: str, place: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -251,21 +226,18 @@ def _zero(
 
 
 def _dataset(rows: Sequence[_Row], prompt: str, settings: TokenSettings) -> xr.Dataset:
-    def of(values: list[Any]) -> np.ndarray:
-        return torch.stack(values).numpy().astype(np.float32)
+    def of(values: Iterable[Tensor]) -> np.ndarray:
+        return torch.stack(list(values)).numpy().astype(np.float32)
 
     variables: dict[str, Any] = {
-        "A": (("comparison", "k", "k_other"), of([row.A for row in rows])),
-        "S": (("comparison", "k"), of([row.S for row in rows])),
-        "svd_residual": ("comparison", np.array([row.residual for row in rows], np.float32)),
+        name: (("comparison", "k", "k_other"), of(row.products[name] for row in rows))
+        for name in rows[0].products
     }
-    if settings.swapped:
-        swapped = [row.A_swapped for row in rows]
-        variables["A_swapped"] = (variables["A"][0], of(swapped))
-    k = len(rows[0].S)
+    variables["S"] = (("comparison", "k"), of(row.S for row in rows))
+    residuals = np.array([row.residual for row in rows], np.float32)
+    variables["svd_residual"] = ("comparison", residuals)
     coordinates: dict[str, Any] = {
-        "k": np.arange(1, k + 1),
-        "k_other": np.arange(1, k + 1),
+        **dict.fromkeys(("k", "k_other"), np.arange(1, len(rows[0].S) + 1)),
         "prompt": ("comparison", np.array([prompt] * len(rows), dtype=object)),
         "kind": ("comparison", np.array([row.kind for row in rows], dtype=object)),
     }

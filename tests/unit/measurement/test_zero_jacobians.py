@@ -144,7 +144,7 @@ def lose_gradients(blocks: Sequence[nn.Module], names: Sequence[str]) -> None:
 def test_a_lost_gradient_is_no_zero(settings: dict) -> None:
     model = small_model("llama", torch.float32)
     lose_gradients(model.model.layers[1:2], ["self_attn.o_proj", "mlp"])
-    with pytest.raises(MeasurementError, match=r"'p0', block 2: .* exactly 0 \(does a kernel"):
+    with pytest.raises(MeasurementError, match=r"'p0', block 2: .* exactly 0 \(but the block"):
         bc.measure(model, numbers, PROMPTS, k=K, **settings)
 
 
@@ -152,7 +152,7 @@ def test_a_lost_gradient_between_tokens_is_no_zero() -> None:
     """Keys and values without a gradient: what one token does to another is lost, not nothing."""
     model = small_model("llama", torch.float32)
     lose_gradients(model.model.layers[1:2], ["self_attn.k_proj", "self_attn.v_proj"])
-    with pytest.raises(MeasurementError, match=r"'p0', block 2: .* exactly 0 \(does a kernel"):
+    with pytest.raises(MeasurementError, match=r"'p0', block 2: .* exactly 0 \(but the block"):
         bc.measure(model, numbers, PROMPTS[:1], k=K, tokens=[(6, 8)])
 
 
@@ -215,6 +215,6 @@ def test_a_block_that_does_nothing_between_tokens() -> None:
 def test_a_lost_gradient_in_compared_tokens_is_refused() -> None:
     model = small_model("llama", torch.float32)
     lose_gradients(model.model.layers[1:2], ["self_attn.k_proj", "self_attn.v_proj"])
-    message = r"prompt 'p', block 2, token 1 → 4: .* exactly 0 \(does a kernel"
+    message = r"prompt 'p', block 2, token 1 → 4: .* exactly 0 \(but the block"
     with pytest.raises(MeasurementError, match=message):
         compare(model, [1, 4], [(1, 2)])
