@@ -219,7 +219,7 @@ def test_nearly_trivial_jacobians_are_measured(jacobians: Tensor) -> None:
 
 
 @pytest.mark.parametrize("method", ["dense", "krylov"])
-def test_residual_is_computed_anew(
+def test_residual_is_computed_again(
     jacobians: Tensor, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Vectors that the iteration takes for good, and that are not, are noticed."""
@@ -302,8 +302,8 @@ def test_progress_counts_blocks_in_both_sweeps(jacobians: Tensor) -> None:
 
 def open_files() -> set[str] | None:
     """Numbers of this process's open files, where the system tells them."""
-    told = Path("/proc/self/fd")
-    return {path.name for path in told.iterdir()} if told.exists() else None
+    listed = Path("/proc/self/fd")
+    return {path.name for path in listed.iterdir()} if listed.exists() else None
 
 
 @pytest.mark.parametrize("fails", [False, True])

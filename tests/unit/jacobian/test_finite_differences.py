@@ -1,4 +1,4 @@
-"""True zeros told from lost gradients, on functions of which it is known."""
+"""True zeros are distinguished from lost gradients, on functions where the answer is known."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ def test_what_changes_and_what_does_not(
         return x + inner(x) if residual else inner(x)
 
     if f == "of the direction alone" and scale is MASSIVE:
-        pytest.skip("1 beside a state of 1000: below what is seen")
+        pytest.skip("1 next to a state of 1000 is below the resolution")
     assert unchanged(function, point, residual).tolist() == [constant] * 3
 
 

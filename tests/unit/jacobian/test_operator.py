@@ -1,4 +1,4 @@
-"""Operators without a model: matrices, and several operators side by side."""
+"""Operators without a model: matrices, and several operators as one batch."""
 
 import torch
 

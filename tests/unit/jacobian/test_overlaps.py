@@ -22,7 +22,7 @@ def test_each_overlap_is_the_product_of_its_vectors() -> None:
             np.testing.assert_allclose(found[name][p, i, j], left[p, i].T @ right[p, j], atol=1e-13)
 
 
-def test_prompts_beside_it_change_no_bit_of_a_prompts() -> None:
+def test_the_bits_of_a_prompt_do_not_depend_on_its_batch() -> None:
     torch.manual_seed(0)
     U, V = torch.randn(2, 5, 3, 17, 4)
     together, alone = overlaps(U, V), overlaps(U[2:3], V[2:3])

@@ -183,7 +183,7 @@ def test_a_batch_is_its_prompts_side_by_side() -> None:
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)  # a product's rounding
 
 
-def test_a_hard_prompt_beside_it_moves_a_prompt_by_the_tolerance_at_most() -> None:
+def test_a_hard_prompt_in_the_batch_moves_another_by_the_tolerance_at_most() -> None:
     names = ["decaying", "slowly decaying", "flat", "30 times the largest, then slow"]
     jacobians = torch.stack([matrix(SPECTRA[name], seed) for seed, name in enumerate(names)])
     together = truncated_svd(DenseOperator(jacobians), 8, 1e-6, block=BLOCK)

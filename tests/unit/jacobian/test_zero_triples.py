@@ -1,4 +1,4 @@
-"""Jacobians of 0 beside others, in both paths, and through all of `decompose`."""
+"""Jacobians of 0 among others, in both methods, and through all of `decompose`."""
 
 from collections.abc import Callable
 

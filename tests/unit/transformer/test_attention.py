@@ -189,13 +189,13 @@ def test_products_do_not_grow_with_the_context(
 
 
 def test_padding_has_no_weight() -> None:
-    """A short prompt beside a long one gets what it gets alone, to the last bit or nearly."""
+    """A short prompt in a batch with a long one gets the numbers of it alone, to rounding."""
     q, k, v = token(2, 4, 2)
     with attend_to(held((3, 40), k, v), nn.Module()):
-        beside, _ = attention(nn.Module(), q, k, v, None)
+        batch, _ = attention(nn.Module(), q, k, v, None)
     with attend_to(held((3,), k[:1], v[:1]), nn.Module()):
         alone, _ = attention(nn.Module(), q[:1], k[:1], v[:1], None)
-    close(beside[:1], alone)
+    close(batch[:1], alone)
 
 
 def test_arguments_that_are_not_covered_are_refused() -> None:

@@ -32,7 +32,7 @@ BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL, NOT_TINY = (
 # What a refusal says, and the row of the page that it belongs to.
 REFUSALS = {
     "parallel residual streams": "refused: “parallel residual streams”",
-    "no stack of blocks was found": "refused: “no stack of blocks was found”",
+    "no stack of blocks with one": "refused: “no stack of blocks with one residual stream”",
     "stacks of blocks": "refused: “stacks of blocks”",
     "passes hidden states of shape": "refused: “passes hidden states of shape”",
 }
@@ -55,7 +55,7 @@ def listed() -> dict[str, tuple[int, list[str]]]:
 
 
 def outcome(kind: str, model: PreTrainedModel, caplog: pytest.LogCaptureFixture) -> str:
-    """What happens to a model, its numbers held against autograd through the whole of it."""
+    """What happens to a model, with its numbers compared with autograd through the whole model."""
     try:
         with caplog.at_level(logging.INFO, "blockcoupling"):
             ds = bc.measure(model, numbers, [PROMPT], k=K)
@@ -129,6 +129,6 @@ def test_the_page_says_how_many_of_each() -> None:
     built = len(KINDS) - len(NOT_BUILT)
     right = sum(table[row][0] for row in (BY_DECODING, BY_THE_WHOLE_PASS, AMONG_ALL))
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
-    assert f"All {len(KINDS)} kinds" in text
-    assert f"of {built} that can be built so, {right} are right" in text
-    assert f"{built - right} are refused, none is wrong" in text
+    assert f"The {len(KINDS)} kinds" in text
+    assert f"Of the {built} that can be built this way, {right} are right" in text
+    assert f"{built - right} are refused, and none is wrong" in text

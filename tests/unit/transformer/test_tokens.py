@@ -165,7 +165,7 @@ VOCABULARY = {"<pad>": PAD, "<s>": BEGIN, "</s>": END, "a": 5, "b": 6, "c": 7}
 
 
 def fast_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of the library whose post-processor adds what the template has beside $A."""
+    """A tokenizer of the library whose post-processor adds what the template has around $A."""
     words = Tokenizer(WordLevel(VOCABULARY))
     words.pre_tokenizer = Whitespace()
     marks = [("<s>", BEGIN), ("</s>", END)]

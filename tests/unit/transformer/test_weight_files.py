@@ -218,7 +218,7 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
     assert "1 tensors, such as model.layers.1.w, are both in" in problem
 
 
-def test_an_adapter_beside_the_weights(tmp_path: Path) -> None:
+def test_an_adapter_next_to_the_weights(tmp_path: Path) -> None:
     (single(tmp_path) / "adapter_config.json").write_text("{}")
     (problem,) = weight_problems(tmp_path)
     assert "holds an adapter" in problem
