@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -48,13 +49,14 @@ def without_head(model: nn.Module) -> nn.Module:
     This holds for transformers' own language models and image classifiers. A wrapper (an adapter,
     a prefix, a class of the user's) acts in its own forward and is returned as it is.
     """
-    from transformers import PreTrainedModel  # imports all that models need: seconds
-
+    library = sys.modules.get("transformers.modeling_utils")
+    if library is None:  # then this is not one of its models, and importing it takes seconds
+        return model
     base = getattr(model, "base_model", model)
     kind = type(model)
     plain = (
-        isinstance(model, PreTrainedModel)
-        and isinstance(base, PreTrainedModel)
+        isinstance(model, library.PreTrainedModel)
+        and isinstance(base, library.PreTrainedModel)
         and kind.__module__.startswith("transformers.models.")
         and kind.__name__.endswith(_HEADED)
         and "forward" not in vars(model)
@@ -132,7 +134,8 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     devices = {parameter.device.type for parameter in model.parameters()} - {"meta"}
     with ExitStack() as around:
         around.enter_context(torch.inference_mode(False))
-        around.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing has been compiled
+            around.enter_context(torch.compiler.set_stance("force_eager"))
         for device in sorted(devices):
             around.enter_context(torch.autocast(device, enabled=False))
         model.eval()
