@@ -6,6 +6,8 @@ from urllib.parse import quote
 from blockcoupling.errors import UserError
 
 SUFFIX = ".part"
+PLAN, NOTE = "plan.json", "joined.json"
+"""Files next to the parts that a job needs when it is run again."""
 _LONGEST_NAME = 200  # file systems allow 255 bytes; the rest is for prefix and suffix
 
 

@@ -26,11 +26,10 @@ from blockcoupling.digests import json_digest
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store.checksums import is_whole, without_seal
 from blockcoupling.store.part import Part, open_part, write_part
-from blockcoupling.store.part_names import part_path
+from blockcoupling.store.part_names import NOTE, part_path
 
 logger = logging.getLogger(__name__)
 
-_NOTE = "joined.json"
 _OTHER = "is from other settings, weights or text"
 
 
@@ -128,7 +127,7 @@ def remove_joined(
         noted[name] = {"fingerprint": part.fingerprint, "start": start, "sizes": part.sizes}
         start += part.sizes[along]
     store = os.path.relpath(os.path.realpath(out), os.path.realpath(parts_dir))
-    with replacing(Path(parts_dir) / _NOTE) as fresh:
+    with replacing(Path(parts_dir) / NOTE) as fresh:
         note = {"store": store, "root": root, "along": along, "parts": noted}
         fresh.write_text(json.dumps([json_digest(note), note]))
     for name in removable:
@@ -137,7 +136,7 @@ def remove_joined(
 
 def _restored(parts_dir: Path, expected: Mapping[str, str], needed: Sequence[str]) -> set[str]:
     """Write the expected prompts that are in the joined store as parts; return their names."""
-    note = _read_note(parts_dir / _NOTE)
+    note = _read_note(parts_dir / NOTE)
     if note is None or not (store := Path(os.path.normpath(parts_dir / note["store"]))).is_dir():
         return set()
     there = {name: note["parts"][name] for name in expected if name in note["parts"]}

@@ -180,7 +180,8 @@ class Schema:
         return ds
 
     def _open(self, path: Path | str, chunks: Mapping[str, int] | None) -> xr.Dataset:
-        ds = xr.open_zarr(path, consolidated=False, chunks=chunks)
+        lazily = None if chunks is None else dict(chunks)
+        ds = xr.open_zarr(path, consolidated=False, chunks=lazily)
         ds = ds.load() if chunks is None else ds
         ds = ds.assign_coords({name: each.compute() for name, each in ds.coords.items()})
         if chunks is None:

@@ -266,7 +266,9 @@ def open_store(path: Path | str, together: Callable[[float], int] | None = None)
     """
 
     def chunks(ds: xr.Dataset) -> dict[str, int]:
-        each = ds["A"].nbytes / (ds.sizes["prompt"] * ds.sizes["pair"])
-        return {"prompt": together(each), "pair": 1, "block": -1}
+        prompts = 1
+        if together is not None and "A" in ds:
+            prompts = together(ds["A"].nbytes / (ds.sizes["prompt"] * ds.sizes["pair"]))
+        return {"prompt": prompts, "pair": 1, "block": -1}
 
     return SVD.open(path, None if together is None else chunks)

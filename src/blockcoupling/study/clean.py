@@ -11,6 +11,7 @@ from pathlib import Path
 from blockcoupling.config.steps import Step, steps
 from blockcoupling.config.study import Study
 from blockcoupling.errors import UserError
+from blockcoupling.store.part_names import NOTE, PLAN
 from blockcoupling.study.running import now
 from blockcoupling.wording import size
 
@@ -38,7 +39,8 @@ def spare(study: Study) -> list[Spare]:
 
     Parts of a job (finished prompts, states of a training) can go once everything is there that the
     study makes of the same model, checkpoint and dataset; and parts of jobs that the study does not
-    have any more. Prompts or checkpoints that are added later then begin from the start.
+    have any more. Checkpoints that are added later then begin from the start; prompts that are
+    added later are measured alone, because the others are in the joined store.
     """
     found = [
         ("finished parts of joined stores, states of trainings", list(_parts(study))),
@@ -91,8 +93,9 @@ def _parts(study: Study) -> Iterator[Path]:
             own.add(directory)
             needed = any(wildcards.items() <= job.items() for job in unfinished[wildcards["model"]])
             if directory.is_dir() and not needed:
-                outputs = {study.results / each.format(**wildcards) for each in row.outputs}
-                yield from (each for each in sorted(directory.iterdir()) if each not in outputs)
+                kept = {study.results / each.format(**wildcards) for each in row.outputs}
+                kept |= {directory / name for name in (PLAN, NOTE)}
+                yield from (each for each in sorted(directory.iterdir()) if each not in kept)
         anywhere = _parts_of(study, row, dict.fromkeys(row.per, "*")).relative_to(study.results)
         yield from (each for each in sorted(study.results.glob(str(anywhere))) if each not in own)
 

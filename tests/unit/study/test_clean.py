@@ -33,10 +33,11 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
             if row.parts is not None:
                 parts = study.results / row.parts.format(**job)
                 write(parts / "plan.json")
-                write(parts / "one.zarr" / "zarr.json")
+                write(parts / "joined.json")
+                write(parts / "one.part")
     write(Path(".snakemake/log/run.log"))
     write(Path(".snakemake/metadata/notes"))
-    write(study.results / "parts/removed/main/words/one.zarr/zarr.json")
+    write(study.results / "parts/removed/main/words/one.part")
     return study
 
 
@@ -53,6 +54,10 @@ def test_parts_states_and_logs_of_a_finished_study_go(study):
         for job in row.wildcards(study)
         for file in row.outputs
     }
+    for row in (each for each in steps() if each.parts is not None):
+        for job in row.wildcards(study):  # with these, more prompts can be added to the store
+            for name in ("plan.json", "joined.json"):
+                kept.add(str(study.results / row.parts.format(**job) / name))
     assert files() == kept | {".snakemake/metadata/notes"}
     assert len(before) > len(files())
     assert clean.spare(study) == []
@@ -64,8 +69,8 @@ def test_what_an_unfinished_job_resumes_from_stays(study):
     store.unlink()
     going = {str(path) for each in clean.spare(study) for path in each.paths}
     assert not [path for path in going if "parts/small/step8" in path or "training/small" in path]
-    assert str(study.results / "parts/small/step0/words/plan.json") in going
-    assert str(study.results / "training/other/plan.json") in going
+    assert str(study.results / "parts/small/step0/words/one.part") in going
+    assert str(study.results / "training/other/one.part") in going
     assert str(study.results / "training/other/trained.json") not in going
 
 
