@@ -114,4 +114,4 @@ def test_measured_with_the_rest(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "blockcoupling"):
         body = measure(model.base_model, ids.__getitem__, list(ids), k=3)
     assert body["own_loss"].isnull().all()
-    assert "no loss on the prompts: GPT2Model has no head" in caplog.text
+    assert "the loss on the prompts is not available: GPT2Model has no head" in caplog.text
