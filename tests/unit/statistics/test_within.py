@@ -220,3 +220,16 @@ def test_no_scores_no_rows():
     assert found.empty
     assert list(found) == list(COLUMNS)
     assert set(ALIKE) == {"depth", "width", "size", "family"}
+
+
+def test_points_on_a_line_are_not_called_too_few():
+    x = np.array([0.0, 1, 2, 5, 1, 3, 4, 8])
+    found = pooled_and_within(
+        x, 2 * x + 1, pd.DataFrame({"depth": [4] * 4 + [6] * 4}), range(8), "depth"
+    )
+    assert found["pooled"] == pytest.approx(1)
+    assert np.isnan(found["pooled_low"])
+    line = "points lie on a line: no error to estimate, no interval"
+    assert found["note"].split("; ") == [
+        *(line, line, "2 depths: too few for a slope between them, at least 4 are needed")
+    ]
