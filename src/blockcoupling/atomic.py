@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all."""
+"""Files and directories that appear complete or not at all."""
 
 import shutil
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def replacing(target: Path | str) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; put it in `target`'s place once the body succeeds.
+    """Yield a path next to `target` to write to; it replaces `target` once the body succeeds.
 
-    Works for a file and for a directory. A process killed on the way leaves `.tmp-` or `.old-`
-    leftovers beside the target, never a half-written target; the next call clears them. An old
-    directory is moved out of the way first, so that for an instant a reader may find nothing, but
-    never a mixture of old and new. One writer a target is assumed.
+    Works for a file and for a directory. A killed process leaves `.tmp-` or `.old-` files next to
+    the target, never a half-written target; the next call removes them. An old directory is moved
+    away first: a reader may briefly find nothing, but never a mixture of old and new. Only one
+    process may write a target at a time.
 
     Raises:
-        UserError: the file system is full or may not be written to; names the target.
+        UserError: The file system is full or read-only; the message names the target.
     """
     target = Path(target)
     fresh = target.with_name(UNFINISHED + target.name)
@@ -56,7 +56,7 @@ def replacing(target: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """Say of which file it is that the system does not let it be written."""
+    """Name the target in errors of the system about writing it."""
     try:
         yield
     except (UserError, MeasurementError):
@@ -68,6 +68,6 @@ def _naming(target: Path) -> Iterator[None]:
         near = str(target.parent)
         about_it = isinstance(found.filename, str) and found.filename.startswith(near)
         if found.errno not in WRITING and not about_it:
-            raise  # of what was read for it
+            raise  # about a file that was read
         sentence = system_sentence(OSError(found.errno, found.strerror), target)
         raise UserError(f"cannot write {sentence}") from error

@@ -1,4 +1,4 @@
-"""How a run can go wrong: what the user asked for, what the numbers say, what the machine lacks."""
+"""Errors of the input, of measurements and of the system, and what to do about them."""
 
 import errno
 import re
@@ -9,21 +9,21 @@ _FULL = "free some room, or write to another file system"
 _ADVICE = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: "your quota is used up: remove what is not needed, or write elsewhere",
-    errno.EFBIG: "files may not be so large here (ulimit -f, or the file system): write elsewhere",
-    errno.EROFS: "nothing can be written there: name a directory that can be written to",
-    errno.EACCES: "you may not: look at the permissions, or name another place",
-    errno.EPERM: "you may not: look at the permissions, or name another place",
-    errno.ENOTDIR: "part of the path is a file: name another place",
-    errno.EEXIST: "a file is where a directory should be: remove it, or name another place",
+    errno.EFBIG: "the file is too large (ulimit -f, or the file system): write elsewhere",
+    errno.EROFS: "choose a writable directory",
+    errno.EACCES: "permission denied: check the permissions, or choose another place",
+    errno.EPERM: "permission denied: check the permissions, or choose another place",
+    errno.ENOTDIR: "part of the path is a file: choose another path",
+    errno.EEXIST: "a file is in place of a directory: remove it, or choose another path",
     errno.EISDIR: "it is a directory: name a file",
     errno.ENAMETOOLONG: "a name in it is too long: choose a shorter one",
-    errno.ENOENT: "look at the path",
-    errno.EIO: "the file system fails: look at it, or use another one",
+    errno.ENOENT: "check the path",
+    errno.EIO: "the file system has failed: check it, or use another one",
     errno.EMFILE: "too many files are open: raise ulimit -n",
 }
 WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-"""Numbers of errors that are about writing."""
-# Libraries that write with code of their own keep only the words of the system's error.
+"""Error numbers of failed writes."""
+# Libraries with their own I/O keep only the text of the system's error.
 _WORDS = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
@@ -47,7 +47,7 @@ EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in mod
 
 
 class UserError(Exception):
-    """Something in the input is wrong; the message says what, and what to do about it.
+    """The input is wrong; the message says what is wrong and what to do.
 
     The command line prints the message alone (no traceback) and exits with status 2.
     """
@@ -56,7 +56,7 @@ class UserError(Exception):
 class MeasurementError(Exception):
     """A measured quantity cannot be trusted (non-finite, exactly -I or 0, not converged).
 
-    The message names the model, the block and the prompt where these are known.
+    The message names the model, the block and the prompt if they are known.
     """
 
 
@@ -79,10 +79,10 @@ def explained_imports() -> Iterator[None]:
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """The system's own error that an exception is, was made from, or quotes; None: it is another.
+    """The system error that an exception is, was raised from, or quotes; None otherwise.
 
     Args:
-        error: as it was caught; libraries wrap what the system says in types of their own.
+        error: The exception; libraries wrap system errors in their own types.
     """
     seen: BaseException | None = error
     while seen is not None:
@@ -98,11 +98,11 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def system_sentence(error: OSError, place: object = None) -> str:
-    """What the system says, of which path, and what to do, in one sentence.
+    """One sentence: the path, the system's message, and what to do.
 
     Args:
-        error: the system's.
-        place: what it is about, where the error does not tell.
+        error: The system's error.
+        place: The path, if the error does not name it.
     """
     path = error.filename if isinstance(error.filename, str) else place
     where = "" if path is None else f"{path}: "

@@ -1,4 +1,4 @@
-"""How long work shows where it is: a bar on a terminal, plain lines in a log."""
+"""Progress of long work: a bar on a terminal, plain lines in a log."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ class Progress:
         )
 
     def advance(self, note: str = "") -> None:
-        """One piece more is finished; `note` is shown beside the count."""
+        """Count one finished piece; `note` is shown after the count."""
         self._done += 1
         if self._terminal:
             self._bar.set_postfix_str(note, refresh=False)

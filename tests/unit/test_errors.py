@@ -67,7 +67,7 @@ def test_an_error_about_what_was_read_keeps_its_own_name(tmp_path: Path) -> None
 def test_a_target_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UserError, match=r"cannot write .*/file/out: .*name another place"),
+        pytest.raises(UserError, match=r"cannot write .*/file/out: .*choose another path"),
         replacing(tmp_path / "file" / "out"),
     ):
         pass

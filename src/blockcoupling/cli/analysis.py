@@ -1,6 +1,7 @@
-"""What is read through the catalog: statistics, figures, the report."""
+"""Verbs that read a catalog: statistics, figures, the report."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from blockcoupling.config.variants import DEFAULT_VARIANT, VariantName
 
 Of = Annotated[
     Modality | None,
-    typer.Option(help="Only of models that take this. Default: of all that there are."),
+    typer.Option(help="Only models with this input. Default: all."),
 ]
 
 Formats = Annotated[
@@ -41,10 +42,10 @@ FigureEntries = Annotated[
 def correlate(
     catalog: CatalogFile,
     out: Annotated[Path, typer.Option(help="The correlation table; others go to the same folder.")],
-    k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
-    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
+    k: Annotated[int, typer.Option(min=1, help="Number of singular vectors.")] = 10,
+    variant: Annotated[VariantName, typer.Option(help="Mis-coupling variant.")] = DEFAULT_VARIANT,
     checkpoints: Annotated[
-        Checkpoints, typer.Option(help="Which are points of the correlation.")
+        Checkpoints, typer.Option(help="Checkpoints that are points of the correlation.")
     ] = Checkpoints.all,
     resample: Annotated[
         Independent, typer.Option(help="Independent units of p-values and intervals.")
@@ -98,10 +99,10 @@ def damage_statistics(
     out: Annotated[
         Path, typer.Option(help="The table of statistics; `damage_pairs` goes to its folder.")
     ],
-    k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
-    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
+    k: Annotated[int, typer.Option(min=1, help="Number of singular vectors.")] = 10,
+    variant: Annotated[VariantName, typer.Option(help="Mis-coupling variant.")] = DEFAULT_VARIANT,
     also: Annotated[
-        list[int] | None, typer.Option(min=1, help="Further K of this variant; repeat.")
+        list[int] | None, typer.Option(min=1, help="Another K of this variant; can be repeated.")
     ] = None,
     entries: Entries = None,
 ) -> None:
@@ -131,8 +132,8 @@ def intervention(
         str,
         typer.Option(metavar="JSON|@FILE", help="A study's section `intervention`."),
     ],
-    k: Annotated[int, typer.Option(min=1, help="How many singular vectors.")] = 10,
-    variant: Annotated[VariantName, typer.Option(help="Which mis-coupling.")] = DEFAULT_VARIANT,
+    k: Annotated[int, typer.Option(min=1, help="Number of singular vectors.")] = 10,
+    variant: Annotated[VariantName, typer.Option(help="Mis-coupling variant.")] = DEFAULT_VARIANT,
     metric: Annotated[
         str,
         typer.Option(help="Metric of the score `training`, the loss at which arms are compared."),
@@ -166,7 +167,7 @@ def costs(
     out: Out,
     entries: Entries = None,
 ) -> None:
-    """Tabulate what the jobs of a study took: time, processor, memory.
+    """Tabulate the time, processor time and memory of a study's jobs.
 
     Example:  `blockcoupling costs --benchmarks results/demo/benchmarks --catalog
     results/demo/catalog/measurements.yml --out costs.parquet`
@@ -231,8 +232,8 @@ def figures(
     from blockcoupling.figures import FIGURES, FORMATS, draw_all
 
     written = draw_all(open_catalog(catalog), out, modality, format or ("png", "pdf"))
-    for name in FIGURES if entries is not None else ():
-        for ending in FORMATS:
+    if entries is not None:
+        for name, ending in product(FIGURES, FORMATS):
             if not (out / f"{name}.{ending}").exists():
                 (entries / f"{name}.{ending}.yml").unlink(missing_ok=True)
     _enter_figures(entries, written, modality, catalog)

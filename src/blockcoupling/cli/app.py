@@ -1,4 +1,4 @@
-"""The program: what all verbs have in common, and how one that fails ends."""
+"""The program: options of all verbs, and exit statuses."""
 
 import logging
 from contextvars import ContextVar
@@ -22,7 +22,7 @@ words_typed: ContextVar[tuple[str, ...]] = ContextVar("words_typed", default=())
 
 
 class _Verbs(TyperGroup):
-    """Ends a failed verb with its message alone; the exit status tells what kind of failure."""
+    """Ends a failed verb with its message only; the exit status shows the kind of failure."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["words"] = tuple(args)
@@ -41,7 +41,7 @@ class _Verbs(TyperGroup):
         except (TyperException, typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            # A disk that is full, a home that may not be written to: not a fault of the program.
+            # A full disk or a missing permission is not a fault of the program.
             found = system_error(error)
             if found is None or ctx.params["debug"]:
                 raise
@@ -62,7 +62,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; exit status 2 means wrong input, 3 a measurement not to be trusted."""
+    """Run the command line; exit status 2: wrong input, 3: a measurement that cannot be trusted."""
     hide_secrets()
     app()
 
@@ -77,18 +77,16 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where in the code an error arose.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print version."),
     ] = False,
 ) -> None:
-    """Measure how well the blocks of a transformer line up.
+    """Measure how well the blocks of a transformer are coupled.
 
     Start with one model:  `blockcoupling measure MODEL "a prompt"`
 
-    The other verbs are the steps of a study, which `snakemake` runs in their order.
+    The other verbs are the steps of a study, which `snakemake` runs.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")

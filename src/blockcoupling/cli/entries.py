@@ -1,4 +1,4 @@
-"""Artifacts entered in the catalog."""
+"""Verbs that write the catalog."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from blockcoupling.errors import UserError
 
 @app.command(rich_help_panel=STEPS)
 def entry(
-    kind: Annotated[str, typer.Option(help="What it is: model, svd, coupling, figure, …")],
+    kind: Annotated[str, typer.Option(help="Kind of artifact: model, svd, coupling, figure, …")],
     path: Annotated[Path, typer.Option(help="The file or the Zarr store.")],
     out: Annotated[Path, typer.Option(help="The entry file to write (YAML).")],
     facet: Facets = None,
@@ -37,17 +37,19 @@ def catalog(
         typer.Argument(metavar="[ENTRY...]", help="Entry files, or catalogs of them."),
     ] = None,
     entries_from: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A list of them, one a line; - is stdin.")
+        str | None,
+        typer.Option(metavar="FILE", help="A file that lists them; - is stdin."),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Whose catalog it is: another study's is left alone.")
+        str | None,
+        typer.Option(help="Name of the study; no other's is overwritten."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the results of that study are.")
+        Path | None, typer.Option(metavar="DIR", help="Directory of the study's results.")
     ] = None,
     configuration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What configures it: `verify` tells how to run it."),
+        typer.Option(metavar="FILE", help="Configuration of the study, for `verify`."),
     ] = None,
 ) -> None:
     """Join entry files into one Intake catalog.
@@ -61,5 +63,5 @@ def catalog(
         listed = sys.stdin.read() if entries_from == "-" else read_text(Path(entries_from))
         files += [Path(line) for line in listed.splitlines() if line]
     if not files:
-        raise UserError("no entry files: name some, or a list of them with --entries-from")
+        raise UserError("no entry files: give some, or a list with --entries-from")
     join(files, out, study=study, results=results, configuration=configuration)

@@ -1,4 +1,4 @@
-"""Options made from the fields of a model of settings: `config.flags` is the way back."""
+"""Command-line options from the fields of a settings class; the inverse is `config.flags`."""
 
 import inspect
 import json
@@ -15,11 +15,11 @@ from blockcoupling.config.measurement import Knobs
 from blockcoupling.errors import UserError
 
 
-class But(NamedTuple):
-    """What is otherwise in one verb: `settings: Annotated[Extract, But(without=("full",))]`.
+class Except(NamedTuple):
+    """Exceptions in one verb: `settings: Annotated[Extract, Except(without=("full",))]`.
 
     Attributes:
-        without: Settings that it has no option for.
+        without: Settings without an option.
         also: Further names of an option, by setting.
     """
 
@@ -30,8 +30,8 @@ class But(NamedTuple):
 def takes_settings(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb an option for each field of the models of settings among its parameters.
 
-    Name, type, default, choices and help are the field's. A field that the verb has a parameter of
-    its own for is left to the verb.
+    Name, type, default, choices and help are the field's. Fields that the verb
+    has parameters for are left to the verb.
     """
     own = inspect.signature(verb, eval_str=True).parameters
     parameters: list[inspect.Parameter] = []
@@ -55,9 +55,9 @@ def takes_settings(verb: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _model(annotation: Any) -> tuple[type[Knobs] | None, But]:
+def _model(annotation: Any) -> tuple[type[Knobs] | None, Except]:
     kind, *notes = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
-    but = next((note for note in notes if isinstance(note, But)), But())
+    but = next((note for note in notes if isinstance(note, Except)), Except())
     return (kind if isinstance(kind, type) and issubclass(kind, Knobs) else None), but
 
 
@@ -109,7 +109,7 @@ def _read(kind: type[Knobs], given: dict[str, Any]) -> Knobs:
         return kind.of(values)
     except UserError as error:
         if any(str(error).startswith(f"{n} = ") or f"\n{n} = " in str(error) for n in in_json):
-            raise UserError(f"{error}\nLists and mappings are given as JSON here.") from None
+            raise UserError(f"{error}\nWrite lists and mappings as JSON.") from None
         raise
 
 

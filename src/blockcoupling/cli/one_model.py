@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blockcoupling.cli.app import app
-from blockcoupling.cli.knobs import But, takes_settings
+from blockcoupling.cli.knobs import Except, takes_settings
 from blockcoupling.cli.options import ONE_MODEL
 from blockcoupling.config.measurement import Extract, kept_for
 from blockcoupling.config.presets import PRESETS
@@ -37,7 +37,7 @@ def measure(
         VariantName | None,
         typer.Option(help=f"Mis-coupling variant; default: {DEFAULT_VARIANT}."),
     ] = None,
-    settings: Annotated[Extract, But(without=NOT_SHOWN, also={"tokens": "--token"})],
+    settings: Annotated[Extract, Except(without=NOT_SHOWN, also={"tokens": "--token"})],
     out: Annotated[Path, typer.Option(help="The figure to write.")] = Path("coupling.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -93,10 +93,10 @@ def measured(
         )
         raise UserError(f"{name} expects {wanted}: give {remedy}")
     load = load_streamed if options.stream else load_model
-    loaded, beside = load(record, options.device, options.dtype)
-    what: dict[str, Any] = {"tokenizer": beside, "prompts": prompts}
+    loaded, processor = load(record, options.device, options.dtype)
+    what: dict[str, Any] = {"tokenizer": processor, "prompts": prompts}
     if images:
-        what = {"images": prepared(beside, pictures)}
+        what = {"images": prepared(processor, pictures)}
     each = "image" if images else "prompt"
     with Progress(len(prompts) + len(images), "measuring", each) as progress:
         return measure(

@@ -1,4 +1,4 @@
-"""Options that several verbs have, and how their words are read."""
+"""Options that several verbs share, and how they are read."""
 
 import json
 from enum import StrEnum
@@ -42,24 +42,22 @@ Spec = Annotated[
     str,
     typer.Option(
         metavar="JSON|@FILE",
-        help="What to make: JSON, or @ and the name of a file that holds it.",
+        help="What to make: JSON, or @ and the name of a JSON file.",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="What to write.")]
-CatalogFile = Annotated[Path, typer.Option(help="A catalog that has what is needed.")]
+Out = Annotated[Path, typer.Option(help="Output file.")]
+CatalogFile = Annotated[Path, typer.Option(help="The catalog of the study.")]
 Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:1`, …")]
 Entries = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", help="Also write DIR/KIND.yml, the catalog entry of each thing made."
-    ),
+    typer.Option(metavar="DIR", help="Also write DIR/KIND.yml, a catalog entry for each output."),
 ]
 Facets = Annotated[
     list[str] | None,
     typer.Option(
         "--facet",
         metavar="KEY=VALUE",
-        help="What the catalog finds it by, e.g. model=tiny; repeat.",
+        help="Facet of the catalog entry, such as model=tiny; can be repeated.",
     ),
 ]
 
@@ -70,7 +68,7 @@ def read_spec(text: str) -> dict[str, Any]:
     """The JSON object given with --spec.
 
     Raises:
-        UserError: It is no JSON, or something else than an object.
+        UserError: It is not JSON, or not an object.
     """
     spec = read_json(text, "--spec")
     if not isinstance(spec, dict):
@@ -79,10 +77,10 @@ def read_spec(text: str) -> dict[str, Any]:
 
 
 def read_as(kind: type[SomeSection], spec: dict[str, Any]) -> SomeSection:
-    """A section of a study, of which an object has the keys.
+    """A section of a study from a JSON object.
 
     Raises:
-        UserError: It has others, or a value that is none of theirs.
+        UserError: A key is unknown or a value wrong.
     """
     from pydantic import ValidationError
 
@@ -120,7 +118,7 @@ def enter(
     facets: dict[str, str] | None = None,
     made_from: dict[str, Path] | None = None,
 ) -> None:
-    """Write the entry file of each artifact, where a directory for them is given.
+    """Write the entry file of each artifact, if a directory for them is given.
 
     Args:
         directory: of the entry files.

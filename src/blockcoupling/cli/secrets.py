@@ -17,7 +17,7 @@ from blockcoupling.config.tokens import HIDDEN, without_tokens
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _ADDRESSES = ("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SHORTEST = 6
-"""Characters: what is shorter would take words out of sentences, and is no secret."""
+"""Characters of the shortest secret; hiding shorter ones would remove words from sentences."""
 
 
 def known_secrets() -> list[str]:

@@ -34,7 +34,7 @@ def run_words(words: Sequence[str]) -> int:
 
 @contextmanager
 def logged(log: Path) -> Iterator[None]:
-    """Send all that is written to standard output and error to a file, whoever writes it."""
+    """Send standard output and error to a file, also that of libraries in C."""
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
     before = [os.dup(number) for number in (1, 2)]
@@ -85,7 +85,7 @@ def benchmarked(file: Path) -> Iterator[None]:
 
 
 def _forget_peak() -> bool:
-    """Let the peak of resident memory begin anew; False where the system cannot."""
+    """Reset the peak of resident memory; False if the system cannot."""
     try:
         _FORGET.write_text("5")
     except OSError:

@@ -32,19 +32,21 @@ from blockcoupling.errors import UserError
 def train(
     spec: Spec,
     out: Annotated[
-        Path | None, typer.Option(help="Where checkpoints go. Default: only states are kept.")
+        Path | None,
+        typer.Option(help="Directory of checkpoints. Default: only keep states."),
     ] = None,
     states: Annotated[
-        Path | None, typer.Option(help="Directory of training states, kept and gone on from.")
+        Path | None,
+        typer.Option(help="Directory of training states, to resume from."),
     ] = None,
     checkpoints: Annotated[
-        str | None, typer.Option(metavar="0,4,…", help="Instead of the checkpoints in the spec.")
+        str | None, typer.Option(metavar="0,4,…", help="Checkpoints, instead of those in the spec.")
     ] = None,
 ) -> None:
     """Train a small model from scratch; each checkpoint becomes a directory OUT/stepN.
 
-    With states a training that was killed goes on where it was, and a checkpoint that is added
-    later is made from the state before it.
+    With --states, a killed training resumes where it was, and a checkpoint that is added later
+    starts from the state before it.
 
     Example:  `blockcoupling train --out checkpoints/tiny --spec '{"hidden_size": 32, "blocks": 2,
     "heads": 2, "context": 64, "batch": 4, "steps": 20, "learning_rate": 0.001, "seed": 0,
@@ -60,7 +62,7 @@ def train(
     elif states is not None:
         keep_states(about, states)
     else:
-        raise UserError("say where the checkpoints go, --out, or the states, --states")
+        raise UserError("give --out for checkpoints, or --states for states")
 
 
 @app.command(rich_help_panel=STEPS)
@@ -69,12 +71,12 @@ def model(
     out: Out,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Its record without facts: nothing is looked up, facts are added."),
+        typer.Option(help="Record without facts: only facts are added."),
     ] = None,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
-    """Look a checkpoint up, downloading it if need be, and record what and where it is.
+    """Look up a checkpoint, download it if needed, and write its record.
 
     Example:  `blockcoupling model --out tiny.json --spec '{"name": "tiny", "checkpoint": "main",
     "source": "local", "path": "checkpoints/tiny/step20"}'`
@@ -93,9 +95,9 @@ def model(
 
 @app.command(rich_help_panel=STEPS)
 def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None) -> None:
-    """Collect the prompts of one dataset in one file, a JSON object with id and text a line.
+    """Collect the prompts of one dataset in a file with one JSON object per line: id and text.
 
-    Of images (docs/models.md), with id and image, a PNG in base64.
+    Images (docs/models.md) are written as id and image, a PNG in base64.
 
     Example:  `blockcoupling prompts --out prompts.jsonl --spec '{"source": "builtin", "name":
     "handwritten"}'`
@@ -119,9 +121,9 @@ def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None)
 def extract(
     model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
     prompts: Annotated[
-        Path, typer.Option(help="JSON lines with id and text, or of an image model id and image.")
+        Path, typer.Option(help="JSON lines with id and text or, for an image model, id and image.")
     ],
-    parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
+    parts: Annotated[Path, typer.Option(help="Directory of finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     settings: Extract,
     entries: Entries = None,
@@ -129,7 +131,7 @@ def extract(
 ) -> None:
     """Measure a model at every prompt: Jacobians of its blocks, their singular triples, A.
 
-    Killed and run again, it goes on after the last finished prompt.
+    After a kill, it resumes after the last finished prompt.
 
     Example:  `blockcoupling extract --model tiny.json --prompts prompts.jsonl --parts parts
     --out svd.zarr --k 10`
@@ -145,26 +147,27 @@ def extract(
 def tokenwise(
     model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
     prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
-    parts: Annotated[Path, typer.Option(help="Directory that keeps finished prompts.")],
+    parts: Annotated[Path, typer.Option(help="Directory of finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     table: Annotated[Path, typer.Option(help="The table of mis-coupling to write, *.parquet.")],
     settings: CompareTokens,
     count: Annotated[
-        int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
+        int | None, typer.Option(min=1, help="Number of prompts, from the first; default: all.")
     ] = None,
     variant: Annotated[
-        list[Variant] | None, typer.Option(help="Which mis-couplings; repeat. Default: all.")
+        list[Variant] | None,
+        typer.Option(help="Mis-coupling variant; repeat. Default: all."),
     ] = None,
     tabulated: Annotated[
-        list[int] | None, typer.Option(help="Which K in the table; repeat. Default: k.")
+        list[int] | None, typer.Option(help="K in the table; can be repeated. Default: k.")
     ] = None,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
     """Compare the Jacobians of a prompt's tokens: with themselves, fixed input, fixed output.
 
-    Says first what it will cost, which grows with the cube of the number of tokens. Killed and run
-    again, it goes on after the last finished prompt.
+    It first prints the expected cost, which grows with the cube of the number of tokens. After a
+    kill, it resumes after the last finished prompt.
 
     Example:  `blockcoupling tokenwise --model tiny.json --prompts prompts.jsonl --parts parts
     --out tokens.zarr --table tokens.parquet --count 1 --facet model=tiny --facet checkpoint=main
@@ -185,10 +188,10 @@ def tokenwise(
 
 
 def _whose(facet: list[str] | None) -> dict[str, str]:
-    """The facets of a table that begins with model, checkpoint and dataset."""
+    """The facets that become the first columns of a table: model, checkpoint and dataset."""
     facets = read_facets(facet)
     if missing := [name for name in ("model", "checkpoint", "dataset") if name not in facets]:
-        raise UserError(f"say what the table is of: --facet {missing[0]}=NAME")
+        raise UserError(f"the table needs a {missing[0]}: --facet {missing[0]}=NAME")
     return facets
 
 
@@ -197,19 +200,19 @@ def _whose(facet: list[str] | None) -> dict[str, str]:
 def damage(
     model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
     prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
-    parts: Annotated[Path, typer.Option(help="Directory that keeps finished texts.")],
+    parts: Annotated[Path, typer.Option(help="Directory of finished texts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
-    table: Annotated[Path, typer.Option(help="The same as a table to write, *.parquet.")],
+    table: Annotated[Path, typer.Option(help="The table of the same results to write, *.parquet.")],
     settings: CauseDamage,
     count: Annotated[
-        int | None, typer.Option(min=1, help="How many prompts, from the first; default: all.")
+        int | None, typer.Option(min=1, help="Number of prompts, from the first; default: all.")
     ] = None,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
-    """Leave blocks out, exchange, replace and merge them, and measure what the model loses.
+    """Ablate, exchange, replace and merge blocks, and measure the damage to the model.
 
-    Says first how many passes that takes. Killed and run again, it goes on after the last finished
+    It first prints the number of forward passes. After a kill, it resumes after the last finished
     texts.
 
     Example:  `blockcoupling damage --model tiny.json --prompts prompts.jsonl --parts parts
@@ -231,23 +234,24 @@ def damage(
 def reduce(
     svd: Annotated[Path, typer.Option(help="A store, from `blockcoupling extract`.")],
     out: Annotated[Path, typer.Option(help="Directory for the tables.")],
-    k: Annotated[list[int], typer.Option(help="How many singular vectors to compare; repeat.")],
-    variant: Annotated[list[Variant], typer.Option(help="Which mis-coupling; repeat.")],
+    k: Annotated[list[int], typer.Option(help="Number of singular vectors; can be repeated.")],
+    variant: Annotated[list[Variant], typer.Option(help="Mis-coupling variant; can be repeated.")],
     workers: Annotated[
-        int | None, typer.Option(help="Threads, processes or jobs; default: one a core here.")
+        int | None,
+        typer.Option(help="Threads, processes or jobs; default: one per core."),
     ] = None,
     cluster: Annotated[
         ClusterKind,
-        typer.Option(help="Where: threads, processes of this machine, Slurm jobs."),
+        typer.Option(help="Where to compute: threads or processes of this machine, or Slurm jobs."),
     ] = "threads",
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Serve Dask's dashboard; says where.")
+        bool, typer.Option("--dashboard", help="Serve Dask's dashboard and print its address.")
     ] = False,
     job: Annotated[
         str,
         typer.Option(
             metavar="JSON",
-            help="What each Slurm job asks for: memory_mb, minutes, partition, account, logs.",
+            help="Resources of each Slurm job: memory_mb, minutes, partition, account, logs.",
         ),
     ] = "{}",
     entries: Entries = None,
@@ -255,8 +259,8 @@ def reduce(
 ) -> None:
     """Reduce a store to tables: coupling, locality, regularity of trajectories, spectra.
 
-    The facets model, checkpoint and dataset become the first columns of every table; by default
-    they are the store's own.
+    The facets model, checkpoint and dataset become the first columns of every table; default:
+    those of the store.
 
     Example:  `blockcoupling reduce --svd svd.zarr --out tables --k 5 --k 10 --variant frobenius
     --facet model=tiny --facet checkpoint=main --facet dataset=handwritten`
@@ -280,7 +284,7 @@ def score(
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
-    """Score a checkpoint: held-out loss and accuracy, benchmarks, scores that were recorded.
+    """Score a checkpoint: held-out loss and accuracy, benchmarks, recorded scores.
 
     Example:  `blockcoupling score --model tiny.json --out score.parquet --spec '{"heldout": true,
     "harness": {}, "recorded": {}}'`

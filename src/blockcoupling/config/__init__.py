@@ -3,5 +3,5 @@
 `blockcoupling.study.check.load_config` reads a file into a `Study` and reports everything wrong.
 Relative paths are taken from the working directory, as everywhere in Snakemake.
 
-Nothing is imported here: the names of choices and variants are to be had without pydantic.
+Nothing is imported here, so that names of choices and variants do not need pydantic.
 """

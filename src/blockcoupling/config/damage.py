@@ -1,4 +1,4 @@
-"""What is done to a model's blocks to see what they are worth, and to which pairs of them."""
+"""Which blocks are ablated or exchanged, and how."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -24,10 +24,10 @@ class Treatment(NamedTuple):
 
 
 TREATMENTS: Mapping[TreatmentName, Treatment] = {
-    "skip": Treatment("blocks i and j are left out (i = j: block i alone)", single=True),
-    "exit": Treatment("all blocks after block i are left out", single=True, pairs=False),
-    "replace": Treatment("block i's weights are used at place j too", ordered=True),
-    "swap": Treatment("the weights of blocks i and j change places"),
+    "skip": Treatment("blocks i and j are ablated (i = j: block i alone)", single=True),
+    "exit": Treatment("all blocks after block i are ablated", single=True, pairs=False),
+    "replace": Treatment("block i's weights are used in place of block j's, too", ordered=True),
+    "swap": Treatment("the weights of blocks i and j are exchanged"),
     "merge": Treatment("both places use the mean of their weights"),
 }
 """What can be done to a model's blocks (i and j are numbers of blocks, from 1)."""
@@ -52,25 +52,25 @@ class CauseDamage(Loading, DamageSettings):
     """One job's settings of causing damage."""
 
     batch: PositiveInt | None = None
-    """Texts that go through the blocks together; unset, as many as fit, at most 8."""
+    """Texts per batch; default: as many as fit, at most 8."""
     stream: bool = False
-    """Read a block's weights when they are needed: for models larger than memory."""
+    """Load one block's weights at a time: for models larger than memory."""
 
     @property
     def settings(self) -> DamageSettings:
-        """What is done, wherever the model is."""
+        """What is done, without how the model is loaded."""
         return DamageSettings(**self.only(DamageSettings))
 
 
 class Damage(CauseDamage):
-    """Whether, and of what, blocks are left out and exchanged."""
+    """Whether blocks are ablated and exchanged, and on which models and datasets."""
 
     prompts: PositiveInt = 10
-    """How many of each dataset, from the first."""
+    """Number of prompts of each dataset, from the first."""
     datasets: list[Name] = Field(default=[])
-    """Unset: all."""
+    """Default: all."""
     checkpoints: Literal["ends", "all"] = "ends"
-    """The untrained and the last of each model, or all."""
+    """The untrained and the last checkpoint of each model, or all."""
     k: list[PositiveInt] = Field(default=[])
     """K of the mis-couplings to correlate with damage; unset, all that are tabulated."""
 
@@ -84,7 +84,7 @@ class Change(NamedTuple):
 
 
 def changes(settings: DamageSettings, blocks: int) -> list[Change]:
-    """Everything that is done to a model of so many blocks, in an order that stays.
+    """All changes of a model with `blocks` blocks, in a fixed order.
 
     Raises:
         UserError: a pair names a block that the model does not have.

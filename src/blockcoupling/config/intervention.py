@@ -1,4 +1,4 @@
-"""Which populations of a study are the arms of an experiment, and which difference would matter."""
+"""Section `intervention`: the arms of an experiment, and the smallest relevant differences."""
 
 from pydantic import Field, PositiveFloat
 
@@ -8,22 +8,22 @@ from blockcoupling.config.section import Name, Section
 class Intervention(Section):
     """Populations that differ in what was done to their training, seed by seed.
 
-    An arm is a population, or the members of one that were given the same values. Its members are
-    paired with those of the control that have the same values of everything that the control's
-    were given (its seeds, say, and its depths).
+    An arm is a population, or the members of one that share the same values. Its members are paired
+    with those of the control that have the same values of everything that varies in the control
+    (its seeds, say, and its depths).
     """
 
     control: Name
-    """The population that was left alone."""
+    """The population without an intervention."""
     doses: list[Name] = Field(default=[])
-    """Populations whose coupling was set, over which the slope is taken; unset: those whose
-    `train.penalty.kind` is coupling, but for the control."""
+    """Populations whose coupling was set, over which the slope is fitted; default: those whose
+    `train.penalty.kind` is coupling, except the control."""
     shams: list[Name] = Field(default=[])
-    """Populations that got what is done to the doses, coupling left out: each dose is held against
-    them, too."""
+    """Populations with the same treatment as the doses except for coupling: each dose is also
+    compared with them."""
     smallest_effect: dict[str, PositiveFloat] = Field(default={})
-    """The smallest difference that would matter, by outcome: `SCORE.METRIC`, or `damage.TREATMENT`
-    in powers of ten. Those that have one are tested for equivalence, too."""
+    """The smallest relevant difference by outcome: `SCORE.METRIC`, or `damage.TREATMENT` in powers
+    of ten. These outcomes are also tested for equivalence."""
     outcomes: list[str] = Field(default=[])
     """Prespecified outcomes, over which p-values are adjusted. Unset: those with a smallest effect,
     or else all but coupling."""

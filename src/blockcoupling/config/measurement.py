@@ -1,8 +1,7 @@
 """The settings of a measurement, each of them defined once, here.
 
 A field is a key of a study's configuration, an argument of `bc.measure`, an option of the command
-line and a flag of the workflow's rules; the sentence below it is its help. What it does, the
-instrument that reads it says.
+line and a flag of the workflow's rules; the sentence below it is its help text.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,7 @@ from blockcoupling.errors import UserError
 
 
 class Knobs(Section):
-    """Settings that are validated when they are made, and stay as they are."""
+    """Immutable settings, validated when they are created."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -65,7 +64,7 @@ class Knobs(Section):
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """What each setting is when nobody asks for anything."""
+        """The default of each setting."""
         return cls().only(cls)
 
     def only(self, kind: type["Knobs"]) -> dict[str, Any]:
@@ -83,13 +82,13 @@ class Solving(Knobs):
     tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0e-4
     """Residual ‖J v − s u‖ / s_1 at which an SVD may stop."""
     seed: NonNegativeInt = 0
-    """Of the random start of the iteration; in a study that names none, the study's."""
+    """Seed of the Krylov start vectors; defaults to the study's seed."""
     swapped: bool = False
-    """Also keep V_jᵀ J_i U_j; a study does where a variant needs it."""
+    """Also keep V_jᵀ J_i U_j; a study does if a variant needs it."""
 
 
 class Loading(Knobs):
-    """How a model comes into memory."""
+    """How a model is loaded."""
 
     dtype: Precision = "float32"
     """Precision of weights and products."""
@@ -101,23 +100,23 @@ class Settings(Solving):
     """What is measured: which Jacobians, and how their singular vectors are found."""
 
     k: PositiveInt | None = None
-    """Singular triples kept (K_max); unset, 50, or a model's dimension where that is smaller."""
+    """Singular triples kept (K_max); default: 50, or the model's dimension if smaller."""
     tokens: Tokens = "last"
     """`last`, `all`, a list of tokens t or pairs [t1, t2], or {"every": n}; negative tokens count
-    from the end; of images also `class`, and `mean` over the patches."""
+    from the end; for images also `class`, and `mean` over the patches."""
     stage: PositiveInt | None = None
-    """Of a hierarchical image model, whose width changes, the stage to measure (1 …)."""
+    """Stage to measure (1 …) in a hierarchical image model, whose width changes."""
     method: Method = "auto"
     """Singular triples from the whole Jacobian (dense), or from products with it (krylov)."""
     matmul: Matmul = "float32"
-    """Precision of the blocks' matrix products; a lower one's error is measured and kept."""
+    """Precision of the blocks' matrix products; the error of a lower one is measured and stored."""
     context: Context = "auto"
-    """One token's decode step, or the whole prompt's pass; `auto`: the latter where a model cannot
+    """One token's decode step, or the full forward pass; `auto`: the latter if a model cannot
     decode."""
     full: bool = False
-    """Also keep all singular values, of blocks whose Jacobian is computed whole."""
+    """Also keep all singular values of blocks whose full Jacobian is computed."""
     final_norm: bool = False
-    """Measure the last block after the model's final norm, as the released code does."""
+    """Include the model's final norm in the last block, as the released code does."""
     vectors: bool = False
     """Also keep the singular vectors U and V."""
     overlaps: bool = False
@@ -129,10 +128,10 @@ class Settings(Solving):
 
 
 class Asked(Settings):
-    """Settings as one asks for them: each by itself, or those that a preset settles."""
+    """Settings as they are requested: one by one, or by a preset."""
 
     preset: PresetName | None = None
-    """Settings that belong together; `released`: all of this as the released code has it."""
+    """A group of settings; `released`: those of the released code."""
 
     @model_validator(mode="before")
     @classmethod
@@ -146,7 +145,7 @@ class Asked(Settings):
 
     @property
     def settings(self) -> Settings:
-        """What is measured, whoever asked for it."""
+        """What is measured, without the preset."""
         return Settings(**self.only(Settings))
 
 
@@ -154,11 +153,11 @@ class Extract(Loading, Asked):
     """Which Jacobians are taken and how their singular vectors are found: one job's settings."""
 
     k_when_smaller: Literal["error", "d"] = "error"
-    """What to do where `k` is larger than the dimension d of a model: refuse, or take d."""
+    """What to do if `k` is larger than the dimension d of a model: refuse, or use d."""
     batch: PositiveInt | None = None
     """Prompts per batch; default: 16, or as many as take 8 GiB."""
     stream: bool = False
-    """Read a block's weights when they are needed: for models larger than memory."""
+    """Load one block's weights at a time: for models larger than memory."""
 
     def k_for(self, dimension: int) -> int:
         """K_max for a model of this dimension; a `k` that is too large stays where it may not."""
@@ -167,7 +166,7 @@ class Extract(Loading, Asked):
 
     @property
     def job(self) -> dict[str, Any]:
-        """What concerns the job and not the numbers, by name."""
+        """Settings of the job, which do not affect the numbers, by name."""
         return {n: getattr(self, n) for n in type(self).model_fields if n not in Asked.model_fields}
 
 
@@ -187,10 +186,10 @@ class CompareTokens(Loading, TokenSettings):
 
     @property
     def settings(self) -> TokenSettings:
-        """What is compared, wherever the model is."""
+        """What is compared, without how the model is loaded."""
         return TokenSettings(**self.only(TokenSettings))
 
 
 def kept_for(variants: Iterable[str]) -> dict[str, bool]:
-    """The settings that keep what variants of mis-coupling need beside A."""
+    """The settings that keep what variants of mis-coupling need in addition to A."""
     return {"swapped": "A_swapped" in products(variants)}

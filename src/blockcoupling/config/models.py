@@ -25,13 +25,13 @@ INIT = "init"
 
 
 def step_of(checkpoint: str) -> int | None:
-    """Training step, or epoch, told by a checkpoint's name (`step1000`, `epoch30`), or None."""
+    """Training step, or epoch, in a checkpoint's name (`step1000`, `epoch30`), or None."""
     match = re.fullmatch(r"(?:step|epoch)(\d+)", checkpoint)
     return int(match[1]) if match else None
 
 
 class RecordedScore(Section):
-    """A score somebody else measured, with where it was read."""
+    """A score that was measured elsewhere, with its source."""
 
     value: float
     source: str = Field(min_length=1)
@@ -39,7 +39,7 @@ class RecordedScore(Section):
     standard_error: float | None = None
     higher_is_better: bool = True
     checkpoint: Name | None = None
-    """The checkpoint it belongs to; unset, the model's last one."""
+    """Its checkpoint; default: the last one of the model."""
 
 
 class ModelSection(Section):
@@ -47,24 +47,24 @@ class ModelSection(Section):
 
     family: str | None = None
     parameters: PositiveInt | None = None
-    """Only where the count should differ from the one taken from the weights."""
+    """Only if the count should differ from that of the weights."""
     tokens: PositiveInt | None = None
     """Training tokens."""
     tokens_per_step: PositiveInt | None = None
-    """Training tokens a step: what each checkpoint with a step in its name has seen."""
+    """Training tokens per step, for checkpoints with a step in their name."""
     base: bool | None = None
     """True for a base model, false for a fine-tuned one."""
     facts: dict[str, Any] = Field(default={})
-    """Anything else worth keeping beside the measurements."""
+    """Anything else worth keeping with the measurements."""
     scores: dict[Name, RecordedScore] = Field(default={})
 
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     quantization: Literal["nf4", "nf4-double", "int8"] | None = None
     init: bool = False
-    """Also measure the pseudo-checkpoint `init`: same configuration, weights drawn anew."""
+    """Also measure the pseudo-checkpoint `init`: same configuration, re-initialised weights."""
     init_seed: NonNegativeInt = 0
     measured_at: Tokens | None = None
-    """Tokens to measure, where not those of `extract.tokens`; unset, of image models `class`."""
+    """Tokens to measure, if not those of `extract.tokens`; default for image models: `class`."""
 
     @property
     def takes(self) -> Modality:
@@ -107,7 +107,7 @@ class ModelSection(Section):
             "step": step_of(checkpoint),
             "init_seed": self.init_seed if fresh else None,
             "dtype": self.dtype,
-            # What training left in the weights is quantized; noise is taken as it is.
+            # Trained weights are quantized; re-initialised ones are not.
             "quantization": None if fresh else self.quantization,
             **self.model_dump(mode="json", include=facts),
             "tokens": self._tokens(checkpoint),
@@ -117,26 +117,26 @@ class ModelSection(Section):
 
 
 class Penalty(Section):
-    """What is added to the loss of a training, to set the coupling of its model."""
+    """A term added to the training loss, to set the coupling of the model."""
 
     kind: Literal["coupling", "sham", "norm"] = "coupling"
     """Squared mis-coupling; the same with random frames; the Jacobians' norm alone."""
     weight: float = 0.0
-    """The dose: above 0 it couples, below 0 it decouples, 0 is none."""
+    """The dose: above 0 it increases coupling, below 0 it decreases it, 0: no penalty."""
     k: PositiveInt = 10
     tokens: PositiveInt = 2
-    """How many tokens of a batch, one each of its first windows."""
+    """Number of tokens per batch, one in each of its first windows."""
     every: PositiveInt = 1
-    """At every n-th step."""
+    """Applied at every n-th step."""
     distance: PositiveInt = 1
-    """Pairs of blocks that are at most so far apart, in both orders; 1: neighbours."""
+    """Largest distance of the pairs of blocks, in both orders; 1: neighbours."""
 
 
 class Training(Section):
     """A GPT-NeoX model and how it is trained; sizes in the usual units, `context` in bytes."""
 
     processes: ClassVar[int] = 1
-    """That share each batch, as of `VisionTraining`; here no setting."""
+    """Processes that share a batch, as in `VisionTraining`; not a setting here."""
     hidden_size: PositiveInt = 128
     blocks: int = Field(default=6, ge=2)
     heads: PositiveInt = 4
@@ -146,13 +146,13 @@ class Training(Section):
     learning_rate: PositiveFloat = 1.0e-3
     weight_decay: NonNegativeFloat = 0.1
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of attention weights, and of what enters the stream of states."""
+    """Dropout of attention weights and of the embeddings."""
     text: float = Field(default=1.0, gt=0, le=1)
     """Share of the training text."""
     seed: NonNegativeInt = 0
     penalty: Penalty = Penalty()
     stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
-    """How often the last block's branches are left out; earlier ones less, in proportion."""
+    """Probability of dropping the last block's branches; proportionally less in earlier blocks."""
     tied: bool = False
     """All blocks have the same weights."""
 
@@ -194,7 +194,7 @@ class TrainedModel(ModelSection):
     checkpoints: list[NonNegativeInt] = Field(default=[])
     """Unset: 0, the powers of four and the last step."""
     population: Name | None = None
-    """The population that it is a member of; see `config.populations`."""
+    """The population of this model; see `config.populations`."""
     together: PositiveInt = 1
     """Members of the population whose small jobs share a process."""
 
@@ -232,17 +232,17 @@ def unit(train: Training | VisionTraining) -> str:
 
 
 def length(train: Training | VisionTraining) -> int:
-    """Of a whole training, in its unit."""
+    """Length of a whole training, in its unit."""
     return train.steps if isinstance(train, Training) else train.epochs
 
 
 class _Downloaded(ModelSection):
     modality: Modality = "text"
-    """What it takes; `image` for a vision transformer."""
+    """The model's input; `image` for a vision transformer."""
     trust_remote_code: bool = False
     """Run the code that comes with the weights."""
     allow_pickle: bool = False
-    """Read weights from `.bin` files (pickles) where there is no safetensors file."""
+    """Read weights from `.bin` files (pickles) if there is no safetensors file."""
 
     @property
     def takes(self) -> Modality:
@@ -260,7 +260,7 @@ class LocalModel(_Downloaded):
     path: UserPath | None = None
     checkpoints: dict[Name, UserPath] = Field(default={})
     tokenizer: UserPath | None = None
-    """Directory of the tokenizer, where it is not beside the weights."""
+    """Directory of the tokenizer, if not that of the weights."""
 
     @model_validator(mode="after")
     def _one_way_to_say_where(self) -> "LocalModel":

@@ -8,7 +8,7 @@ from pydantic import PlainValidator
 
 from blockcoupling.errors import UserError
 
-# Of one token by name; `class` and `mean` are an image's, of which `mean` is that of all patches.
+# Names of tokens; `class` and `mean` (over all patches) are for images only.
 NAMED = ("last", "class", "mean")
 
 

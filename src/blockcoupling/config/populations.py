@@ -1,8 +1,7 @@
-"""Populations: one entry of `models` that stands for many models trained here.
+"""Populations: one entry of `models` for many models trained here.
 
 A `grid` is every combination of some values; a `design` is a number of points that fill a space
-evenly. Each member becomes an ordinary trained model, with the values that it was given among its
-facts.
+evenly. Each member becomes an ordinary trained model; its values are among its facts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,9 +19,9 @@ from blockcoupling.wording import did_you_mean
 MARKS = ("grid", "design")
 """Keys that make a model's entry a population."""
 FACTORS = "factors"
-"""The fact of a member that holds the values it was given, by key of `train`."""
+"""The fact of a member that holds its values, by key of `train`."""
 POPULATION = "population"
-"""The fact of a member that says of which population it is."""
+"""The fact of a member that names its population."""
 DIGITS = 3
 """Significant digits of a value drawn from a range: exact in a table, and on any machine."""
 
@@ -53,7 +52,7 @@ class Range(Section):
         if ends and self.log and ends[0] <= 0:
             raise ValueError(f"low {ends[0]:g} has no logarithm; choose one above 0")
         if self.log and not ends:
-            raise ValueError("log goes with low and high, not with choices")
+            raise ValueError("log needs low and high, not choices")
         _plain(self.choices)
         return self
 
@@ -66,7 +65,7 @@ class Range(Section):
             unit: Of which whole numbers are multiples.
 
         Raises:
-            ValueError: no multiple lies in the range, or a choice is none.
+            ValueError: No multiple is in the range, or among the choices.
         """
         if self.choices:
             fitting = [v for v in self.choices if not (whole and isinstance(v, int) and v % unit)]
@@ -97,7 +96,7 @@ class Design(Section):
 
     points: PositiveInt
     seed: NonNegativeInt = 0
-    """Of the scrambling."""
+    """Seed of the scrambling."""
     over: dict[str, Range] = Field(min_length=1)
     """Range by key of `train`."""
 
@@ -242,7 +241,7 @@ def _members(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], lis
 
 
 def _once(where: str, wrong: Mapping[str, Iterable[str]], members: int) -> list[str]:
-    """What is wrong with members, each mistake told once, and of which members it is."""
+    """What is wrong with members: each mistake once, with the members that have it."""
     whose: dict[str, list[str]] = {}
     for member, sentences in wrong.items():
         for each in sentences:
@@ -278,7 +277,7 @@ def _problems_of_keys(keys: Iterable[str], common: Mapping[str, Any]) -> list[st
             value = value.get(part) if isinstance(value, Mapping) else None
         else:
             if value is not None:
-                found.append(f"{key}: stands in train, too; leave it out of one of them")
+                found.append(f"{key}: is set in train, too; remove one of them")
     return found
 
 

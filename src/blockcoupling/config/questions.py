@@ -12,7 +12,7 @@ brought to first:
 
 A prompt ends where an answer would begin, without a space after it, so that the last token is the
 one from which a model would answer. The choices are shown for mmlu alone, as the evaluations of
-these benchmarks do. No chat format is added, for base and fine-tuned models alike.
+these benchmarks do. No chat format is added, neither for base nor for fine-tuned models.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class Template:
     """How a row is read.
 
     Attributes:
-        about: The prompt in words, for documentation and messages.
+        about: A description of the prompt, for documentation and messages.
         fields: What a row in the local form must have.
         prompt: The text of the prompt.
         from_hub: Brings a row of the dataset as the hub has it to the local form.

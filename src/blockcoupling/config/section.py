@@ -100,13 +100,13 @@ def _kinds(annotation: Any) -> set[Any]:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Sections of several kinds: `source` names the kind; without it, a telling key decides.
+    """Sections of several kinds: `source` names the kind; without it, a characteristic key decides.
 
     Attributes:
         sections: Source → the section.
-        marks: Telling key → source.
-        key: What names the kind, where it is not `source`.
-        default: The kind where nothing tells.
+        marks: Source by a key that only its sections have.
+        key: The key that names the kind, if not `source`.
+        default: The kind if neither is given.
     """
 
     sections: Mapping[str, type[Section]]
@@ -118,7 +118,7 @@ class OneOf:
         """The kind of a section.
 
         Raises:
-            ValueError: it does not tell.
+            ValueError: The kind is missing or unknown.
         """
         marked = (self.marks[key] for key in self.marks if key in data)
         source = data.get(self.key) or next(marked, None) or self.default

@@ -39,7 +39,7 @@ class Study(Section):
     )
     seed: NonNegativeInt = 0
     suite: UserPath | None = None
-    """A file of models, from which `models` have been taken by their names."""
+    """A file of models; `models` can name some of them."""
     models: dict[Name, Model] = Field(min_length=1)
     datasets: dict[Name, Dataset] = Field(
         default={
@@ -214,7 +214,7 @@ class Study(Section):
     def streams(self, model: str, checkpoint: str, asked: bool | None = None) -> bool:
         """Whether a checkpoint's weights are read block by block, as `extract.stream` asks.
 
-        Weights that are not in files as they are measured (drawn anew, quantized) cannot be.
+        Weights that are not in files as they are measured (re-initialised, quantized) cannot be.
         """
         spec = self.models[model].spec(model, checkpoint)
         in_files = spec["init_seed"] is None and spec["quantization"] is None
@@ -253,7 +253,7 @@ class Study(Section):
         return {"dataset": dataset, **self.datasets[dataset].model_dump(mode="json")}
 
     def score_spec(self, model: str, checkpoint: str) -> dict[str, Any]:
-        """Everything `blockcoupling.scores.scores.evaluate` needs beside the model's record."""
+        """What `blockcoupling.scores.scores.evaluate` needs in addition to the model's record."""
         section = self.models[model]
         last = section.names()[-1]
         trained = section.train if isinstance(section, TrainedModel) else None
@@ -278,7 +278,7 @@ class Study(Section):
         }
 
     def headline(self, modality: Modality) -> tuple[str, str | None]:
-        """The score, and its metric, that the coupling of models of a modality is held against."""
+        """The score and metric that the coupling of models of a modality is correlated with."""
         if modality == "image" and self.score.test and self._scored_on_images():
             return "test", self.score.test_metric
         return self.score.name, self.score.metric

@@ -1,7 +1,7 @@
-"""A token of the hub in a configuration: refused, since what stands there is written down.
+"""Refuses tokens of the hub in a configuration, whose contents are written into results.
 
-A study's settings go into records, entries of the catalog and Snakemake's own notes, which are
-shared with whoever reads the results.
+A study's settings go into records, entries of the catalog and Snakemake's metadata, which are
+shared with everyone who reads the results.
 """
 
 import re
@@ -21,9 +21,9 @@ def without_tokens(text: str) -> str:
 def tokens_refused(data: Mapping[str, Any]) -> list[str]:
     """A sentence for every value or key of a configuration that looks like a token."""
     return [
-        f"{without_tokens(place)}: looks like a token of the hub, and what stands in a "
-        "configuration is written into results; remove it, and set HF_TOKEN or type "
-        "`hf auth login` (a token that was shared is to be revoked)"
+        f"{without_tokens(place)}: looks like a token of the hub, and a "
+        "configuration is written into results; remove it, and set HF_TOKEN or run "
+        "`hf auth login` (revoke a token that was shared)"
         for place in _places(data, "")
     ]
 

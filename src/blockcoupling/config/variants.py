@@ -1,7 +1,7 @@
 """The variants of mis-coupling: the one table that everything else takes their names from.
 
-All compare A_ij = U_jᵀ J_i V_j (or another product) with S_i. Off-diagonal entries count alike in
-every variant, so that one is made of what it does with the diagonal, and of what it is relative to.
+All compare A_ij = U_jᵀ J_i V_j (or another product) with S_i. Off-diagonal entries count equally
+in every variant; variants differ in how they treat the diagonal, and in their normalization.
 Definitions, and which of them is whose: docs/definitions.md.
 
 Written with methods of arrays only: the command line reads the names without loading NumPy.

@@ -18,27 +18,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation(Section):
-    """What is done to the training images; every default is DeiT's for images of 32 pixels."""
+    """Augmentation of training images; every default is DeiT's for images of 32 pixels."""
 
     crop: NonNegativeInt = 4
-    """Pixels of black that an image gets all around before one of its size is cut out; 0: none."""
+    """Black pixels added on all sides before a crop of the original size; 0: none."""
     flip: bool = True
-    """Left and right change places, one time in two."""
+    """Random horizontal flip with probability 0.5."""
     randaugment: NonNegativeInt = 2
-    """RandAugment's operations an image; 0: none."""
+    """Number of RandAugment operations per image; 0: none."""
     magnitude: float = Field(default=9.0, ge=0, le=10)
-    """Of RandAugment, out of 10."""
+    """Magnitude of RandAugment, out of 10."""
     magnitude_spread: NonNegativeFloat = 0.5
     """Standard deviation of the magnitude from operation to operation."""
     erasing: Share = 0.25
-    """How often a rectangle of an image becomes noise."""
+    """Probability that a rectangle of an image is replaced by noise."""
     mixup: NonNegativeFloat = 0.8
-    """Parameter α of the Beta distribution that says how two images are blended; 0: never."""
+    """Parameter α of the Beta distribution of mixing weights; 0: no mixup."""
     cutmix: NonNegativeFloat = 1.0
-    """The same of the area that is put in from another image; 0: never. With both, either is done
-    one time in two."""
+    """Parameter α for the area that is pasted from another image; 0: no cutmix. With both, one of
+    them is chosen with probability 0.5."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    """Probability that the targets share out evenly among all classes."""
+    """Probability that the targets spread evenly over all classes."""
 
 
 class VisionTraining(Section):
@@ -47,33 +47,33 @@ class VisionTraining(Section):
     architecture: Literal["vit"] = "vit"
     images: ImageSource = DigitsImages()
     image_count: PositiveInt | None = None
-    """How many of the training images, drawn by seed 0; unset, all of them."""
+    """Number of training images, sampled with seed 0; default: all."""
     image_size: PositiveInt | None = None
-    """Height and width that images are scaled to; unset, as they are."""
+    """Height and width that images are scaled to; default: not scaled."""
     patch: PositiveInt = 4
     hidden_size: PositiveInt = 192
     blocks: int = Field(default=12, ge=2)
     heads: PositiveInt = 3
     initializer_range: PositiveFloat = 0.02
-    """Standard deviation of initial weights; narrow models begin sooner with more."""
+    """Standard deviation of initial weights; narrow models learn sooner with a larger one."""
     batch: PositiveInt = 128
     epochs: PositiveInt = 300
     warmup: NonNegativeInt = 5
-    """Epochs in which the learning rate rises."""
+    """Epochs in which the learning rate increases."""
     learning_rate: PositiveFloat = 5.0e-4
-    """The highest."""
+    """The highest learning rate."""
     final_learning_rate: NonNegativeFloat = 1.0e-5
     weight_decay: NonNegativeFloat = 0.05
-    """Of matrices; biases, norms, positions and the class token have none."""
+    """Weight decay of matrices; biases, norms, positions and the class token have none."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
-    """How often the last block's branches are left out: earlier ones' less, the first's never."""
+    """Probability of dropping the last block's branches: less in earlier blocks, 0 in the first."""
     augmentation: Augmentation = Augmentation()
     watched: NonNegativeInt = 1000
-    """Held-out images, drawn by seed 0, whose loss and accuracy are told after every epoch."""
+    """Held-out images, sampled with seed 0, to log loss and accuracy on after every epoch."""
     processes: PositiveInt = 1
-    """That share each batch: on as many GPUs of one machine or, where there is none, on its
-    processors. The weights are those of one process to within rounding, not to the last bit."""
+    """Processes that share each batch: one per GPU of a machine or, without GPUs, on its
+    processors. The weights equal those of one process up to rounding, not to the last bit."""
     seed: NonNegativeInt = 0
 
     @property

@@ -1,8 +1,8 @@
 """Reading a YAML file that a user wrote, and saying what is wrong where it cannot be read.
 
 YAML takes a revision such as `0001000` for a number (512, in octal), `on` for a truth and
-`2024-01-01` for a date. Only the place where it stands tells what was meant: such a word is kept as
-it is written, together with what YAML makes of it, and each field takes what it is about.
+`2024-01-01` for a date. Only the field that reads it knows what was meant: such a word is kept as
+it is written, together with the value that YAML gives it.
 """
 
 import re
@@ -17,7 +17,7 @@ from blockcoupling.errors import UserError
 
 
 class Written(str):
-    """A word as it stands in a file.
+    """A word as it is written in a file.
 
     Attributes:
         value: The number, truth or date that YAML takes it for.
@@ -103,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
 for _kind in ("int", "float", "bool", "timestamp"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_word)
-# To YAML 1.1, which PyYAML reads, 7e9 without a point is no number; it is to everybody else.
+# YAML 1.1, which PyYAML reads, does not take 7e9 without a point for a number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

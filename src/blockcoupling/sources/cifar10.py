@@ -1,8 +1,8 @@
 """CIFAR-10 from files: the binary or the Python archive, unpacked or not, or arrays in an npz.
 
 Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The Python archive holds
-pickles, and loading a pickle can run anything that stands in it: here its operations are read and
-none is carried out. What comes out must be the published images, by count and checksum.
+pickles, and loading a pickle can run code: here its operations are read, but not executed. The
+result must be the published images, by count and checksum.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _from_archive(path: Path, split: Split) -> Records:
         with tarfile.open(path) as archive:
             members = {Path(m.name).name: m for m in archive.getmembers() if m.isfile()}
             if (found := _batches(set(members), split)) is None:
-                raise UserError(f"{path} is no archive of CIFAR-10: it holds no {split} batches")
+                raise UserError(f"{path} is not an archive of CIFAR-10: it has no {split} batches")
             parts = []
             for name in found:
                 stream = archive.extractfile(members[name])
@@ -193,8 +193,8 @@ def _from_npz(path: Path) -> Records:
             raise UserError(f"{path} has no array {name!r}; it has {', '.join(arrays)}") from None
         except ValueError as error:
             raise UserError(
-                f"{path}: {name!r} is no plain array of numbers ({error}); pickled objects are not "
-                "read"
+                f"{path}: {name!r} is not a plain array of numbers ({error}); pickled objects are "
+                "not read"
             ) from error
 
     try:

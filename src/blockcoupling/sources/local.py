@@ -1,4 +1,4 @@
-"""What a Hugging Face directory tells about its model without loading it (no torch needed)."""
+"""Facts about the model in a Hugging Face directory, without loading it (no torch needed)."""
 
 import json
 import math
@@ -33,7 +33,7 @@ _TOKENIZER = (
 def read_config(directory: Path | str) -> dict[str, Any]:
     """The directory's `config.json`; where it has several parts, with the one that is measured.
 
-    That is the language model, or, where there is none beside a tower of texts, the one of images.
+    That is the language model or, next to a text tower, the image model.
 
     Raises:
         UserError: there is none, or it is not a model's configuration.
@@ -50,7 +50,7 @@ def read_config(directory: Path | str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{file} cannot be read as JSON ({error}); get it again") from error
     if not isinstance(config, dict):
-        raise UserError(f"{file} cannot be read as a model's configuration: it is no JSON object")
+        raise UserError(f"{file} is not a model's configuration: it is not a JSON object")
     nested = [config[key] for key in NESTED if isinstance(config.get(key), dict)]
     if nested and is_text_tower(nested[0]):
         nested = [config[key] for key in (VISION,) if isinstance(config.get(key), dict)]
@@ -71,11 +71,11 @@ def processor_problem(directory: Path | str) -> str | None:
         return f"{file} cannot be read: {error.strerror}"
     except ValueError as error:
         return f"{file} cannot be read as JSON ({error}); get it again"
-    return None if whole else f"{file} is no image processor's; get it again"
+    return None if whole else f"{file} is not the file of an image processor; download it again"
 
 
 def checkpoint_facts(directory: Path | str) -> dict[str, Any]:
-    """Architecture, model_type, blocks, dimension, context, vocabulary; None where not told."""
+    """Architecture, model_type, blocks, dimension, context, vocabulary; None if unknown."""
     config = read_config(directory)
 
     def first(names: tuple[str, ...]) -> int | None:
@@ -128,9 +128,9 @@ def checkpoint_problems(
     """Everything that keeps a directory from being measured, as far as its files tell.
 
     Args:
-        directory: Where the model lies; of its weights, index and headers are read.
+        directory: The model's directory; index and headers of its weights are read.
         allow_pickle: Whether `.bin` files will do.
-        weights: Whether there must be any (weights drawn anew need none).
+        weights: Whether there must be any (re-initialised weights need none).
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -160,8 +160,8 @@ ENCODER_DECODER = "an encoder-decoder"
 def not_measured(where: str, model_type: str, kind: str) -> str:
     """The sentence for a model of another kind than those that are measured by name."""
     return (
-        f"{where} is {kind} (model_type {model_type}), and what is measured is a causal language "
-        "model, a text encoder or a vision transformer"
+        f"{where} is {kind} (model_type {model_type}), and only causal language "
+        "models, text encoders and vision transformers can be measured"
     )
 
 

@@ -46,9 +46,9 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
         `name`, `checkpoint`, `source`, `step`; where it is (`path`, or `id` with `revision`, the
         commit, and `revision_requested`); how to load it (`init_seed`, `dtype`, `quantization`,
         `tokenizer`, `trust_remote_code`, `allow_pickle`); `architecture`, `model_type`,
-        `parameters`, `blocks`, `dimension`, `context` (None where unlimited or not told),
-        `vocabulary`; `modality` (what it takes: text or image) and `causal` (whether it looks back
-        only, as its configuration tells); `family`, `tokens`, `base`, `facts` as given; and
+        `parameters`, `blocks`, `dimension`, `context` (None if unlimited or unknown),
+        `vocabulary`; `modality` (what it takes: text or image) and `causal` (whether it is
+        causal, according to its configuration); `family`, `tokens`, `base`, `facts` as given; and
         `identity`, what decides the numbers (`sources.identity`).
 
     Raises:
@@ -99,7 +99,7 @@ def record_of(argument: str) -> dict[str, Any]:
 
 
 def stored_in(record: Mapping[str, Any]) -> Path:
-    """The directory of a model's files, downloaded if need be: whole, and what its record says.
+    """The directory of a model's files, downloaded if needed; complete, and as in its record.
 
     Raises:
         UserError: they are not.
@@ -113,12 +113,12 @@ def takes_images(record: Mapping[str, Any]) -> bool:
 
 
 def _demand_whole(record: Mapping[str, Any], path: Path, beside: bool) -> None:
-    """Refuse a directory whose files tell that it cannot be measured.
+    """Refuse a directory whose files show that it cannot be measured.
 
     Args:
         record: The model's.
         path: The directory.
-        beside: Also what makes its input: tokenizer, or image processor.
+        beside: Also check its tokenizer or image processor.
     """
     problems = checkpoint_problems(
         path, bool(record.get("allow_pickle")), weights=record.get("init_seed") is None
@@ -191,7 +191,7 @@ def load_streamed(
         (streamed model, tokenizer)
 
     Raises:
-        UserError: it cannot be streamed: quantized or initialised anew, converted on loading, or no
+        UserError: it cannot be streamed: quantized or re-initialised, converted on loading, or no
             causal language model.
     """
     import torch
@@ -205,7 +205,7 @@ def load_streamed(
         )
     if not record.get("causal", True):
         raise UserError(
-            f"{_title(record)}: causal language models are streamed; a model that looks both ways "
+            f"{_title(record)}: only causal language models can be streamed; a bidirectional model "
             "is measured in memory (set extract.stream: false)"
         )
     device = _device(device)
@@ -234,9 +234,9 @@ def _device(asked: str) -> str:
 
 
 def _directory(record: Mapping[str, Any]) -> Path:
-    """Where the files of a model lie, downloaded if need be: whole, and what its record says."""
+    """The directory of a model's files, downloaded if needed; complete, and as in its record."""
     path = _download(record).path if record["source"] == "hub" else Path(record["path"])
-    # First what is wrong with them in themselves: it says more than that they are others.
+    # First what is wrong with the files: that says more than that they have changed.
     _demand_whole(record, path, beside=True)
     demand_same_content(record, path, _title(record))
     return path
@@ -283,7 +283,7 @@ def _of(kind: Any, config: Any, trust: bool, **options: Any) -> Any:
 
 
 def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
-    """The configuration's model with weights drawn anew, by the record's seed."""
+    """The configuration's model with weights re-initialised by the record's seed."""
     import torch
 
     kind, config = _class_and_config(record, path, trust)

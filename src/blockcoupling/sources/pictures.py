@@ -54,8 +54,8 @@ def stacked(images: Images) -> UInt8[np.ndarray, "image height width 3"]:
     """
     sizes = {picture.shape[:2] for picture in images.pictures}
     if len(sizes) > 1:
-        told = ", ".join(f"{height} × {width}" for height, width in sorted(sizes)[:3])
-        raise UserError(f"{images.source}: images of {len(sizes)} sizes ({told}, …), not of one")
+        shown = ", ".join(f"{height} × {width}" for height, width in sorted(sizes)[:3])
+        raise UserError(f"{images.source}: images of {len(sizes)} sizes ({shown}, …), not of one")
     return np.stack(list(images.pictures))
 
 

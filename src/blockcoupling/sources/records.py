@@ -20,7 +20,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def with_facts(record: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with what its description tells about the model; no number depends on that.
+    """The record with the facts in the model's description, which no number depends on.
 
     Args:
         record: What was found out.
@@ -28,12 +28,12 @@ def with_facts(record: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, 
             than they can be found out, `tokens` and `parameters`.
     """
     known = {key: spec.get(key) or record.get(key) for key in ("tokens", "parameters")}
-    told = {
+    given = {
         "family": spec.get("family"),
         "base": spec.get("base"),
         "facts": spec.get("facts") or {},
     }
-    return {**record, **known, **told}
+    return {**record, **known, **given}
 
 
 def without_facts(spec: Mapping[str, Any]) -> dict[str, Any]:

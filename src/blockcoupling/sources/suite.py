@@ -1,7 +1,7 @@
 """A file of models that studies take by name, with what is known of each before it is downloaded.
 
-`config/models.yaml` is one. A model's `facts` hold what a paper's table says (`table`) beside what
-the model's own configuration says (`config`); `differences` tells where the two do not agree.
+`config/models.yaml` is one. A model's `facts` hold the values of a paper's table (`table`) and
+of the model's own configuration (`config`); `differences` lists where they disagree.
 """
 
 from collections.abc import Mapping
@@ -129,16 +129,16 @@ def contradictions(record: Mapping[str, Any]) -> list[str]:
 
     Args:
         record: a model's record (`models.model_record`); its own parameters, blocks and dimension
-            are held against `facts.config`.
+            are compared with `facts.config`.
 
     Returns:
         One sentence each; parameters are allowed what `differences` allows.
     """
-    told = (record.get("facts") or {}).get("config") or {}
-    known = {name: told.get(name) for name in ("parameters", "blocks", "dimension")}
+    stated = (record.get("facts") or {}).get("config") or {}
+    known = {name: stated.get(name) for name in ("parameters", "blocks", "dimension")}
     return [
         f"facts.config of {record['name']} says {name} = {said}, and the model has {true}: "
-        "correct the fact, or look whether it is the model that was meant"
+        "correct the fact, or check whether this is the intended model"
         for name, (said, true) in differences({"table": known, "config": record}).items()
     ]
 

@@ -36,7 +36,7 @@ def test_all_verbs_are_there():
         *("damage-statistics", "intervention", "weight-spectra", "figure", "figures", "report"),
         *("check", "clean"),
         *("together", "plan", "status"),
-        *("verify", "provenance", "measure"),
+        *("verify", "provenance", "measure", "demo"),
     }
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from blockcoupling import cli
-from blockcoupling.cli.knobs import But, takes_settings
+from blockcoupling.cli.knobs import Except, takes_settings
 from blockcoupling.config.flags import flags_of, option
 from blockcoupling.config.measurement import CompareTokens, Extract, Knobs
 from blockcoupling.errors import UserError
@@ -20,7 +20,7 @@ from blockcoupling.errors import UserError
 VERBS = typer.main.get_command(cli.app).commands
 
 
-ALL = But()
+ALL = Except()
 
 
 class Grown(Extract):
@@ -36,7 +36,7 @@ class Grown(Extract):
     """When one looks up."""
 
 
-def verb_of(kind: type[Knobs], but: But = ALL) -> Any:
+def verb_of(kind: type[Knobs], but: Except = ALL) -> Any:
     """A program of one verb, which keeps what it was given in `seen`."""
     seen: list[Any] = []
 
@@ -80,7 +80,7 @@ def test_a_field_is_a_flag():
 
 
 def test_a_verb_may_go_without_an_option_or_have_a_further_name_for_it():
-    run = verb_of(Extract, But(without=("k", "batch"), also={"tokens": "--token"}))
+    run = verb_of(Extract, Except(without=("k", "batch"), also={"tokens": "--token"}))
     assert not {"k", "batch"} & set(run.parameters)
     assert run("--token", "-1").tokens == [-1]
     assert run("--tokens", '{"every": 3}').tokens == {"every": 3}

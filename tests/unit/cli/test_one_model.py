@@ -178,7 +178,7 @@ def test_an_image_model_is_measured_at_images(tmp_path: Path) -> None:
         ("text",): "expects images: give --image FILE",
         ("--image", "none.png"): "there is no file none.png",
         (*images, "--stage", "1"): "stage 1: ViTModel has one stack of blocks; leave stage out",
-        (*images, "--stream"): "a model that looks both ways is measured in memory",
+        (*images, "--stream"): "a bidirectional model is measured in memory",
     }.items():
         refused = run(*words)
         assert refused.exit_code == 2

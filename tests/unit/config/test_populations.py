@@ -142,7 +142,7 @@ def test_a_width_is_a_multiple_of_what_its_heads_need(share: float) -> None:
         ),
         (
             {"grid": {"seed": [0, 1]}, "train": {"seed": 3}},
-            "models.p.grid.seed: stands in train, too; leave it out of one of them",
+            "models.p.grid.seed: is set in train, too; remove one of them",
         ),
         ({"grid": {"seed": [0, 0]}}, "models.p.grid.seed: a value is given twice"),
         ({"grid": {"seed": []}}, "models.p.grid: give each key a list of values"),

@@ -96,7 +96,7 @@ def test_a_model_without_its_head_is_recorded_as_what_it_is_and_not_scored(copy:
     keep_the_body(copy)
     record = model_record(local(copy))
     assert record["parameters"] == sum(p.numel() for p in body.parameters())
-    with pytest.raises(UserError, match="its files hold no head"):
+    with pytest.raises(UserError, match="its files have no head"):
         evaluate(record, {"heldout": True}, "cpu")
 
 
@@ -211,7 +211,7 @@ TOLD_BY_FILES = {
     "no weights": (drop("model.safetensors"), r"no model\*\.safetensors, the weights"),
     "no configuration": (drop("config.json"), "has no config.json"),
     "no JSON": (write("config.json", "{"), "config.json cannot be read as"),
-    "a list": (write("config.json", "[1]"), "config.json cannot be read as"),
+    "a list": (write("config.json", "[1]"), "config.json is not a model's configuration"),
     "no type": (configured(model_type=None), "names no model_type"),
     "an encoder-decoder": (configured(is_encoder_decoder=True), "is an encoder-decoder"),
     "a file": (put_a_file, "is a file, and should be"),

@@ -94,7 +94,7 @@ def test_what_looks_both_ways_predicts_nothing_and_is_not_streamed(tmp_path: Pat
     record = save(MODELS["masked"](), tmp_path)
     with pytest.raises(UserError, match="bidirectional model does not predict the next token"):
         evaluate(record, {"heldout": True}, device="cpu")
-    with pytest.raises(UserError, match="a model that looks both ways is measured in memory"):
+    with pytest.raises(UserError, match="a bidirectional model is measured in memory"):
         load_streamed(record, "cpu")
 
 
