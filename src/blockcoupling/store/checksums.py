@@ -50,7 +50,11 @@ def write_store(
     """
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    checked = {"compressors": (ZstdCodec(level=0), Crc32cCodec())}
+    checked = {
+        "compressors": (ZstdCodec(level=0), Crc32cCodec()),
+        # All chunks of an array in one directory: nested ones fill most of a small store.
+        "chunk_key_encoding": {"name": "default", "separator": "."},
+    }
     whole = {str(name): {**checked, **(encoding or {}).get(str(name), {})} for name in ds.variables}
     ds = ds.copy()
     ds.attrs = without_seal(ds.attrs)
@@ -251,14 +255,15 @@ def _faults(store: Path) -> list[str]:
 def _missing(array: Path) -> list[str]:
     """Files of chunks (or of shards) that an array should have, and has not.
 
-    An empty one is none: of a shard, Zarr takes it for fill values.
+    An empty file counts as missing: Zarr takes an empty shard for fill values.
     """
-    there = {str(file.relative_to(array)) for file in _chunks(array) if file.stat().st_size}
-    content = json.loads((array / "zarr.json").read_bytes())
+    there = {str(file.relative_to(array)) for file, _ in _chunks(array) if file.stat().st_size}
+    content = _array_metadata(array)
     sizes = content["chunk_grid"]["configuration"]["chunk_shape"]
     counts = [math.ceil(n / size) for n, size in zip(content["shape"], sizes, strict=True)]
     places = itertools.product(*map(range, counts))
-    return [name for place in places if (name := "/".join(map(str, ("c", *place)))) not in there]
+    named = (_separator(content).join(map(str, ("c", *place))) for place in places)
+    return [name for name in named if name not in there]
 
 
 def _damaged_chunks(store: Path) -> list[str]:
@@ -268,8 +273,7 @@ def _damaged_chunks(store: Path) -> list[str]:
     faults = []
     for name in _arrays(store):
         array = zarr.open_array(store / name, mode="r")
-        for file in _chunks(store / name):
-            place = map(int, file.relative_to(store / name).parts[1:])
+        for file, place in _chunks(store / name):
             sizes = array.shards or array.chunks
             region = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, sizes, strict=True))
             try:
@@ -284,10 +288,22 @@ def _arrays(store: Path) -> list[str]:
     return sorted(file.parent.name for file in store.glob("*/zarr.json"))
 
 
-def _chunks(array: Path) -> list[Path]:
-    return sorted(file for file in (array / "c").rglob("*") if file.is_file()) or [
-        file for file in [array / "c"] if file.is_file()
-    ]
+def _array_metadata(array: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((array / "zarr.json").read_bytes())
+    return content
+
+
+def _separator(content: Mapping[str, Any]) -> str:
+    """What stands between the numbers in the names of an array's chunks."""
+    return str(content["chunk_key_encoding"]["configuration"]["separator"])
+
+
+def _chunks(array: Path) -> list[tuple[Path, list[int]]]:
+    """Files of chunks (or of shards), each with its place in the grid of chunks."""
+    separator = _separator(_array_metadata(array))
+    files = sorted(file for file in array.rglob("*") if file.is_file())
+    named = ((file, str(file.relative_to(array)).split(separator)) for file in files)
+    return [(file, [*map(int, place)]) for file, (first, *place) in named if first == "c"]
 
 
 # -------------------------------------------------------------------------------------- digests
@@ -304,6 +320,6 @@ def _digest(store: Path, attributes: Mapping[str, Any]) -> str:
     chunks = {
         str(file.relative_to(store)): file_digest(file)
         for name in _arrays(store)
-        for file in _chunks(store / name)
+        for file, _ in _chunks(store / name)
     }
     return json_digest([_metadata(store, attributes), chunks])

@@ -379,7 +379,7 @@ def test_a_codec_of_another_package_is_refused_by_name(
         key = "codecs" if within == "shards" else "index_codecs"
         sharding["configuration"][key] = theirs
     (array / "zarr.json").write_text(json.dumps(about))
-    for chunk in (path for path in (array / "c").rglob("*") if path.is_file()):
+    for chunk in (path for path in array.glob("c*") if path.is_file()):
         chunk.write_bytes(pickle.dumps(Command(mark)))
     store = tree / "results" / "svd.zarr"
     seal(store)

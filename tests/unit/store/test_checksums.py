@@ -101,10 +101,10 @@ def test_a_shard_that_is_empty_is_not_taken_for_padding(tmp_path: Path) -> None:
     ds = example(1, blocks=2, k=2)
     SVD.write(tmp_path, "p0", ds, "x")
     SVD.join(tmp_path, tmp_path / "svd.zarr", {"p0": "x"})
-    (chunk,) = (f for f in (tmp_path / "svd.zarr" / "A" / "c").rglob("*") if f.is_file())
+    (chunk,) = (tmp_path / "svd.zarr" / "A").glob("c.*")
     chunk.write_bytes(b"")
     assert np.isnan(zarr.open_array(tmp_path / "svd.zarr" / "A", mode="r")[:]).all()
-    with pytest.raises(MeasurementError, match=r"A/c/0/0/0/0/0/0 is missing or empty"):
+    with pytest.raises(MeasurementError, match=r"A/c\.0\.0\.0\.0\.0\.0 is missing or empty"):
         read(tmp_path / "svd.zarr")
 
 
@@ -117,7 +117,7 @@ def test_padding_is_no_damage(store: Path) -> None:
 def test_chunks_that_change_places_are_seen_when_all_is_verified(store: Path, spoilt: Path) -> None:
     """Each is whole by itself."""
     copy = fresh(store, spoilt / "store.zarr")
-    first, second = sorted(f for f in (copy / "A" / "c").rglob("*") if f.is_file())[:2]
+    first, second = sorted(copy / "A").glob("c.*")[:2]
     a, b = first.read_bytes(), second.read_bytes()
     first.write_bytes(b)
     second.write_bytes(a)

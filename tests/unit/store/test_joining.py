@@ -99,9 +99,9 @@ def test_many_small_prompts_share_a_shard_and_come_out_the_same(tmp_path, monkey
     ds = open_store(tmp_path / "svd.zarr").compute()
     for seed, name in enumerate(names):
         xr.testing.assert_equal(ds.sel(prompt=[name]), prompt(name, seed))
-    files = [path for path in (tmp_path / "svd.zarr" / "gram" / "c").rglob("*") if path.is_file()]
+    files = list((tmp_path / "svd.zarr" / "gram").glob("c.*"))
     assert len(files) == 3
-    assert len(list((tmp_path / "svd.zarr" / "A" / "c").iterdir())) == 8
+    assert len(list((tmp_path / "svd.zarr" / "A").glob("c.*"))) == 8
 
 
 def test_any_id_names_a_part(tmp_path):
