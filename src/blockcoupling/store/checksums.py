@@ -81,22 +81,21 @@ def without_seal(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def seal(path: Path) -> str:
-    """Write into a finished store's root what it holds; return the root's metadata.
+    """Write into a finished store's root what it holds; return the root's own metadata.
 
     The metadata of all arrays are written there as well ("consolidated"), so that the store can be
     read over http, where directories cannot be listed.
     """
     root = path / "zarr.json"
     content = json.loads(root.read_text())
+    content.pop("consolidated_metadata", None)
     attributes = without_seal(content["attributes"])
     content["attributes"] = attributes | {
         _METADATA: json.dumps(_metadata(path, attributes), sort_keys=True),
         DIGEST: _digest(path, attributes),
     }
-    content["consolidated_metadata"] = _consolidated(path)
-    text = json.dumps(content, indent=2)
-    root.write_text(text)
-    return text
+    root.write_text(json.dumps(content | {"consolidated_metadata": _consolidated(path)}))
+    return json.dumps(content)
 
 
 def _consolidated(path: Path) -> dict[str, Any]:
