@@ -42,7 +42,7 @@ def overlap_cost(smoke: bool) -> dict[str, float]:
     """Seconds of `decompose` with overlaps over those without, by shape and K.
 
     Both are taken in turn, with the order changed, so that a machine that is busy for a while slows
-    both alike; medians of their ratios.
+    both; medians of their ratios.
     """
     models: dict[str, Callable[[], PreTrainedModel]] = {
         f"d = {d}, {blocks} blocks": lambda shape=(d, blocks, heads): random_neox(*shape)

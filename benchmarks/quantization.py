@@ -78,7 +78,7 @@ def _coupling(catalog: Catalog, model: str, checkpoint: str) -> pd.Series:
 
 
 def page(catalog: Catalog, model: str) -> str:
-    """The page for a study's model and the rounded ones, told apart by their attributes."""
+    """The page for a study's model and the rounded ones, distinguished by their attributes."""
     kinds = {}
     for name in catalog.search(kind="svd", checkpoint="main").facets()["model"]:
         entries = catalog.search(kind="svd", model=name, checkpoint="main")
