@@ -117,7 +117,7 @@ def test_padding_is_no_damage(store: Path) -> None:
 def test_chunks_that_change_places_are_seen_when_all_is_verified(store: Path, spoilt: Path) -> None:
     """Each is whole by itself."""
     copy = fresh(store, spoilt / "store.zarr")
-    first, second = sorted(copy / "A").glob("c.*")[:2]
+    first, second = sorted((copy / "A").glob("c.*"))[:2]
     a, b = first.read_bytes(), second.read_bytes()
     first.write_bytes(b)
     second.write_bytes(a)
