@@ -16,13 +16,11 @@ class Place(NamedTuple):
 
     Attributes:
         axes: its axes.
-        row: of the grid.
         leftmost: whether it is the first panel of its row.
         lowest: whether it is in the last row of its group.
     """
 
     axes: Axes
-    row: int
     leftmost: bool
     lowest: bool
 
@@ -63,5 +61,5 @@ def grid(
         own = axes[row, column]
         own.set_axis_on()
         lowest = row + 1 == len(rows) or rows[row + 1][0] != group
-        places.append(Place(own, row, column == first[group, state], lowest))
+        places.append(Place(own, column == first[group, state], lowest))
     return figure, axes, places
