@@ -214,7 +214,8 @@ def repeated(store: Path, gigabytes: float) -> tuple[int, int]:
 
 @cache
 def _one_prompt() -> Any:
-    from blockcoupling.store.example import example
+    sys.path.append(str(REPOSITORY / "tests" / "unit"))
+    from example_store import example
 
     return example(1, blocks=32, k=50, embed=64, tokens=4, swapped=True)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster import Cluster
+from example_store import example
 
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]

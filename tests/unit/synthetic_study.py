@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
+from example_store import example
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.config.damage import DamageSettings, changes
@@ -23,7 +24,6 @@ from blockcoupling.lab.intervention.statistics import compare
 from blockcoupling.statistics.multiplicity import adjust
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.store.comparisons import PLACES
-from blockcoupling.store.example import example
 
 STEPS = (0, 4, 16, 64, 256, 600)
 MODELS = {

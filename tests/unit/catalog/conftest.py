@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from example_store import example
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.store.checksums import write_store
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 
 TABLE = pd.DataFrame({"model": ["m"], "k": [10], "coupling": [-0.5]})

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from example_store import example
 
 import blockcoupling as bc
 from blockcoupling.catalog import KINDS, entry, join, open_catalog, write_entry
 from blockcoupling.errors import UserError
-from blockcoupling.store.example import example
 from blockcoupling.store.schema import SCHEMA_VERSION
 
 TABLE = pd.DataFrame({"model": ["m"], "k": [10], "coupling": [-0.5]})

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from example_store import example
 from matplotlib import image as mpl_image
 from matplotlib.collections import PolyQuadMesh
 from matplotlib.colors import to_rgba
@@ -14,7 +15,6 @@ from blockcoupling.figures.matrices import draw as draw_study
 from blockcoupling.figures.matrix import Scale, colour_bar, draw_matrix, off_diagonal
 from blockcoupling.reduce.chance import chance
 from blockcoupling.reduce.coupling import miscoupling
-from blockcoupling.store.example import example
 
 GREY = to_rgba("#bdbdbd")
 

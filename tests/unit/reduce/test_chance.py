@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example, from_jacobians
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
@@ -15,7 +16,6 @@ from blockcoupling.reduce.chance import (
     drawn_miscoupling,
     mean_absolute_entry,
 )
-from blockcoupling.store.example import example, from_jacobians
 
 D = 24
 DRAWS = 400

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example, from_jacobians
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from blockcoupling.reduce.coupling import (
     miscoupling,
     miscouplings,
 )
-from blockcoupling.store.example import example, from_jacobians
 
 # A and S are stored in float32 (6e-8 relative); m is a ratio of norms of up to 8 × 8 of them.
 TOLERANCE = 2e-6

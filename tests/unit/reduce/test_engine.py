@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from example_store import example
 
 from blockcoupling.config.reduce import Reduce, WorkerJob
 from blockcoupling.errors import MeasurementError, UserError
@@ -17,7 +18,6 @@ from blockcoupling.reduce import chunks, tables
 from blockcoupling.reduce import engine as engines
 from blockcoupling.reduce.engine import Engine
 from blockcoupling.reduce.tables import reduce_store
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 
 IDENTITY = {"model": "m", "checkpoint": "c", "dataset": "d"}

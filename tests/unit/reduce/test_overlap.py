@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example, from_jacobians
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
@@ -13,7 +14,6 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import mean_between_blocks
 from blockcoupling.reduce.overlap import above_chance, overlap_kernel, overlaps
-from blockcoupling.store.example import example, from_jacobians
 
 D = 12
 # Overlaps are stored in float32 (6e-8 relative); O is a mean of at most 12 sums of their squares.

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from example_store import from_jacobians
 from scipy.stats import ortho_group
 
 import blockcoupling as bc
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.rotation import chance_by_rotation
-from blockcoupling.store.example import from_jacobians
 
 D, K, DRAWS = 24, 6, 400
 STATES = np.random.default_rng(0).normal(size=(1, 3, D))

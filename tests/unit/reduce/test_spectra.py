@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -13,7 +14,6 @@ from blockcoupling.reduce.spectra import (
     participation_ratio,
     participation_ratio_kernel,
 )
-from blockcoupling.store.example import example
 
 quick = settings(max_examples=50, deadline=None)
 ranks = pytest.mark.parametrize("kernel", [participation_ratio_kernel, effective_rank_kernel])

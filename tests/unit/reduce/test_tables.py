@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from example_store import example
 
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import chance, chunks, coupling, overlap, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example, from_jacobians
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from blockcoupling.reduce.trajectory import (
     line_shape_score,
     line_shape_score_kernel,
 )
-from blockcoupling.store.example import example, from_jacobians
 
 EPSILON = np.finfo(float).eps
 quick = settings(max_examples=50, deadline=None)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from example_store import example
 
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.errors import MeasurementError, UserError
@@ -18,7 +19,6 @@ from blockcoupling.statistics.points import (
     points,
     prompt_values,
 )
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from example_store import example
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store.checksums import check, digest, reading, verify, write_store
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD, open_store
 
 EXPECTED = {"a": "x", "b": "x", "c": "x"}

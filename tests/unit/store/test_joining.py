@@ -6,11 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example
 
 import blockcoupling as bc
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.store import joining, svd
-from blockcoupling.store.example import example
 from blockcoupling.store.parts import fingerprint, finished
 from blockcoupling.store.schema import SCHEMA_VERSION, SchemaError
 from blockcoupling.store.svd import SVD, open_store

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.store.checksums import digest
 from blockcoupling.store.comparisons import COMPARISONS, PLACES
 from blockcoupling.store.damage import DAMAGE
-from blockcoupling.store.example import example
 from blockcoupling.store.part import open_part, write_part
 from blockcoupling.store.part_names import part_files, part_path
 from blockcoupling.store.parts import finished

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from example_store import example
 
 from blockcoupling.errors import MeasurementError, UserError
-from blockcoupling.store.example import example
 from blockcoupling.store.schema import SchemaError
 from blockcoupling.store.svd import ATTRIBUTES, COORDINATES, SVD, VARIABLES, check_values
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from example_store import example
 from typer.testing import CliRunner
 
 from blockcoupling import cli
 from blockcoupling.catalog import join, open_catalog, write_entry
 from blockcoupling.store.checksums import write_store
-from blockcoupling.store.example import example
 from blockcoupling.store.svd import SVD
 from blockcoupling.study.verify import as_text, verify_study
 

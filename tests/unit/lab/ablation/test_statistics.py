@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from example_store import example
 from scipy import stats
 
 from blockcoupling.catalog import join, open_catalog, write_entry
@@ -19,7 +20,6 @@ from blockcoupling.lab.ablation.statistics import (
     write_damage_statistics,
 )
 from blockcoupling.store.checksums import write_store
-from blockcoupling.store.example import example
 
 
 def test_places_that_change_are_what_counts() -> None:

@@ -1,4 +1,4 @@
-"""Small datasets of the schema from Jacobians one knows: for tests, and to try the functions on."""
+"""Small datasets of the schema, from Jacobians that are known."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,5 @@
 import numpy as np
-
-from blockcoupling.store.example import example, from_jacobians
+from example_store import example, from_jacobians
 
 
 def test_numbers_belong_to_the_jacobians():
