@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
-from PIL import Image
 
 from blockcoupling.config.images import HubImages, Split
 from blockcoupling.errors import UserError
-from blockcoupling.sources.image_folder import rgb
+from blockcoupling.sources.image_folder import read_image
 from blockcoupling.sources.pictures import Images
 
 
@@ -32,11 +34,18 @@ def read_hub_images(section: HubImages, split: Split) -> Images:
         raise UserError(f"{section.id}: the column {section.label!r} does not hold class numbers")
     names = getattr(table.features[section.label], "names", None)
     classes = names or [str(n) for n in range(int(labels.max(initial=0)) + 1)]
+    if type(table.features[section.image]).__name__ != "Image":
+        raise UserError(f"{section.id}: the column {section.image!r} does not hold images")
+    from datasets import Image
+
+    files = table.cast_column(section.image, Image(decode=False))[section.image]
     pictures = []
-    for number, image in enumerate(table[section.image]):
+    for number, file in enumerate(files):
         place = f"{section.id} ({split}), row {number}"
-        if not isinstance(image, Image.Image):
-            raise UserError(f"{place}: not an image, but {type(image).__name__}")
-        pictures.append(rgb(image, place))
+        if file is None:
+            raise UserError(f"{place}: there is no image")
+        held = file["bytes"]
+        content = Path(file["path"]) if held is None else io.BytesIO(held)
+        pictures.append(read_image(content, place))
     source = f"{section.id}, {split}, revision {commit}"
     return Images(pictures, labels.astype(np.int64), tuple(classes), source)

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from blockcoupling.errors import UserError
 from blockcoupling.sources.jsonl import refuse
 from blockcoupling.sources.pictures import Images, Picture
 
+# Pillow's modes of pixels that RGB of eight bits can hold.
+_EIGHT_BITS = frozenset(
+    ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+)
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"))
 
 
@@ -49,21 +53,22 @@ def image_files(path: Path) -> list[Path]:
 
 
 def read_image(path: Path | BinaryIO, name: str | None = None) -> Picture:
-    """Read the pixels of an image file, as RGB.
+    """Read the pixels of an image file, as RGB, turned as its EXIF orientation says.
 
     Args:
         path: The file, or its content.
         name: Its name in messages; None: its path.
 
     Raises:
-        UserError: It cannot be read, is incomplete, or is larger than any real image.
+        UserError: It cannot be read, is incomplete, is larger than any real image, or holds what
+            RGB of eight bits cannot: more bits, or transparency.
     """
     name = str(path) if name is None else name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                return rgb(image, name)
+                return _rgb(image, name)
     except FileNotFoundError:
         raise UserError(f"there is no file {name}") from None
     except UnidentifiedImageError:
@@ -74,13 +79,20 @@ def read_image(path: Path | BinaryIO, name: str | None = None) -> Picture:
         raise UserError(f"{name} is not a whole image: {error}") from error
 
 
-def rgb(image: Image.Image, name: str) -> Picture:
-    """The pixels of an opened image, as RGB.
-
-    Raises:
-        UserError: It is incomplete.
-    """
-    try:
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name} is not a whole image: {error}") from error
+def _rgb(image: Image.Image, name: str) -> Picture:
+    # Pillow reads 16-bit colours as eight bits; how they are stored is in its tiles until then.
+    stored = str([tile[3] for tile in getattr(image, "tile", ())])
+    if image.mode not in _EIGHT_BITS or ";16" in stored:
+        raise UserError(
+            f"{name} has more than eight bits per value, or values that are not colours (Pillow's "
+            f"mode {image.mode}), which would be cut off; save it as RGB with eight bits"
+        )
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        opacity = upright.convert("RGBA").getchannel("A").getextrema()
+        if opacity != (255, 255):
+            raise UserError(
+                f"{name} is partly transparent, and what is seen depends on what is behind it; "
+                "save it without transparency"
+            )
+    return np.asarray(upright.convert("RGB"))

@@ -21,11 +21,17 @@ def prepared(
     Raises:
         UserError: the processor makes no such array of them.
     """
+    import numpy as np
     import torch
+    from PIL import Image
 
     try:
-        # One by one: pictures of several sizes become of one size on the way.
-        values = [processor(images=picture, return_tensors="pt") for picture in pictures]
+        # One by one: pictures of several sizes become of one size on the way. As Pillow's images:
+        # of an array that is three pixels high, a processor takes the rows for the colours.
+        values = [
+            processor(images=Image.fromarray(np.asarray(picture)), return_tensors="pt")
+            for picture in pictures
+        ]
         return torch.cat([value["pixel_values"] for value in values])
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
