@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
+from blockcoupling.transformer.implementations import PLAIN, SETTINGS, may_be_plain, of_transformers
 
 Given = Int[Tensor, "1 token"] | Float[Tensor, "1 channel height width"]
 """Input of a model: token ids, or the pixel values of an image."""
@@ -47,7 +48,8 @@ def without_head(model: nn.Module) -> nn.Module:
     """The part of a model below its head, if omitting the head changes nothing else.
 
     This holds for transformers' own language models and image classifiers. A wrapper (an adapter,
-    a prefix, a class of the user's) acts in its own forward and is returned as it is.
+    a prefix, a class of the user's) acts in its own forward and is returned as it is, and so is a
+    model whose forward was replaced.
     """
     library = sys.modules.get("transformers.modeling_utils")
     if library is None:  # then this is not one of its models, and importing it takes seconds
@@ -59,6 +61,7 @@ def without_head(model: nn.Module) -> nn.Module:
         and isinstance(base, library.PreTrainedModel)
         and kind.__module__.startswith("transformers.models.")
         and kind.__name__.endswith(_HEADED)
+        and of_transformers(kind.forward)
         and "forward" not in vars(model)
         and not model._forward_hooks
         and not model._forward_pre_hooks
@@ -114,11 +117,11 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     """A context in which a model's blocks can be differentiated twice.
 
     Evaluation mode (no dropout), and the plain PyTorch implementations of attention and of
-    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices.
+    mixtures of experts: the fused ones lack second derivatives, or float64, on some devices. Only
+    implementations that give the same numbers are replaced; a user's own is part of the model.
     Inference mode and automatic mixed precision around the call are disabled, and compiled modules
     run uncompiled.
     """
-    plain = {"_attn_implementation": "eager", "_experts_implementation": "eager"}
     configs = {
         id(module.config): module.config
         for module in model.modules()
@@ -127,8 +130,8 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     before = [
         (config, name, getattr(config, name))
         for config in configs.values()
-        for name in plain
-        if hasattr(config, name)
+        for name in SETTINGS
+        if may_be_plain(name, getattr(config, name, PLAIN))
     ]
     modes = [(module, module.training) for module in model.modules()]
     devices = {parameter.device.type for parameter in model.parameters()} - {"meta"}
@@ -141,7 +144,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
         model.eval()
         try:
             for config, name, _ in before:
-                setattr(config, name, plain[name])
+                setattr(config, name, PLAIN)
             yield
         finally:
             for config, name, value in before:
