@@ -13,7 +13,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-env: $(ENV)     ## build .venv, nothing else; TORCH=cpu: without CUDA's libraries
+env: $(ENV)     ## only build .venv; TORCH=cpu: without CUDA's libraries
 
 # uv does not read pip's configuration: package locations and certificate are passed on to it.
 $(ENV): requirements.lock pyproject.toml
@@ -49,17 +49,17 @@ test-slurm: $(ENV)  ## start a two-node Slurm on this machine and run a study on
 	    apt-get install -y -qq --no-install-recommends slurm-wlm munge; \
 	  else \
 	    echo "Slurm is not installed. BLOCKCOUPLING_SLURM=1 make test-slurm installs Debian's" \
-	      "slurm-wlm and munge (as root) and goes on." >&2; exit 1; \
+	      "slurm-wlm and munge (as root) and runs the tests." >&2; exit 1; \
 	  fi
 	BLOCKCOUPLING_SLURM=1 pytest tests/slurm
 
-walk: $(ENV)    ## 200 random walks of edits, kills and removals, each against a fresh run
+walk: $(ENV)    ## 200 random walks of edits, kills and removals, each compared with a fresh run
 	python tests/workflow/walk.py --walks 200
 
 faults: $(ENV)  ## provoke the faults of machines and clusters, an hour; writes docs/faults.md
 	python -m faults
 
-lint: $(ENV)    ## style, types, the wings' contract, and the workflow's own linters
+lint: $(ENV)    ## style, types, import order of the packages, and the workflow's linters
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow
@@ -67,14 +67,14 @@ lint: $(ENV)    ## style, types, the wings' contract, and the workflow's own lin
 	lint-imports --no-logo
 	mypy
 
-format: $(ENV)  ## put the code into the shape that lint wants
+format: $(ENV)  ## format the code as lint requires
 	ruff check --fix
 	ruff format
 	snakefmt Snakefile workflow
 
-bench: $(ENV)   ## time the measurement beside the reference algorithm
+bench: $(ENV)   ## time the measurement and the reference algorithm
 	python -m benchmarks
 
-clean:          ## remove caches and build leftovers; a study: rm -r results/STUDY and its catalog
+clean:          ## remove caches and build files; to remove a study: rm -r results/STUDY and its catalog
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
