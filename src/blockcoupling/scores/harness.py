@@ -65,10 +65,14 @@ def task_scores(model: Any, tokenizer: Any, tasks: Mapping[str, Mapping[str, Any
             if task.get("path")
         }
         manager = TaskManager(include_path=scratch, include_defaults=len(local) < len(tasks))
+        names = {
+            score: local[score].name if score in local else task.get("task") or score
+            for score, task in tasks.items()
+        }
+        for score, name in names.items():  # all, before the first is evaluated
+            _demand_scored(manager, score, name)
         for score, task in tasks.items():
-            name = local[score].name if score in local else task.get("task") or score
-            if name not in manager.all_tasks:
-                raise UserError(f"score.harness.{score}: lm-evaluation-harness has no task {name}")
+            name = names[score]
             try:
                 found = simple_evaluate(
                     model=model_of_harness,
@@ -93,25 +97,48 @@ def task_scores(model: Any, tokenizer: Any, tasks: Mapping[str, Mapping[str, Any
     return rows
 
 
+def _demand_scored(manager: Any, score: str, name: str) -> None:
+    """Refuse a name under which the harness reports no score."""
+    if name not in manager.all_tasks:
+        raise UserError(f"score.harness.{score}: lm-evaluation-harness has no task {name}")
+    if name in manager.all_tags:
+        kind, members = "tag", sorted(manager.task_index[name].tags)
+    elif name in manager.all_groups:
+        group = manager.load(name)["groups"][name]
+        if group.has_aggregation:
+            return
+        kind, members = "group", group.child_names
+    else:
+        return
+    shown = ", ".join(members[:8]) + (", …" if len(members) > 8 else "")
+    raise UserError(
+        f"score.harness.{score}: {name} is a {kind} of lm-evaluation-harness, which has no score "
+        f"of its own: name its tasks, each as a score ({shown})"
+    )
+
+
 def _asked_of_hub(name: str, task: Mapping[str, Any]) -> str:
     limit = task.get("limit")
     return f"task {name}" + (f", its first {limit} questions (of each part)" if limit else "")
 
 
 def _rows(name: str, found: Mapping[str, Any]) -> Rows:
-    """The harness's results of a task, one row per metric."""
+    """The harness's results of a task, a row per metric: `metric`, or `metric,filter`."""
     results = found["results"][name]
     # A group, such as mmlu, counts the questions of all its tasks.
     count = sum(each["effective"] for each in found["n-samples"].values())
     rows = []
     for key, value in results.items():
-        metric, _, kind = key.partition(",")
-        if kind != "none" or metric.endswith("_stderr"):
+        metric, comma, kind = key.partition(",")
+        if not comma or metric.endswith("_stderr"):
             continue
-        error = results.get(f"{metric}_stderr,none")
+        error = results.get(f"{metric}_stderr,{kind}")
         error = error if isinstance(error, float) else float("nan")
         higher_is_better = bool(found["higher_is_better"][name].get(metric, True))
-        rows.append(metric_row(metric, value, error, count, higher_is_better))
+        named = metric if kind == "none" else key
+        rows.append(metric_row(named, value, error, count, higher_is_better))
+    if not rows:
+        raise UserError(f"lm-evaluation-harness gives no metrics of the task {name}")
     return rows
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -130,6 +131,74 @@ def test_a_group_of_the_harness_counts_the_questions_of_its_parts(
     (row,) = task_scores(*tiny, {"mine": task})
     assert (row["metric"], row["n"], row["higher_is_better"]) == ("acc", 8, True)
     assert "task both, its first 4 questions (of each part), task version 7" in row["source"]
+
+
+def of_its_own(place: Path, monkeypatch: pytest.MonkeyPatch, *described: dict) -> None:
+    """Give the harness these tasks, and no others."""
+    place.mkdir()
+    for each in described:
+        name = each.get("group") or each["task"]
+        (place / f"{name}.yaml").write_text(yaml.safe_dump(each))
+    monkeypatch.setattr(
+        "lm_eval.tasks.TaskManager",
+        lambda **_: TaskManager(include_path=str(place), include_defaults=False),
+    )
+
+
+def generating(name: str, file: Path, filters: dict[str, str]) -> dict:
+    """A task whose answers are generated, and replaced by what each filter says."""
+
+    def always(answer: str) -> list[dict]:
+        never = {"function": "regex", "regex_pattern": "$never", "fallback": answer}
+        return [never, {"function": "take_first"}]
+
+    return {
+        "task": name,
+        "tag": "some_tag",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 2, "do_sample": False},
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "filter_list": [{"name": key, "filter": always(a)} for key, a in filters.items()],
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{"strict-match": "0"}, {"strict-match": "no number", "flexible-extract": "1"}, {"none": "2"}],
+)
+def test_every_filter_gives_a_metric(
+    tiny, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: dict[str, str]
+) -> None:
+    of_its_own(tmp_path / "tasks", monkeypatch, generating("sums", file, filters))
+    task = {"task": "sums", "path": None, "few_shot": 0, "limit": 6}
+    rows = {row["metric"]: row for row in task_scores(*tiny, {"mine": task})}
+    assert len(rows) == len(filters)
+    for name, answer in filters.items():
+        row = rows["exact_match" if name == "none" else f"exact_match,{name}"]
+        share = np.mean([str(question["answer"]) == answer for question in QUESTIONS[:6]])
+        assert row["value"] == pytest.approx(share)
+        assert row["standard_error"] == pytest.approx((share * (1 - share) / 5) ** 0.5)
+        assert (row["n"], row["higher_is_better"]) == (6, True)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("some_tag", "a tag"), ("bare", "a group")])
+def test_what_has_no_score_of_its_own_is_refused_before_anything_is_evaluated(
+    tiny, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    bare = {"group": "bare", "task": ["one", "other"]}
+    tasks = (generating(task, file, {"strict-match": "0"}) for task in ("one", "other"))
+    of_its_own(tmp_path / "tasks", monkeypatch, *tasks, bare)
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: pytest.fail("it was evaluated"))
+    wanted = {"path": None, "few_shot": 0, "limit": 3}
+    asked = {"first": {"task": "one", **wanted}, "mine": {"task": name, **wanted}}
+    sentence = rf"score\.harness\.mine: {name} is {kind} .*: name its tasks, .*one, other"
+    with pytest.raises(UserError, match=sentence):
+        task_scores(*tiny, asked)
 
 
 def test_questions_that_cannot_be_scored(tiny, file: Path) -> None:
