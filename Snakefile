@@ -5,9 +5,9 @@ include: "workflow/Snakefile"
 rule all:
     default_target: True
     input:
-        # "{results}/svd/{model}/{checkpoint}/{dataset}/svd.zarr/zarr.json" and so on: what each step
-        # makes, for every model × checkpoint × dataset that the study has of it. Snakemake makes a
-        # missing file again only if it is asked for.
+        # "{results}/svd/{model}/{checkpoint}/{dataset}/svd.zarr/zarr.json" and so on: the results
+        # of each step for every model × checkpoint × dataset of the study. Snakemake recreates a
+        # missing file only if it is requested.
         [expand(outputs(row), zip, **jobs(row)) for row in steps() if row.result],
         study.catalog,
     localrule: True

@@ -1,6 +1,6 @@
-# The catalog is built from scratch out of entry files, each time one of them changes: of what was
-# measured, for correlating; with the statistics, for figures; with those, for the report; of all.
-# Each takes up the one before: a study's thousands of entries are inputs of one job, not of four.
+# The catalog is rebuilt from entry files whenever one of them changes, in four stages: measurements
+# (for correlating), statistics (for figures), figures (for the report), and everything. Each stage
+# includes the one before: a study's thousands of entries are inputs of one job, not of four.
 
 
 localrules:
@@ -24,7 +24,7 @@ rule catalog_measurements:
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(10),
-        # For readers of the catalog. Where it is changes no result: it is not among the parameters.
+        # For readers of the catalog. Its path changes no result: it is not among the parameters.
         configuration=os.path.relpath(CONFIGURED_IN[0]),
     params:
         options=options_of("catalog"),
@@ -50,7 +50,7 @@ use rule catalog_measurements as catalog_statistics with:
         "Catalog the statistics too"
 
 
-# How many figures there are is known when they are drawn.
+# The number of figures is known only after they are drawn.
 rule catalog_figures:
     input:
         catalog="<results>/catalog/statistics.yml",

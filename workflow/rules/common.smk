@@ -42,12 +42,12 @@ pathvars:
 # The verbs of the environment that runs Snakemake, active or not.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
-# Steps that download run where Snakemake does (`localrules`). A job on a node finds everything in the
-# cache and does not ask the hub, which it may not reach, unless the variable says otherwise.
+# Steps that download run on Snakemake's host (`localrules`). A job on a node finds everything in the
+# cache and does not use the hub, which it may not reach, unless the variable says otherwise.
 if inside_snakemake.on_a_node(workflow) and "SLURM_JOB_ID" in os.environ:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Once, not in each job.
+# Computed once, not in each job.
 if inside_snakemake.in_main_process(workflow):
     for sentence in fixed_requests(inside_snakemake.set_resources(workflow)):
         logger.warning(sentence)
@@ -55,7 +55,7 @@ if inside_snakemake.in_main_process(workflow):
 # Used with `--software-deployment-method conda` only.
 ENVIRONMENT = "../../environment.yml"
 
-# Models whose jobs share a process, by the name of what they form.
+# Models whose jobs share a process, by the name of their group.
 CHUNKS = study.chunks()
 SHARING = [model for models in CHUNKS.values() for model in models]
 

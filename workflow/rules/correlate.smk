@@ -1,4 +1,4 @@
-# Language models and image models of a study have statistics of their own.
+# Language models and image models of a study have separate statistics.
 
 
 rule correlate:

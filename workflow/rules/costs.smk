@@ -1,5 +1,5 @@
-# What the jobs of the study took. Benchmark files are there once their jobs have ended, and no rule
-# owns them: the catalog of everything that was measured is the input instead.
+# Time and memory of the study's jobs. Benchmark files exist once their jobs have ended, and no rule
+# owns them: the catalog of all measurements is the input instead.
 
 
 rule costs:

@@ -1,4 +1,4 @@
-# Blocks ablated, exchanged, replaced and merged, where the study asks for it.
+# Blocks ablated, exchanged, replaced and merged, if the study asks for it.
 
 
 rule damage:

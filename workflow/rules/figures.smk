@@ -1,8 +1,8 @@
 from blockcoupling.figures import FIGURES
 from blockcoupling.study.drawn import untrue_lists
 
-# Which figures there are depends on the numbers: the list names those that were drawn. Without a list
-# they are drawn again, so one that names a missing file has to go.
+# The set of figures depends on the numbers: the list names those that were drawn. Without a list they
+# are drawn again, so a list that names a missing file is removed.
 if inside_snakemake.in_main_process(workflow):
     for listed in untrue_lists(study):
         listed.unlink()

@@ -1,4 +1,4 @@
-# Populations as the arms of an experiment, where the study says which is which.
+# Populations as the arms of an experiment, if the study defines them.
 
 
 rule intervention:

@@ -29,8 +29,9 @@ rule extract:
         " --device {resources.device:q} {params.entered} > {log:q} 2>&1"
 
 
-# Workers in jobs of their own: the process that gives them work runs where Snakemake does. In a job
-# it would hold a place in the queue and wait for them, and many of them would leave none for workers.
+# Workers in separate jobs: the process that gives them work runs where Snakemake does. In a job it
+# would wait for them while it occupies a place in the queue, and many such jobs would leave none for
+# workers.
 if study.reduce.cluster == "slurm":
 
     localrules:
@@ -52,7 +53,7 @@ rule reduce:
     threads: cores("reduce")
     resources:
         **need("reduce"),
-        # Where it runs, which changes no number and so is not among the parameters.
+        # The place where it runs changes no number and so is not among the parameters.
         engine=lambda wildcards, attempt, threads: options.reduce_engine(
             workflow,
             study,

@@ -10,14 +10,14 @@ rule train:
         "<logs>/train/{model}.log",
     benchmark:
         "<benchmarks>/train/{model}.tsv"
-    # The longest training first, so that it is not waited for at the end.
+    # The longest training first: a run should not end with waiting for it.
     priority: lambda wildcards: sizes.parameters(study, wildcards.model)
     conda:
         ENVIRONMENT
     threads: cores("train")
     resources:
         **need("train"),
-        # Not in params, which start a training again: which states are kept changes no weights.
+        # Not in params, which would restart a training: the choice of saved states changes no weights.
         kept=of(lab_options.kept_states),
     params:
         options=options_of("train"),
@@ -30,7 +30,7 @@ rule train:
         " {resources.kept} > {log:q} 2>&1"
 
 
-# From the state that the training has left; a checkpoint that is added later is trained to.
+# From the saved state of the training; a checkpoint that is added later is trained to.
 rule checkpoint:
     input:
         "<results>/training/{model}/trained.json",
@@ -69,7 +69,7 @@ use rule checkpoint as image_checkpoint with:
         checkpoint="epoch[0-9]+",
 
 
-# What numbers depend on. The facts of a model are apart: a corrected one measures nothing again.
+# What numbers depend on. The facts of a model are separate: correcting one reruns no measurement.
 rule weights:
     input:
         of(inputs.training_record),

@@ -1,8 +1,8 @@
-# Jobs that share a process. Their rules do what the rules of single jobs would, by the very command
-# lines that those would run, each with its own log and benchmark: nothing is defined twice.
+# Jobs that share a process. Their rules run the same command lines as the rules of single jobs, each
+# with its own log and benchmark: nothing is defined twice.
 
 
-# The list is a file of its own: every file that a job makes remembers the job's parameters.
+# The list is a separate file, because every output records the parameters of its job.
 rule jobs:
     output:
         "<results>/together/{chunk}.json",
@@ -51,7 +51,7 @@ for chunk, models in CHUNKS.items():
             "blockcoupling together @{input.jobs:q} > {log:q} 2>&1"
 
 
-# Models that take the same have the same datasets: a rule for each kind of them.
+# Models with the same kind of input have the same datasets: one rule for each kind.
 BATCHED = study.modalities() if study.together.datasets else []
 if "text" in BATCHED:
 

@@ -1,4 +1,4 @@
-# Jacobians of a prompt's tokens compared with each other, where the study asks for it.
+# Jacobians of a prompt's tokens compared with each other, if the study asks for it.
 
 
 rule tokenwise:

@@ -1,4 +1,4 @@
-# Power laws of each checkpoint's weights, where the study asks for them.
+# Power laws of each checkpoint's weights, if the study asks for them.
 
 
 rule weight_spectra:
