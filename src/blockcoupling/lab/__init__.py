@@ -1,4 +1,4 @@
-"""The laboratory: models that are trained or cut up here, to find out what coupling is worth.
+"""The laboratory: training and ablation of models, to find out what coupling predicts.
 
 The instrument knows nothing of it: :func:`join` adds the laboratory's steps, figures, scores and
 report sections to the instrument's tables, and only the command line calls it.

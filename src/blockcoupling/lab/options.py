@@ -11,7 +11,7 @@ from blockcoupling.study.options import as_json, on_any_device, words
 
 
 def _training(study: Study, model: str) -> dict[str, Any]:
-    """What decides the weights at every step; which steps are kept does not."""
+    """Settings that affect the weights; which steps are kept does not."""
     spec = study.train_spec(model)
     return {key: value for key, value in spec.items() if key != "checkpoints"}
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     PerImage = Float[Tensor, " image"]
 
 ERASED_AREA = (0.02, 1 / 3)
-"""Of an image, from … to."""
+"""Smallest and largest share of an image that is erased."""
 ERASED_ASPECT = 0.3
 """Smallest ratio of height to width of the erased part; the largest is its inverse."""
 

@@ -48,14 +48,14 @@ def train(
             all: the weights in safetensors, the tokenizer or image processor, and `training.json`
             with how it was made.
         threads: Threads that torch uses; None leaves torch's own choice (OMP_NUM_THREADS).
-        states: Directory of the training's states, as `keep_states` has it, to go on from. None:
+        states: Directory of the training's states, as `keep_states` has it, to resume from. None:
             the training begins at the start, and only its checkpoints are kept.
 
     Returns:
         The directory of each checkpoint.
 
     Raises:
-        UserError: the description does not hold together; every mistake is listed.
+        UserError: the description is inconsistent; every mistake is listed.
         MeasurementError: the loss is not finite any more.
     """
     name, section = _parsed(spec)
@@ -75,13 +75,14 @@ def train(
 def keep_states(spec: Mapping[str, Any], states: Path | str, threads: int | None = None) -> None:
     """Train a model and save its state at every checkpoint, so that training can resume from it.
 
-    A checkpoint that is added later costs the updates since the state before it, and one whose
-    state is there costs nothing. On the way a state is kept every minute: a training that is
-    killed goes on from the latest, with the same result as one never killed.
+    A checkpoint that is added later costs only the updates since the previous state. A state is
+    also saved every minute: a killed training resumes from the latest one, with the same result as
+    an uninterrupted training.
 
     Args:
         spec: as for `train`.
-        states: where the states go; `trained.json` beside them says, at the end, of which training.
+        states: directory of the states; at the end it also has `trained.json`, the description of
+            the training.
         threads: as for `train`.
 
     Raises:
@@ -90,8 +91,8 @@ def keep_states(spec: Mapping[str, Any], states: Path | str, threads: int | None
     name, section = _parsed(spec)
     kept = _kept(_kind(section.train, name), section.checkpoints, states, threads)
     with replacing(kept.directory / TRAINED) as fresh:
-        told = {"name": name, "training": section.train.model_dump(mode="json")}
-        fresh.write_text(json.dumps(told, indent=1) + "\n")
+        about = {"name": name, "training": section.train.model_dump(mode="json")}
+        fresh.write_text(json.dumps(about, indent=1) + "\n")
 
 
 def _parsed(spec: Mapping[str, Any]) -> tuple[str, TrainedModel]:
@@ -120,7 +121,7 @@ class _Kind:
     updates: int = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Another process reads its data itself: they may be more than two can hand each other.
+        # Another process reads its data itself: they may be too large to be sent.
         return _kind, (self.shape, self.name)
 
 

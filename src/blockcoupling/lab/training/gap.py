@@ -18,7 +18,7 @@ def gap_scores(checkpoint: Checkpoint, seen: Mapping[str, float], before: Rows) 
     """Scores on training text, and their difference from held-out text; see `scores.table`.
 
     Args:
-        checkpoint: Of a model trained here.
+        checkpoint: Checkpoint of a model trained here.
         seen: `text`, the share of the training text that the model was trained on.
         before: Rows that include the score `heldout`.
 

@@ -54,7 +54,7 @@ def training_bytes(share: float = 1.0) -> np.ndarray:
     """Training passages as token ids, each after an end-of-text token; shape (bytes,), int64.
 
     Args:
-        share: Of the training text; see `Corpus.share`.
+        share: Share of the training text; see `Corpus.share`.
     """
     pieces: list[Any] = []
     for passage in corpus().share(share):

@@ -2,7 +2,7 @@
 
 Whatever is drawn at random is drawn for the whole batch in every process, so that the training is
 the one of a single process, but for the order in which sums are taken. That order is always the
-same, so that a training which is gone on with repeats its bits; the order of torch's
+same, so that a training that is resumed repeats its bits; the order of torch's
 DistributedDataParallel changes after its first update.
 """
 

@@ -88,8 +88,10 @@ class States:
             about: dict[str, Any] = json.loads((path / ABOUT).read_text())
         except (OSError, ValueError):
             return {}
-        told = about.pop("sha256", None) if isinstance(about, dict) else None
-        return about if told == json_digest(about) and about["training"] == self._training else {}
+        recorded = about.pop("sha256", None) if isinstance(about, dict) else None
+        return (
+            about if recorded == json_digest(about) and about["training"] == self._training else {}
+        )
 
     def _step(self, path: Path) -> int:
         return int(self._about(path).get("step", -1))

@@ -83,7 +83,8 @@ class VitRun(Run):
         name: of the model, for messages.
         data: the images, where they have been read already.
         part: that this process has of each batch. Every process draws, augments and mixes all of
-            it, which costs little beside the model; so all see what one alone would.
+            it, which costs little compared with the model, so that all see the same batches as a
+            single process.
 
     Attributes:
         log: a row an epoch: epoch, learning_rate (at its end), loss and accuracy (of the training's
