@@ -1,1 +1,1 @@
-"""A study as a whole: checked, its needs, its plan; how it stands; what it left, verified."""
+"""A whole study: checking it, its needs, plan and status, and verifying its results."""

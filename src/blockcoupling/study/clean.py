@@ -35,7 +35,7 @@ class Spare:
 
 
 def spare(study: Study) -> list[Spare]:
-    """Find what can go: results stay, and nothing that was made has to be made again for them.
+    """Find what can go: results stay, and nothing has to be recomputed for them.
 
     Parts of a job (finished prompts, states of a training) can go once everything is there that the
     study makes of the same model, checkpoint and dataset; and parts of jobs that the study does not
@@ -106,7 +106,7 @@ def _parts_of(study: Study, row: Step, wildcards: Mapping[str, str]) -> Path:
 
 
 def _unfinished(study: Study) -> defaultdict[str, list[dict[str, str]]]:
-    """By model, the wildcards of its jobs of which a file is missing."""
+    """By model, the wildcards of the jobs that lack a file."""
     found = defaultdict(list)
     for row in (each for each in steps() if "model" in each.per):
         for job in row.wildcards(study):

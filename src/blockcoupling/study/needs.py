@@ -48,7 +48,7 @@ STORED = 2
 PRODUCTS_PER_TRIPLE = 27
 """Products of J with a vector that an iteration takes for a singular triple."""
 DENSE_SHARE = 0.5
-"""Of d products, what a whole Jacobian takes at most (see `accumulate`)."""
+"""Largest share of d products that a dense Jacobian takes (see `accumulate`)."""
 PROCESS = 400 * 2**20
 """Bytes that a process of Dask takes, with the one that watches over it."""
 SAFETY = 3
@@ -85,7 +85,7 @@ def needs_of(study: Study, name: str, wildcards: Mapping[str, str]) -> Needs:
 
     Args:
         study: The study.
-        name: Of the step (see `config.steps`); one without an estimate takes next to nothing.
+        name: Name of the step (see `config.steps`); one without an estimate takes next to nothing.
         wildcards: What the job is for: model, checkpoint, dataset, as far as the step has them.
     """
     where = steps.step(name).needs

@@ -109,9 +109,9 @@ def reduce_engine(
     Args:
         workflow: Snakemake's, which knows Slurm's partition and account.
         study: The study.
-        wildcards: Of the job.
+        wildcards: Wildcards of the job.
         attempt: Each asks for more memory and time of its workers.
-        threads: Of the job.
+        threads: Threads of the job.
         alone: Whether the job has a process of its own.
     """
     section = study.reduce

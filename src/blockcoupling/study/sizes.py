@@ -15,7 +15,7 @@ UNKNOWN_PROMPTS = 200
 USUAL_TOKENS = 512
 """Tokens of a long prompt."""
 LARGEST_VOCABULARY = 256_000
-"""Of a model that does not say how many kinds of tokens it has."""
+"""Vocabulary size that is assumed if a model does not give it."""
 
 
 def parameters(study: Study, model: str) -> int:
