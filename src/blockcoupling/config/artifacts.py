@@ -10,7 +10,7 @@ TABLES = (
     "singular_values",
     "inverse_depth_fit",
 )
-"""Of one checkpoint on one dataset, made by reducing its store."""
+"""Tables of one checkpoint on one dataset, made by reducing its store."""
 
 STATISTICS = (
     "correlation",
@@ -20,10 +20,10 @@ STATISTICS = (
     "within",
     "variance",
 )
-"""Of all that was measured."""
+"""Statistics of all measurements."""
 
 DAMAGE_STATISTICS = ("damage_statistics", "damage_pairs")
-"""Of what was measured where blocks were changed."""
+"""Statistics of block ablation."""
 
 INTERVENTION_STATISTICS = ("intervention", "arms")
-"""Of populations that are the arms of an experiment."""
+"""Statistics of populations that are the arms of an experiment."""

@@ -12,10 +12,10 @@ Matmul = Literal["float32", "tf32", "bfloat16"]
 """Precision of a block's matrix products."""
 
 Modality = Literal["text", "image"]
-"""What a model takes, and what a dataset holds."""
+"""Input of a model, and content of a dataset."""
 
 Precision = Literal["float32", "float64"]
-"""Of weights and products."""
+"""Precision of weights and products."""
 
 DEFAULT_K = 50
 """Singular triples that are kept by default."""

@@ -16,7 +16,7 @@ def flags_of(settings: Knobs, kind: type[Knobs] | None = None) -> list[str]:
 
     Args:
         settings: Any.
-        kind: Whose options they are, where `settings` has more than those; its own by default.
+        kind: Class with the options, if `settings` has more than those; default: its own class.
 
     Returns:
         `["--k", "10", "--vectors", "--tokens", '{"every": 4}']`.

@@ -29,7 +29,7 @@ Scalar = bool | int | float | str | None
 
 
 class Range(Section):
-    """Where a design takes the values of a key from: between two, or one of several."""
+    """Values of a key in a design: between two values, or one of several."""
 
     low: float | None = None
     high: float | None = None
@@ -60,9 +60,9 @@ class Range(Section):
         """The value at a share in [0, 1) of the way.
 
         Args:
-            share: How far.
+            share: Position in the range.
             whole: Whether the key takes whole numbers.
-            unit: Of which whole numbers are multiples.
+            unit: Whole numbers are multiples of it.
 
         Raises:
             ValueError: No multiple is in the range, or among the choices.
@@ -101,7 +101,7 @@ class Design(Section):
     """Range by key of `train`."""
 
     def shares(self) -> list[list[float]]:
-        """Of every point, how far along each range it lies."""
+        """Position of every point in each range, in [0, 1)."""
         from scipy.stats import qmc  # takes a second to import: only where a design is
 
         sequence = qmc.Sobol(len(self.over), scramble=True, rng=self.seed)
@@ -137,7 +137,7 @@ class Population(Section):
         them rename none.
 
         Args:
-            name: Of the population.
+            name: Name of the population.
             common: The keys of `train` that all members share.
 
         Raises:
@@ -241,16 +241,16 @@ def _members(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], lis
 
 
 def _once(where: str, wrong: Mapping[str, Iterable[str]], members: int) -> list[str]:
-    """What is wrong with members: each mistake once, with the members that have it."""
+    """The mistakes of members: each once, with the members that have it."""
     whose: dict[str, list[str]] = {}
     for member, sentences in wrong.items():
         for each in sentences:
             whose.setdefault(each, []).append(member)
-    told = []
+    lines = []
     for each, names in whose.items():
         some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        told.append(f"{where}.{each}" + ("" if len(names) == members else f" (members {some})"))
-    return told
+        lines.append(f"{where}.{each}" + ("" if len(names) == members else f" (members {some})"))
+    return lines
 
 
 def _kind(common: Mapping[str, Any]) -> type[Section]:

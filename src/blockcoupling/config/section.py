@@ -43,9 +43,9 @@ class Section(BaseModel):
                 message = line["msg"]
                 if line["type"] == "extra_forbidden" and len(line["loc"]) == 1:
                     message = f"unknown key{did_you_mean(line['loc'][0], cls.model_fields)}"
-                told = {k: v for k, v in line.get("ctx", {}).items() if k != "error"}
-                told = {"kind": line["type"], **told, "message": message}
-                mistake = PydanticCustomError("mistake", "{message}", told)
+                context = {k: v for k, v in line.get("ctx", {}).items() if k != "error"}
+                context = {"kind": line["type"], **context, "message": message}
+                mistake = PydanticCustomError("mistake", "{message}", context)
                 lines.append({"type": mistake, "loc": line["loc"], "input": line["input"]})
             raise ValidationError.from_exception_data(cls.__name__, lines) from None
 
@@ -201,20 +201,20 @@ def complaint(line: Any, defaults: Mapping[str, Any], known: Iterable[str]) -> s
     """One mistake found by pydantic in settings given by name, as `name = value: what to choose`.
 
     Args:
-        line: As pydantic tells it.
-        defaults: Of the settings that can be given.
+        line: The mistake as pydantic reports it.
+        defaults: Defaults of the settings that can be given.
         known: Names that a wrong one may have been meant for.
     """
     if not line["loc"]:
         return _message(line)
-    name, told = str(line["loc"][0]), line.get("ctx", {})
-    if told.get("kind") == "extra_forbidden":
+    name, context = str(line["loc"][0]), line.get("ctx", {})
+    if context.get("kind") == "extra_forbidden":
         return f"unknown setting {name}{did_you_mean(name, known)}"
-    match told.get("kind"):
+    match context.get("kind"):
         case "literal_error":
-            message = "choose " + ", ".join(re.findall("'(.*?)'", told["expected"]))
+            message = "choose " + ", ".join(re.findall("'(.*?)'", context["expected"]))
         case "greater_than":
-            message = f"choose one above {told['gt']:g}"
+            message = f"choose one above {context['gt']:g}"
             if defaults[name] is not None:
                 message += f", such as {defaults[name]:.0e}".replace("e-0", "e-")
         case _:

@@ -182,10 +182,10 @@ class Study(Section):
         return self.damage.model_copy(update={"stream": streams, "passages": passages})
 
     def chunks(self) -> dict[str, list[str]]:
-        """Models whose small jobs share a process, by the name of what they form.
+        """Models whose small jobs share a process, by the name of their group.
 
-        Members of a population in their order, so many at a time: more of them leave those before
-        where they are.
+        Members of a population are grouped in order, a given number at a time: adding members does
+        not change earlier groups.
         """
         members: dict[str, list[str]] = {}
         for name, section in self.models.items():

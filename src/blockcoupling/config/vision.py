@@ -78,9 +78,9 @@ class VisionTraining(Section):
 
     @property
     def tokens(self) -> int:
-        """Of an image: patches, and the class token; of images that are scaled, or of usual size.
+        """Tokens of an image: its patches and the class token.
 
-        That is 8 pixels for the digits, 32 (CIFAR-10's) for others.
+        Images that are not scaled count as 8 pixels wide (digits) or 32 (others, as in CIFAR-10).
         """
         size = self.image_size or (8 if isinstance(self.images, DigitsImages) else 32)
         return (size // self.patch) ** 2 + 1
