@@ -36,8 +36,8 @@ SHA256 = {
     "train": "a0181da372c0d63a5920fdbea2ec3f83ecbc552d378218e1cb473cf634941a3b",
     "test": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-"""Of a label and then its 3,072 values, red before green before blue, image by image: of what the
-binary archive's files hold, one after the other."""
+"""SHA-256 of all images, each a label and then its 3,072 values, red before green before blue: the
+content of the binary archive's files, one after the other."""
 
 Records = UInt8[np.ndarray, "image 3073"]
 """A label and then the red, the green and the blue values of an image, row by row."""

@@ -15,7 +15,7 @@ from blockcoupling.config.images import (
 from blockcoupling.sources.pictures import Images
 
 HELD_OUT = 1 / 5
-"""Of the digits, which come in one piece: the last, mostly of other writers than the first."""
+"""Share of the digits that is held out: the last ones, mostly by other writers than the first."""
 
 
 def load_images(section: ImageSource, split: Split) -> Images:

@@ -1,4 +1,4 @@
-"""What kind of model a configuration describes, and whether it is one that is measured by name."""
+"""The kind of model that a configuration describes, and whether it can be measured."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What a model takes, and whether it looks back only, as far as its configuration tells.
+    """A model's input, and whether it is causal, if its configuration shows that.
 
     Attributes:
         modality: text or image.

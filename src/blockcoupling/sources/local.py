@@ -125,7 +125,7 @@ def tokenizer_problem(directory: Path | str) -> str | None:
 def checkpoint_problems(
     directory: Path | str, allow_pickle: bool = False, weights: bool = True
 ) -> list[str]:
-    """Everything that keeps a directory from being measured, as far as its files tell.
+    """Everything in the files of a directory that prevents measuring it.
 
     Args:
         directory: The model's directory; index and headers of its weights are read.

@@ -75,7 +75,7 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     else:
         path = Path(spec["path"])
         record["path"] = str(path)
-    _demand_whole(record, path, beside=False)
+    _demand_whole(record, path, processor=False)
     modality = spec.get("modality") or "text"
     record |= checkpoint_facts(path) | {"modality": modality, "causal": modality == "text"}
     if spec["source"] == "train":
@@ -112,19 +112,19 @@ def takes_images(record: Mapping[str, Any]) -> bool:
     return record.get("modality") == "image"
 
 
-def _demand_whole(record: Mapping[str, Any], path: Path, beside: bool) -> None:
+def _demand_whole(record: Mapping[str, Any], path: Path, processor: bool) -> None:
     """Refuse a directory whose files show that it cannot be measured.
 
     Args:
         record: The model's.
         path: The directory.
-        beside: Also check its tokenizer or image processor.
+        processor: Also check its tokenizer or image processor.
     """
     problems = checkpoint_problems(
         path, bool(record.get("allow_pickle")), weights=record.get("init_seed") is None
     )
     problem = processor_problem if takes_images(record) else tokenizer_problem
-    if beside and (wrong := problem(record.get("tokenizer") or path)):
+    if processor and (wrong := problem(record.get("tokenizer") or path)):
         problems.append(wrong)
     if problems:
         raise UserError("\n".join(f"{_title(record)}: {problem}" for problem in problems))
@@ -169,11 +169,11 @@ def load_model(
     with _explained(record):
         initialised = record.get("init_seed") is not None
         model = (_initialised if initialised else _pretrained)(record, path, trust)
-        beside = (_processor if takes_images(record) else _tokenizer)(record, path, trust)
+        preparing = (_processor if takes_images(record) else _tokenizer)(record, path, trust)
     demand_same_content(record, path, _title(record))  # nor written to while it was read
     device = _device(device)
     model = model.to(device=device, dtype=dtype and getattr(torch, dtype))
-    return model.eval().requires_grad_(False), beside
+    return model.eval().requires_grad_(False), preparing
 
 
 @kept(lambda record: _directory(record))  # noqa: PLW0108 (it is defined below)
@@ -185,7 +185,7 @@ def load_streamed(
     Args:
         record: What `model_record` returned.
         device: Where blocks are brought; "auto" is a GPU where there is one.
-        dtype: Of the weights in memory.
+        dtype: Type of the weights in memory.
 
     Returns:
         (streamed model, tokenizer)
@@ -237,7 +237,7 @@ def _directory(record: Mapping[str, Any]) -> Path:
     """The directory of a model's files, downloaded if needed; complete, and as in its record."""
     path = _download(record).path if record["source"] == "hub" else Path(record["path"])
     # First what is wrong with the files: that says more than that they have changed.
-    _demand_whole(record, path, beside=True)
+    _demand_whole(record, path, processor=True)
     demand_same_content(record, path, _title(record))
     return path
 
@@ -310,7 +310,7 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named below
         )
-    # transformers fills these with random numbers and goes on.
+    # transformers fills these with random numbers and continues.
     if absent := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
         body = f"{model.base_model_prefix}."
         if model.base_model is model or any(name.startswith(body) for name in absent):

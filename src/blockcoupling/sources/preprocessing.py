@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def prepared(
     processor: Callable[..., Any], pictures: Sequence[Picture]
 ) -> Float[Tensor, "image channel height width"]:
-    """The pixel values of pictures, resized and scaled as a model's image processor does it.
+    """The pixel values of images, resized and scaled by a model's image processor.
 
     Raises:
         UserError: the processor makes no such array of them.

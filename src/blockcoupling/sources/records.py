@@ -37,7 +37,7 @@ def with_facts(record: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, 
 
 
 def without_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a model's description decides which weights and tokenizer are meant."""
+    """The parts of a model's description that identify its weights and tokenizer."""
     return {key: value for key, value in spec.items() if key not in FACTS}
 
 
