@@ -63,7 +63,7 @@ class LogHandler(LogHandlerBase):
 
     @contextmanager
     def _going_on(self, record: LogRecord) -> Iterator[None]:
-        """A run goes on where its journal cannot be written (a full disk) or nobody reads it."""
+        """Continue if the journal cannot be written (a full disk) or nobody reads it."""
         try:
             yield
         except OSError:

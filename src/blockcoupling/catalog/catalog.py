@@ -31,10 +31,10 @@ class Catalog(IntakeCatalog):
 
     ``catalog[name]`` is an Intake reader and ``catalog[name].read()`` the artifact: a lazy
     :class:`xarray.Dataset` for a Zarr store, a DataFrame for Parquet and JSON lines, a dict for
-    JSON, text for HTML and bytes for a picture. Iteration goes over the names, sorted.
+    JSON, text for HTML and bytes for an image. Iteration goes over the names, sorted.
 
-    A catalog file is read as data: name, metadata and path of each entry. Readers are made from
-    these by this package; those that the file names are for others, and are not looked at.
+    A catalog file is read as data: name, metadata and path of each entry. This
+    package creates the readers itself; readers named in the file are ignored.
     """
 
     _place: Place

@@ -24,7 +24,7 @@ from blockcoupling.errors import UserError
 logger = logging.getLogger(__name__)
 
 _BEGIN = '{"version": 2,'
-"""Of every catalog that is written here, and of no entry file."""
+"""Beginning of every catalog that is written here; entry files begin differently."""
 
 
 def join(

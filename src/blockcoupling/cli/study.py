@@ -115,7 +115,7 @@ def verify(
     """Read every artifact of a study and list those that are missing, damaged or changed.
 
     Each is compared with the digest in its entry and with the checksums of its format. The exit
-    status is 3 if one has to be made again; the commands for that are printed last.
+    status is 3 if an artifact has to be recomputed; the commands for that are printed last.
 
     Example:  `blockcoupling verify catalog/catalog.yml`
     """

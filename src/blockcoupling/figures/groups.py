@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_MODELS = 10
-"""With more, a legend cannot be read."""
+"""Most models in a legend; with more, it cannot be read."""
 
 
 def grouped(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:

@@ -7,7 +7,7 @@ The same on every engine, however many workers it has.
 BATCH = 32
 """Prompts that are reduced together."""
 MOST_PROMPTS, MOST_BYTES = 4, 48_000_000
-"""Of them, in a chunk: and not more of A than this."""
+"""Most prompts of a batch in a chunk, and most bytes of A in a chunk."""
 
 
 def prompts_of_a_chunk(each: float) -> int:

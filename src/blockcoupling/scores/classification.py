@@ -32,7 +32,7 @@ def image_scores(checkpoint: Checkpoint, asked: Mapping[str, Any], before: Rows)
     """Scores of an image classifier on labelled images; see `scores.table`.
 
     Args:
-        checkpoint: Of a model whose head has the classes of the images, in the same order.
+        checkpoint: Checkpoint of a model whose head has the classes of the images, in order.
         asked: The fields of `config.images.ImagePrompts`.
         before: Not used.
 
@@ -124,7 +124,7 @@ def calibration_error(
     have equal widths.
 
     Args:
-        probabilities: Of every class.
+        probabilities: Probability of every class.
         labels: The correct classes.
         bins: Number of bins.
     """

@@ -32,7 +32,7 @@ def passage_scores(checkpoint: Checkpoint, score: str, passages: Sequence[Passag
     """Scores of a language model on passages of the built-in text.
 
     Args:
-        checkpoint: Of a causal language model.
+        checkpoint: Checkpoint of a causal language model.
         score: Name of the score.
         passages: The text.
 

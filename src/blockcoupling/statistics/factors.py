@@ -11,7 +11,7 @@ from blockcoupling.config.correlate import ControlName, Hold
 from blockcoupling.statistics.predictors import covariates_of
 
 PREFIX = "factor."
-"""Of the columns of `statistics.points.checkpoint_facts` that hold factors."""
+"""Prefix of the columns of `statistics.points.checkpoint_facts` that hold factors."""
 
 CLASS = " = "
 """Between the name of a covariate and one of its classes, in a column of :func:`covariates`."""

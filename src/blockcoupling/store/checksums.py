@@ -293,7 +293,7 @@ def _array_metadata(array: Path) -> dict[str, Any]:
 
 
 def _separator(content: Mapping[str, Any]) -> str:
-    """What stands between the numbers in the names of an array's chunks."""
+    """Separator of the numbers in the names of an array's chunks."""
     return str(content["chunk_key_encoding"]["configuration"]["separator"])
 
 

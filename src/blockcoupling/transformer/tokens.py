@@ -29,7 +29,7 @@ Tokens = (
     | Sequence[tuple[int | str, int | str]]
     | dict[str, int]
 )
-# Stands for both tokens of the mean of J[t, t] over an image's patches.
+# Position of both tokens of the mean of J[t, t] over an image's patches.
 MEAN = -2
 
 
