@@ -8,7 +8,7 @@ ENV := .venv/installed
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slurm walk faults lint format bench clean
+.PHONY: help env demo test test-quick test-slurm walk faults lint format bench clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,7 +40,10 @@ demo: $(ENV)    ## train small language models and ViTs, measure them, write a r
 	snakemake
 
 test: $(ENV)    ## all tests this machine can run
-	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 pytest -n auto --dist worksteal
+
+test-quick: $(ENV)  ## the tests of two or three minutes: no workflow, real weights or long computations
+	OMP_NUM_THREADS=1 pytest -n auto --dist worksteal -m "not (slow or workflow or real or slurm)"
 
 test-slurm: $(ENV)  ## start a two-node Slurm on this machine and run a study on it
 	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v munged >/dev/null && exit; \

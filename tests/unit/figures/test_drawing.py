@@ -23,6 +23,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return analyse(root, write_study(root, models, (600,), prompts=1), arms=False)
 
 
+@pytest.mark.slow
 def test_figures_with_nothing_to_show_are_not_drawn(small: Catalog, tmp_path: Path) -> None:
     written = draw_all(small, tmp_path / "all", formats=["png"])
     assert list(written) == [name for name in figures_of("text") if name in written]

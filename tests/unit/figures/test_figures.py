@@ -87,6 +87,7 @@ def check_legible(figure: Figure) -> None:
     assert not overlapping
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", figures_of("text"))
 def test_every_figure_is_legible_and_labelled(drawn, name):
     figure = drawn[name]
@@ -300,6 +301,7 @@ def test_predictors_without_interval_are_hollow(drawn):
 # ------------------------------------------------------------------------------ odd studies
 
 
+@pytest.mark.slow
 def test_without_checkpoints_emergence_says_so_and_the_rest_is_drawn(tmp_path):
     models = {"small": {"blocks": 2, "dimension": 8, "parameters": 1000}}
     measured = write_study(tmp_path, models, steps=(600,), prompts=1)

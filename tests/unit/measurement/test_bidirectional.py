@@ -95,6 +95,7 @@ def test_the_mean_is_the_mean_over_patches(family: str) -> None:
     assert ds["token_in"].values.tolist() == ds["token_out"].values.tolist() == [[-2, last]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "siglip"])
 def test_the_mean_where_every_patch_takes_the_whole_pass(family: str) -> None:
     """Also with products: the iteration asks for means of them."""

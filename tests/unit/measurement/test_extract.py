@@ -121,6 +121,7 @@ def test_the_store_says_where_it_is_from(job: Job, directory: Path) -> None:
     assert attributes["tolerance"] == 1e-4
 
 
+@pytest.mark.slow
 def test_a_record_may_be_a_file(job: Job, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text(json.dumps(job.record))
@@ -130,6 +131,7 @@ def test_a_record_may_be_a_file(job: Job, tmp_path: Path) -> None:
     assert contents(tmp_path / "other.zarr") == wanted
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing(job: Job, undisturbed: dict[str, bytes]) -> None:
     job.run()
     assert job.measured == list(TEXTS)
@@ -138,6 +140,7 @@ def test_a_second_run_measures_nothing(job: Job, undisturbed: dict[str, bytes]) 
     assert contents(job.out) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", range(5))
 def test_a_job_broken_off_goes_on_where_it_was(
     job: Job, undisturbed: dict[str, bytes], written: int, monkeypatch: pytest.MonkeyPatch
@@ -190,6 +193,7 @@ extract(record, root / "prompts.jsonl", root / "parts", root / "svd.zarr",
 """
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_where_it_was(
     job: Job, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -233,6 +237,7 @@ def test_each_batch_chooses_its_method_for_itself(
         assert contents(job.out) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [Settings(k=3, tokens=[-1, 0]), Settings(k=4), Settings(k=4, tokens=[-1, 0], seed=1)],
@@ -249,6 +254,7 @@ def test_other_settings_measure_again(
     assert job.store().sizes["k"] == changed.k
 
 
+@pytest.mark.slow
 def test_another_text_measures_that_prompt_again(job: Job) -> None:
     job.run(batch=1)
     write(job.prompts, TEXTS | {"b": "y"})
@@ -264,6 +270,7 @@ def test_more_prompts_measure_those_alone(job: Job) -> None:
     assert list(job.store()["prompt"].values) == ["first", *TEXTS]
 
 
+@pytest.mark.slow
 def test_other_weights_measure_again(job: Job, tmp_path: Path) -> None:
     job.run()
     other = save_tiny_model(tmp_path / "other" / "tiny", hidden_size=32)
@@ -309,6 +316,7 @@ def test_the_default_batch_does_not_depend_on_memory(
     assert "per batch" not in caplog.text
 
 
+@pytest.mark.slow
 def test_streamed_weights_give_the_same(job: Job, tmp_path: Path) -> None:
     job.run()
     loaded = job.store()
@@ -404,6 +412,7 @@ def other_weights(directory: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_other_weights_in_the_same_place_measure_again(job: Job, tmp_path: Path) -> None:
     directory = save_tiny_model(tmp_path / "m", hidden_size=16)
     job.record = model_record(spec_from_argument(str(directory)))
@@ -444,6 +453,7 @@ def test_what_decides_no_number_measures_nothing(job: Job, directory: Path, tmp_
     assert new.attrs["identity"] == old.attrs["identity"]
 
 
+@pytest.mark.slow
 def test_keeping_less_measures_nothing(job: Job, undisturbed: dict[str, bytes]) -> None:
     """The rest of a store that holds more is what a store of less is, to the bit."""
     job.run(changed(SETTINGS, vectors=True, swapped=True, overlaps=True, full=True))
@@ -462,6 +472,7 @@ def test_keeping_less_measures_nothing(job: Job, undisturbed: dict[str, bytes]) 
     assert contents(job.out) == undisturbed
 
 
+@pytest.mark.slow
 def test_keeping_more_measures_again(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     job.run()
     for setting, lacking in {"vectors": "U, V", "overlaps": ", ".join(OVERLAPS)}.items():
@@ -489,6 +500,7 @@ def test_all_singular_values_of_large_blocks_are_another_arithmetic() -> None:
         ) is same
 
 
+@pytest.mark.slow
 def test_a_tighter_tolerance_measures_again(job: Job) -> None:
     job.run()
     job.run(changed(SETTINGS, tolerance=1e-5))
@@ -496,6 +508,7 @@ def test_a_tighter_tolerance_measures_again(job: Job) -> None:
     assert job.store().attrs["tolerance"] == 1e-5
 
 
+@pytest.mark.slow
 def test_with_more_prompts_the_store_is_that_of_a_job_from_scratch(
     job: Job, tmp_path: Path
 ) -> None:

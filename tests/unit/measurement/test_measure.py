@@ -25,6 +25,7 @@ LENGTHS = (9, 4, 1, 6)
 PROMPTS = [" ".join(map(str, prompt(n, seed=n)[0].tolist())) for n in LENGTHS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "method", "tolerance"),
     [

@@ -45,6 +45,7 @@ def contents(place: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_local_cluster_gives_what_threads_give(
     svd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

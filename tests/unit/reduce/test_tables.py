@@ -324,6 +324,7 @@ def test_each_product_is_read_once_for_all_variants_and_k(tmp_path, ds, monkeypa
     assert calls == [(1, 1, 4, 4, 4, 4)] * 4 * 2
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
     """A and A_swapped take 720 kB a prompt: 10 prompts have 5.8 MB more of them than 2.
 
@@ -483,6 +484,7 @@ def test_old_tables_are_replaced_whole(tmp_path, ds):
     assert matrices["variant"].values.tolist() == ["absolute"]
 
 
+@pytest.mark.slow
 def test_a_damaged_store_is_named_not_averaged_over(tmp_path):
     for name in ("p0", "p1"):
         part = example(1).assign_coords(prompt=np.array([name], dtype=object))

@@ -119,6 +119,7 @@ def test_matrices_of_class_token_and_patches(mixed: Catalog) -> None:
             assert any(np.allclose(each[off], at_a_token[off]) for each in drawn)
 
 
+@pytest.mark.slow
 def test_every_figure_of_images_is_drawn(mixed: Catalog) -> None:
     for name in figures_of("image"):
         draw(name, mixed, "image")

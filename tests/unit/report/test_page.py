@@ -84,6 +84,7 @@ def page(file: Path) -> Reader:
     return Reader(file.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched(file, page):
     assert all(ref.startswith(("data:", "#")) for ref in page.references)
     html = file.read_text(encoding="utf-8")

@@ -127,6 +127,7 @@ def test_two_values_of_one_score_are_an_error(suite):
         correlate(table, pd.concat([scores, scores.iloc[:1]]))
 
 
+@pytest.mark.slow
 def test_without_scores_there_are_no_rows(suite):
     table, scores = suite
     found = correlate(table, scores.assign(checkpoint="other"))

@@ -97,6 +97,7 @@ def test_without_benchmarks_the_table_is_empty_and_it_is_said(
     assert list(table.columns) == list(COLUMNS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", [True, False])
 def test_the_report_shows_them(
     found: bool, benchmarks: Path, analysed: Catalog, tmp_path: Path

@@ -149,6 +149,7 @@ def test_exact_copies_change_nothing():
     assert set(alone["copies"]) == {0}
 
 
+@pytest.mark.slow
 def test_p_values_hold_their_level_with_copies():
     """Nothing goes with anything; a model of ten stands there eight times."""
     random = np.random.default_rng(0)
@@ -166,6 +167,7 @@ def test_p_values_hold_their_level_with_copies():
     assert np.sum(np.array(naive) < 0.05) > 60
 
 
+@pytest.mark.slow
 def test_intervals_cover_as_often_with_copies_as_without():
     random = np.random.default_rng(2)
     truth, covered, width = 0.5, [], []

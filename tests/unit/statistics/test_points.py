@@ -48,6 +48,7 @@ def test_error_is_missing_when_a_dataset_has_one_prompt():
     assert np.isnan(found["coupling_se"])
 
 
+@pytest.mark.slow
 def test_points_are_the_means_of_the_tables_at_the_last_token(study):
     table = points(prompt_values(study, k=5, variant="offdiagonal"), checkpoint_facts(study))
     row = table.query("model == 'neox-96' and checkpoint == 'step16'").squeeze()
@@ -69,6 +70,7 @@ def test_points_are_the_means_of_the_tables_at_the_last_token(study):
     assert row["log_parameters"] == pytest.approx(np.log10(760_000))
 
 
+@pytest.mark.slow
 def test_tables_of_a_reduced_store_at_the_last_token_of_each_prompt(tmp_path):
     ds = example(prompts=2, tokens=[4, 6], all_tokens=True, k=3, overlaps=True)
     ids = {str(prompt): "f" for prompt in ds["prompt"].values}

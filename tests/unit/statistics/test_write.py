@@ -15,6 +15,7 @@ from blockcoupling.statistics.variance import components
 from blockcoupling.statistics.write import write_statistics
 
 
+@pytest.mark.slow
 def test_statistics_of_a_study_with_checkpoints(study, tmp_path):
     files = write_statistics(study, tmp_path / "correlation.parquet", resamples=200)
     found = pd.read_parquet(files["correlation"]).query("metric == 'loss'")
@@ -40,6 +41,7 @@ def test_statistics_of_a_study_with_checkpoints(study, tmp_path):
     assert set(pd.read_parquet(files["variance"])["measure"]) == set(MEASURES)
 
 
+@pytest.mark.slow
 def test_a_study_without_overlaps_has_the_other_numbers(study, tmp_path):
     """As one measured by an older version: nothing but what came later is missing."""
     without = write_study(tmp_path / "without", overlaps=False)
@@ -65,11 +67,13 @@ def test_some_checkpoints_without_overlaps(study, tmp_path):
     pd.testing.assert_frame_equal(own, alone)
 
 
+@pytest.mark.slow
 def test_only_final_checkpoints_when_asked(study, tmp_path):
     files = write_statistics(study, tmp_path / "c.parquet", checkpoints="final", resamples=10)
     assert set(pd.read_parquet(files["correlation"])["subset"]) == {"final"}
 
 
+@pytest.mark.slow
 def test_the_score_that_a_study_is_about_is_marked(study, tmp_path):
     options = {"resamples": 10, "checkpoints": "final"}
     files = write_statistics(

@@ -51,6 +51,7 @@ def fresh(store: Path, place: Path) -> Path:
     return shutil.copytree(store, place)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -86,6 +87,7 @@ def test_a_file_that_is_gone_is_named(store: Path, spoilt: Path) -> None:
             assert "make it again" in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 7, -1])
 def test_a_truncated_file_is_named(store: Path, spoilt: Path, left: int) -> None:
     for file in files_of(store):

@@ -202,6 +202,7 @@ def test_the_fingerprint_tells_settings_apart():
     assert len({fingerprint(**each) for each in [settings, *others]}) == 5
 
 
+@pytest.mark.slow
 def test_memory_of_a_merge_does_not_grow_with_the_number_of_prompts(tmp_path, monkeypatch):
     """12 prompts have 10 times 360 kB more of A than 2; their coords take a few kB each."""
     monkeypatch.setattr(svd, "_SHARD_BYTES", 2**14)

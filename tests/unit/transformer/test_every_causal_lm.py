@@ -81,6 +81,7 @@ def outcome(kind: str, model: PreTrainedModel, caplog: pytest.LogCaptureFixture)
     return BY_THE_WHOLE_PASS if whole else BY_DECODING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_right_or_refused(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     (row,) = [row for row, (_, kinds) in listed().items() if kind in kinds]

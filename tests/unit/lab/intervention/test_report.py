@@ -48,6 +48,7 @@ def compared(root: Path, measured: Catalog) -> Catalog:
     return join((root / "entries").glob("*.yml"), root / "catalog" / "all.yml")
 
 
+@pytest.mark.slow
 def test_members_are_paired_by_what_the_control_was_given(measured: Catalog) -> None:
     table = members(measured, ["plain", "couple"], **ASKED)
     assert list(table["arm"].unique()) == ["plain", "couple -0.1", "couple 1"]
@@ -78,6 +79,7 @@ def test_what_the_catalog_lacks_is_named(measured: Catalog, tmp_path: Path) -> N
         write_intervention(measured, tmp_path / "i.parquet", wrong, metric="loss", **ASKED)
 
 
+@pytest.mark.slow
 def test_the_table_has_every_arm_against_the_control(compared: Catalog) -> None:
     table = compared.one(kind="intervention").read()
     own = table[(table["analysis"] == "difference") & (table["outcome"] == "heldout.loss")]
@@ -101,6 +103,7 @@ def test_it_is_drawn_and_reported(compared: Catalog) -> None:
     assert len(found.tables[0].rows) == len(compared.one(kind="intervention").read())
 
 
+@pytest.mark.slow
 def test_a_study_without_arms_has_no_such_section(tmp_path: Path) -> None:
     plain = analyse(tmp_path, write_study(tmp_path, steps=(0, 600), prompts=2), arms=False)
     assert section(_part(plain)) is None

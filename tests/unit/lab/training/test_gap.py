@@ -36,6 +36,7 @@ def spec(**score: object) -> dict[str, object]:
     return Study.model_validate(config).score_spec("m", "step600")
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_little_text_has_a_gap_and_an_untrained_one_none(tmp_path: Path) -> None:
     steps = {"steps": 300, "learning_rate": 0.01, "checkpoints": [0, 300]}
     train({"name": "m", **TRAIN, **steps}, tmp_path, threads=1)

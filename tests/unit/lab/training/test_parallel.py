@@ -29,6 +29,7 @@ def log(path: Path) -> list[dict[str, float]]:
     return rows
 
 
+@pytest.mark.slow
 def test_its_weights_are_those_of_one_process(shared: dict[int, Path], tmp_path: Path):
     for epoch, path in train(SPEC, tmp_path, threads=1).items():
         alone, together = (load_file(each / "model.safetensors") for each in (path, shared[epoch]))
@@ -43,6 +44,7 @@ def test_its_weights_are_those_of_one_process(shared: dict[int, Path], tmp_path:
             assert row == pytest.approx(own, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_its_states_to_the_same_bits(shared: dict[int, Path], tmp_path: Path):
     keep_states(THREE | {"checkpoints": [1]}, tmp_path / "states", threads=1)
     kept = train(THREE, tmp_path / "out", threads=1, states=tmp_path / "states")
@@ -93,6 +95,7 @@ def is_killed(part: Part) -> None:
     part.summed(torch.ones(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "reason"), [(has_no_memory, "MemoryError: none left"), (is_killed, "signal SIGKILL")]
 )
