@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import typer
 from typer.exceptions import TyperException
@@ -56,30 +55,20 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-class Took(NamedTuple):
-    """What a command took."""
-
-    seconds: float
-    cpu_seconds: float
-    max_rss_mb: float | None
-    """The most memory resident, what the process held before included; None: not known here."""
-
-
 @contextmanager
 def benchmarked(file: Path) -> Iterator[None]:
     """Write what the body took as Snakemake writes it of a job of its own."""
     wall, cpu, forgot = time.perf_counter(), time.process_time(), _forget_peak()
     yield
-    took = Took(
-        time.perf_counter() - wall, time.process_time() - cpu, _peak_mb() if forgot else None
-    )
+    took, cpu_took = time.perf_counter() - wall, time.process_time() - cpu
+    peak = _peak_mb() if forgot else None  # with what the process held before
     file.parent.mkdir(parents=True, exist_ok=True)
-    minutes, seconds = divmod(int(took.seconds), 60)
-    rss = "NA" if took.max_rss_mb is None else f"{took.max_rss_mb:.2f}"
-    load = 100 * took.cpu_seconds / max(took.seconds, 1e-9)
+    minutes, seconds = divmod(int(took), 60)
+    rss = "NA" if peak is None else f"{peak:.2f}"
+    load = 100 * cpu_took / max(took, 1e-9)
     row = [
-        *(f"{took.seconds:.4f}", f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}", rss),
-        *("NA", "NA", "NA", "NA", "NA", f"{load:.2f}", f"{took.cpu_seconds:.2f}"),
+        *(f"{took:.4f}", f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}", rss),
+        *("NA", "NA", "NA", "NA", "NA", f"{load:.2f}", f"{cpu_took:.2f}"),
     ]
     file.write_text("\t".join([*_COLUMNS, *_MORE]) + "\n" + "\t".join(row) + "\n")
 

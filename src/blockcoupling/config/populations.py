@@ -162,8 +162,8 @@ class Population(Section):
         # What others depend on comes first: a width is a multiple of 8 for each head.
         order = sorted(along, key=lambda key: key != "heads")
         chosen: dict[str, Any] = {}
+        kind = ARCHITECTURES.kind(common)
         for key in order:
-            kind = _kind(common)
             heads = chosen.get("heads", common.get("heads", kind.model_fields["heads"].default))
             rotated = 8 if kind is Training else 1  # of each head a quarter, in pairs
             unit = rotated * heads if key == "hidden_size" else 1
@@ -213,7 +213,7 @@ def _members(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], lis
         return {}, [f"{where}.{sentence(line)}" for line in error.errors()]
     keys = list(population.grid or population.design.over)  # type: ignore[union-attr]
     try:
-        _kind(common)
+        ARCHITECTURES.kind(common)
     except ValueError as error:
         return {}, [f"{where}.train: {error}"]
     if problems := _problems_of_keys(keys, common):
@@ -253,18 +253,9 @@ def _once(where: str, wrong: Mapping[str, Iterable[str]], members: int) -> list[
     return lines
 
 
-def _kind(common: Mapping[str, Any]) -> type[Section]:
-    """The section that the keys of `train` are of.
-
-    Raises:
-        ValueError: there is no such architecture.
-    """
-    return ARCHITECTURES.kind(common)
-
-
 def _problems_of_keys(keys: Iterable[str], common: Mapping[str, Any]) -> list[str]:
     found = []
-    whole = _kind(common)
+    whole = ARCHITECTURES.kind(common)
     for key in keys:
         kind: type[Section] | None = whole
         value: Any = common

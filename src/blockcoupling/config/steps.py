@@ -1,14 +1,7 @@
 """The steps of a study, one row each.
 
 The workflow's outputs, entries and targets, jobs that share a process, `plan`, `status`, `clean`
-and the table of costs all read this table. How to use it:
-
-    steps()                         all rows, in the order of the work
-    step("extract")                 one row; its name is the name of the workflow's rule
-    step("extract").wildcards(study)    [{"model": …, "checkpoint": …, "dataset": …}, …], its jobs
-    step("extract").outputs         path patterns below the results, as Snakemake knows them
-    step("extract").parts           pattern of its directory of finished parts, or None
-    study.needs.needs_of(study, "extract", wildcards)    what one of the jobs asks for
+and the table of costs all read this table.
 
 A new step is a row here, a rule in `workflow/rules/` that has its outputs from the row, and a verb
 of the command line. The laboratory adds rows of its own with :func:`add`.
@@ -31,41 +24,30 @@ OF_CHECKPOINT = "{model}/{checkpoint}"
 OF_MEASUREMENT = "{model}/{checkpoint}/{dataset}"
 
 
-def once(_: Study) -> Iterable[tuple[str, ...]]:
-    """The one job of a step that every study has."""
-    return [()]
-
-
 def of_checkpoints(study: Study) -> Iterable[tuple[str, ...]]:
     """A job for each checkpoint of each model."""
     return [(model, each) for model in study.models for each in study.checkpoints(model)]
 
 
-def of_measurements(study: Study) -> Iterable[tuple[str, ...]]:
-    """A job for each checkpoint of each model on each dataset that it takes."""
-    return study.jobs()
-
-
-def of_datasets(study: Study) -> Iterable[tuple[str, ...]]:
-    """A job for each dataset that a model takes."""
-    return dict.fromkeys((dataset,) for _, _, dataset in study.jobs())
-
-
-def of_modalities(study: Study) -> Iterable[tuple[str, ...]]:
-    """A job for language models, and one for image models."""
-    return [(each,) for each in study.modalities()]
+_JOBS: Mapping[tuple[str, ...], Callable[[Study], Iterable[tuple[str, ...]]]] = {
+    (): lambda study: [()],
+    ("dataset",): lambda study: dict.fromkeys((dataset,) for _, _, dataset in study.jobs()),
+    ("modality",): lambda study: [(each,) for each in study.modalities()],
+    CHECKPOINT: of_checkpoints,
+    MEASUREMENT: lambda study: study.jobs(),
+}
+"""All jobs that a study has for some wildcards."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the workflow: a rule, and the verb that it runs.
+    """One step of the workflow: a rule, which runs one verb of the command line.
 
     Attributes:
         name: Name of the rule, of its directory of logs and of its directory of benchmarks.
-        verb: The verb of the command line.
         per: The rule's wildcards: what a job of it is for, in the order of its paths.
         jobs: Values of the wildcards of all jobs that a study has; none where it does not ask for
-            the step.
+            the step. None: a job for everything that `per` names.
         makes: Kind of catalog entry → path pattern of the artifact, below the results.
         files: Path patterns of further files that it makes, which have no entry.
         parts: Path pattern of the directory that keeps finished parts, or states, that a killed job
@@ -74,27 +56,34 @@ class Step:
             wildcards that it has parameters for. None: next to nothing.
         options: `module:function` that gives the options of the verb, called like `needs`.
         prompts: Prompts of its dataset that a job goes through at most; None: all of them.
+        other_verb: The verb that it runs, if that has not the rule's name.
         result: Whether a study asks for its files by themselves; otherwise they are made again only
             when another step needs them.
         catalog: Whether it is a join of entries: of those of all rows since the join before.
     """
 
     name: str
-    verb: str
     per: tuple[str, ...] = ()
-    jobs: Callable[[Study], Iterable[tuple[str, ...]]] = once
+    jobs: Callable[[Study], Iterable[tuple[str, ...]]] | None = None
     makes: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     parts: str | None = None
     needs: str | None = None
     options: str | None = None
     prompts: Callable[[Study], int | None] | None = None
+    other_verb: str | None = None
     catalog: bool = False
     result: bool = True
 
+    @property
+    def verb(self) -> str:
+        """The verb of the command line."""
+        return self.other_verb or self.name.replace("_", "-")
+
     def wildcards(self, study: Study) -> list[dict[str, str]]:
         """The wildcards of each job that a study has."""
-        return [dict(zip(self.per, values, strict=True)) for values in self.jobs(study)]
+        jobs = self.jobs or _JOBS[self.per]
+        return [dict(zip(self.per, values, strict=True)) for values in jobs(study)]
 
     @property
     def artifacts(self) -> dict[str, str]:
@@ -123,44 +112,42 @@ class Step:
 
 _NEEDS, _OPTIONS = "blockcoupling.study.needs", "blockcoupling.study.options"
 
+
+def _join(name: str, *files: str) -> Step:
+    options = f"{_OPTIONS}:catalog"
+    return Step(name, files=files, options=options, other_verb="catalog", catalog=True)
+
+
 _STEPS = [
     Step(
         "weights",
-        "model",
         CHECKPOINT,
-        of_checkpoints,
         files=(f"weights/{OF_CHECKPOINT}.json",),
         needs=f"{_NEEDS}:record_needs",
         options=f"{_OPTIONS}:weights",
+        other_verb="model",
     ),
     Step(
         "model",
-        "model",
         CHECKPOINT,
-        of_checkpoints,
-        {"model": f"models/{OF_CHECKPOINT}.json"},
+        makes={"model": f"models/{OF_CHECKPOINT}.json"},
         options=f"{_OPTIONS}:model",
     ),
     Step(
         "prompts",
-        "prompts",
         ("dataset",),
-        of_datasets,
-        {"prompts": "prompts/{dataset}.jsonl"},
+        makes={"prompts": "prompts/{dataset}.jsonl"},
         options=f"{_OPTIONS}:prompts",
     ),
     Step(
         "extract",
-        "extract",
         MEASUREMENT,
-        of_measurements,
-        {"svd": f"svd/{OF_MEASUREMENT}/svd.zarr"},
+        makes={"svd": f"svd/{OF_MEASUREMENT}/svd.zarr"},
         parts=f"parts/{OF_MEASUREMENT}",
         needs=f"{_NEEDS}:extract_needs",
         options=f"{_OPTIONS}:extract",
     ),
     Step(
-        "tokenwise",
         "tokenwise",
         MEASUREMENT,
         lambda study: study.token_jobs(),
@@ -175,10 +162,8 @@ _STEPS = [
     ),
     Step(
         "reduce",
-        "reduce",
         MEASUREMENT,
-        of_measurements,
-        {
+        makes={
             **{kind: f"tables/{OF_MEASUREMENT}/{kind}.parquet" for kind in TABLES},
             "miscoupling": f"tables/{OF_MEASUREMENT}/miscoupling.zarr",
         },
@@ -187,69 +172,43 @@ _STEPS = [
     ),
     Step(
         "score",
-        "score",
         CHECKPOINT,
-        of_checkpoints,
-        {"score": f"scores/{OF_CHECKPOINT}.parquet"},
+        makes={"score": f"scores/{OF_CHECKPOINT}.parquet"},
         needs=f"{_NEEDS}:score_needs",
         options=f"{_OPTIONS}:score",
     ),
     Step(
         "weight_spectra",
-        "weight-spectra",
         CHECKPOINT,
         lambda study: of_checkpoints(study) if study.weight_spectra else [],
         {"weight_spectra": f"weight_spectra/{OF_CHECKPOINT}.parquet"},
         needs=f"{_NEEDS}:weight_spectra_needs",
     ),
+    _join("catalog_measurements", "catalog/measurements.yml"),
     Step(
-        "catalog_measurements",
-        "catalog",
-        files=("catalog/measurements.yml",),
-        catalog=True,
-        options=f"{_OPTIONS}:catalog",
-    ),
-    Step(
-        "correlate",
         "correlate",
         ("modality",),
-        of_modalities,
-        {kind: f"statistics/{{modality}}/{kind}.parquet" for kind in STATISTICS},
+        makes={kind: f"statistics/{{modality}}/{kind}.parquet" for kind in STATISTICS},
         options=f"{_OPTIONS}:correlate",
     ),
-    Step("costs", "costs", makes={"costs": "statistics/costs.parquet"}),
-    Step(
-        "catalog_statistics",
-        "catalog",
-        files=("catalog/statistics.yml",),
-        catalog=True,
-        options=f"{_OPTIONS}:catalog",
-    ),
+    Step("costs", makes={"costs": "statistics/costs.parquet"}),
+    _join("catalog_statistics", "catalog/statistics.yml"),
     # Which figures there are depends on the numbers: the list says which were drawn.
     Step(
         "figures",
-        "figures",
         ("modality",),
-        of_modalities,
         files=("figures/{modality}.json",),
         options=f"{_OPTIONS}:figures",
     ),
+    _join("catalog_figures", "catalog/figures.yml"),
     Step(
-        "catalog_figures",
-        "catalog",
-        files=("catalog/figures.yml",),
-        catalog=True,
-        options=f"{_OPTIONS}:catalog",
-    ),
-    Step(
-        "report",
         "report",
         makes={"report": "report.html"},
         files=("findings.txt",),
         options=f"{_OPTIONS}:report",
     ),
     # The study's own catalog, wherever the study wants it.
-    Step("catalog", "catalog", catalog=True, options=f"{_OPTIONS}:catalog"),
+    _join("catalog"),
 ]
 
 

@@ -33,18 +33,17 @@ def _checkpoint(name: str, modality: Modality, *more: str) -> Step:
     files = ("config.json", "model.safetensors", *more, "training.json")
     return Step(
         name,
-        "train",
         CHECKPOINT,
         lambda study: _kept(study, modality),
         files=tuple(f"checkpoints/{OF_CHECKPOINT}/{file}" for file in files),
         needs=f"{_NEEDS}:checkpoint_needs",
         options=f"{_OPTIONS}:checkpoint",
+        other_verb="train",
     )
 
 
 MODELS = (
     Step(
-        "train",
         "train",
         ("model",),
         lambda study: [(model,) for model in trained(study)],
@@ -59,7 +58,6 @@ MODELS = (
 )
 DAMAGE = Step(
     "damage",
-    "damage",
     MEASUREMENT,
     lambda study: study.damage_jobs(),
     {
@@ -73,13 +71,11 @@ DAMAGE = Step(
 STATISTICS = (
     Step(
         "damage_statistics",
-        "damage-statistics",
         jobs=lambda study: [()] if any(study.damage_jobs()) else [],
         makes={kind: f"statistics/{kind}.parquet" for kind in DAMAGE_STATISTICS},
         options=f"{_OPTIONS}:damage_statistics",
     ),
     Step(
-        "intervention",
         "intervention",
         jobs=lambda study: [()] if study.intervention else [],
         makes={kind: f"statistics/{kind}.parquet" for kind in INTERVENTION_STATISTICS},

@@ -11,7 +11,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,10 +182,8 @@ def as_json(counts: Counter[str], verdicts: Sequence[Verdict]) -> dict[str, Any]
         **{each.replace(" ", "_"): counts[each] for each in (RIGHT, UNCHECKED, *_WRONG)},
         "entries": [
             {
-                "entry": verdict.entry,
-                "status": verdict.status,
+                **asdict(verdict),
                 "path": str(verdict.path) if verdict.path else None,
-                "reason": verdict.reason,
                 "remove": verdict.remove,
             }
             for verdict in verdicts

@@ -95,7 +95,7 @@ def test_rows_are_added_once_and_in_their_place():
     add(*before[:2], before="report")
     assert steps() == before
     with pytest.raises(KeyError):
-        add(Step("new", "new"), before="no such step")
+        add(Step("new"), before="no such step")
     assert steps() == before
 
 
