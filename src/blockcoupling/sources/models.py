@@ -26,7 +26,11 @@ from blockcoupling.sources.local import (
     read_config,
     tokenizer_problem,
 )
-from blockcoupling.sources.quantization import refuse_broken_dequantization, rounding
+from blockcoupling.sources.quantization import (
+    refuse_broken_dequantization,
+    refuse_unrounded,
+    rounding,
+)
 from blockcoupling.sources.records import read_record, spec_from_argument, with_facts
 
 if TYPE_CHECKING:
@@ -322,6 +326,7 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
         model = model.base_model
     if not quantization:
         return model
+    refuse_unrounded(model)
     refuse_broken_dequantization(model)
     return model.dequantize().float()
 
@@ -350,6 +355,8 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         loaded_as, config = _class_and_config({**record, **kind}, path, trust)
         # Else transformers would fetch, and run, the kernels that a configuration may name.
         model = _of(loaded_as, config, trust, attn_implementation="eager")
+        if record.get("quantization"):
+            refuse_unrounded(model)
     if kind.get("causal", True) and _holds_no_head(path, model):
         model = model.base_model
     text = config.get_text_config()

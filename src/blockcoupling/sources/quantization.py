@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from blockcoupling.errors import UserError
+
 
 def refuse_broken_dequantization(model: Any) -> None:
     """Stop where bitsandbytes would return wrong weights without a word.
@@ -22,6 +24,35 @@ def refuse_broken_dequantization(model: Any) -> None:
                     f"{name} has rows of {state.shape[-1]}, not a multiple of {state.blocksize}, "
                     "which bitsandbytes dequantizes wrongly on a CPU; use int8, or a GPU"
                 )
+
+
+def refuse_unrounded(model: Any) -> None:
+    """Stop where weights would be called rounded that bitsandbytes does not round.
+
+    It rounds linear layers. The matrices of a mixture's experts are fused into one parameter with
+    further axes, which it leaves as it is. Convolutions are never rounded.
+
+    Args:
+        model: any, with or without its weights in memory.
+
+    Raises:
+        UserError: with the number of their values.
+    """
+    from torch import nn
+
+    fused = {
+        name: parameter.numel()
+        for module_name, module in model.named_modules()
+        if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        for name, parameter in module.named_parameters(module_name, recurse=False)
+        if sum(length > 1 for length in parameter.shape) >= 3
+    }
+    if fused:
+        raise UserError(
+            f"{sum(fused.values()):,} values in {len(fused)} parameters, such as "
+            f"{next(iter(fused))}, would not be rounded: bitsandbytes rounds linear layers, and "
+            "these are stacks of matrices (experts). Measure the model without quantization"
+        )
 
 
 def rounding(kind: str) -> Any:
