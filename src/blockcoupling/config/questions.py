@@ -38,7 +38,7 @@ class Template:
     about: str
     fields: tuple[str, ...]
     prompt: Callable[[Row], str]
-    from_hub: Callable[[Row], dict[str, Any]]
+    from_hub: Callable[[Row], dict[str, Any]] = dict
     continuations: Callable[[Row], list[str]] | None = None
 
 
@@ -106,13 +106,11 @@ TEMPLATES: dict[str, Template] = {
         about="the row's `text`, as it is",
         fields=("text",),
         prompt=lambda row: row["text"],
-        from_hub=dict,
     ),
     "question": Template(
         about="the row's `question`, as it is",
         fields=("question",),
         prompt=lambda row: row["question"],
-        from_hub=dict,
     ),
     "arc_challenge": Template(
         about='"Question: {question}", a new line, "Answer:"',

@@ -6,7 +6,7 @@ it is written, together with the value that YAML gives it.
 """
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,24 +35,23 @@ class Written(str):
 
 def meant(data: Any) -> Any:
     """The data with the values of its words, as YAML has them; keys are text."""
-    match data:
-        case Written():
-            return data.value
-        case Mapping():
-            return {_text(key): meant(value) for key, value in data.items()}
-        case list():
-            return [meant(each) for each in data]
-    return data
+    return _with_words(data, lambda word: word.value)
 
 
 def as_text(data: Any) -> Any:
-    """The data with its words as they are written."""
+    """The data with its words as they are written; keys are text."""
+    return _with_words(data, str)
+
+
+def _with_words(data: Any, read: Callable[[Written], Any]) -> Any:
     match data:
+        case Written():
+            return read(data)
         case Mapping():
-            return {_text(key): as_text(value) for key, value in data.items()}
+            return {_with_words(key, str): _with_words(each, read) for key, each in data.items()}
         case list():
-            return [as_text(each) for each in data]
-    return _text(data)
+            return [_with_words(each, read) for each in data]
+    return data
 
 
 def as_written(data: Any, written: Any) -> Any:
@@ -76,10 +75,6 @@ def as_written(data: Any, written: Any) -> Any:
         case _, Written() if type(data) is type(written.value) and data == written.value:
             return written
     return data
-
-
-def _text(word: Any) -> Any:
-    return str(word) if isinstance(word, Written) else word
 
 
 class _Loader(yaml.SafeLoader):

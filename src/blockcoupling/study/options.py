@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from blockcoupling.config.choices import Modality
-from blockcoupling.config.flags import flags_of
+from blockcoupling.config.flags import flags_of, option
 from blockcoupling.config.measurement import CompareTokens, Loading
 from blockcoupling.config.steps import step
 from blockcoupling.config.study import Study
@@ -39,12 +39,12 @@ def words(**options: Any) -> str:
     """Command-line options: a list repeats its option, True stands alone, None is omitted."""
     found = []
     for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
+        flag = option(name)
         for each in value if isinstance(value, list) else [value]:
             if each is True:
-                found.append(option)
+                found.append(flag)
             elif each is not None and each is not False:
-                found += [option, str(each)]
+                found += [flag, str(each)]
     return shlex.join(found)
 
 

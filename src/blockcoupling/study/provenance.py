@@ -14,6 +14,7 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,18 +144,12 @@ def _seeds(made: Mapping[str, Any], held: Mapping[str, Any]) -> Iterator[tuple[s
         if option.startswith("--") and option.endswith("seed"):
             yield option, value
         elif option == "--spec" and value.startswith("{"):
-            yield from _seeds_in(_spec(value), "")
+            with suppress(ValueError, RecursionError):  # not written by a verb
+                yield from _seeds_in(json.loads(value), "")
     for place, seed in _seeds_in(made.get("model", {}), ""):
         yield f"the model's {place}", seed
     if "seed" in held:
         yield "the store's `seed`", held["seed"]
-
-
-def _spec(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return {}  # not written by a verb
 
 
 def _seeds_in(value: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -197,7 +192,7 @@ def as_text(found: Mapping[str, Any], further: Sequence[tuple[int, str]]) -> str
     sections = {
         found["entry"]: _artifact(found),
         "code": _code(found),
-        "command": [shlex.join(made["command"])] if made else [_NOT_RECORDED],
+        "command": [shlex.join(made["command"]) if made else "not recorded: entered by hand"],
         "model": [f"{key}: {_short(value)}" for key, value in _flat(made.get("model", {}))],
         "seeds": [f"{where}: {seed}" for where, seed in found["seeds"].items()],
         "attributes of the store": [f"{k}: {_short(v)}" for k, v in found["attributes"].items()],
@@ -211,9 +206,6 @@ def as_text(found: Mapping[str, Any], further: Sequence[tuple[int, str]]) -> str
         if lines
         for line in (heading, *(f"  {each}" for each in lines))
     )
-
-
-_NOT_RECORDED = "not recorded: entered by hand"
 
 
 def _artifact(found: Mapping[str, Any]) -> list[str]:

@@ -159,20 +159,15 @@ def how_to_make_again(verdicts: Sequence[Verdict], catalog: Catalog) -> str:
     commands = [verdict.remove for verdict in verdicts if verdict.remove]
     study = catalog.metadata.get("study")
     whose = f"the study {study!r}" if study else "the study"
+    given = catalog.metadata.get("configuration")  # none if the catalog was joined by hand
+    file = shlex.quote(given) if isinstance(given, str) else "CONFIG.yaml"
     return "\n".join(
         [
             f"To make them again, type in the directory that {whose} was run in:",
             *(f"  {command}" for command in commands),
-            f"  {_run_again(catalog)}     # with the same profile",
+            f"  snakemake --configfile {file}     # with the same profile",
         ]
     )
-
-
-def _run_again(catalog: Catalog) -> str:
-    configuration = catalog.metadata.get("configuration")
-    if not isinstance(configuration, str):  # the catalog was joined by hand
-        return "snakemake --configfile CONFIG.yaml"
-    return f"snakemake --configfile {shlex.quote(configuration)}"
 
 
 def as_json(counts: Counter[str], verdicts: Sequence[Verdict]) -> dict[str, Any]:

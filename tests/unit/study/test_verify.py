@@ -85,7 +85,7 @@ def flip(file: Path, place: int | None = None) -> None:
 
 
 def chunk(store: Path, variable: str) -> Path:
-    return next(file for file in (store / variable / "c").rglob("*") if file.is_file())
+    return next(file for file in (store / variable).glob("c.*") if file.is_file())
 
 
 def test_a_study_that_is_whole_is_said_to_be(study: Path, monkeypatch):
