@@ -105,6 +105,13 @@ def refuse_absent_weights(model: nn.Module) -> None:
             "the meta device). Load it without offloading, or stream a model larger than memory "
             "from its directory (blockcoupling.transformer.streaming.stream_model)."
         )
+    low = [each for each, value in model.named_parameters() if value.dtype.itemsize < 2]
+    if low or getattr(model, "is_quantized", False):
+        such = f" (parameters of low precision, such as {low[0]})" if low else ""
+        raise UserError(
+            f"{name} is quantized{such}: its layers have no gradient, or another one. Pass the "
+            "unquantized model, or model.dequantize()."
+        )
     if any(tensor.is_inference() for tensor in tensors):
         raise UserError(
             f"{name} has weights that were created under torch.inference_mode() and cannot be "

@@ -17,21 +17,25 @@ WEIGHTS = 2**24
 
 
 def linear_in_slices(
-    layer: nn.Linear, device: torch.device, dtype: torch.dtype
+    layer: nn.Linear,
+    weight: Float[Tensor, "outputs inputs"],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Callable[[Tensor], Tensor]:
     """A forward for a layer whose weight stays in its file's precision and place.
 
     Args:
-        layer: the layer.
+        layer: the layer, for its bias.
+        weight: its weight as it is stored.
         device: where products are computed.
         dtype: their precision.
     """
 
     def forward(x: Float[Tensor, "*any inputs"]) -> Float[Tensor, "*any outputs"]:
-        outputs, inputs = layer.weight.shape
+        outputs, inputs = weight.shape
         step = max(1, WEIGHTS // inputs)
         parts = [
-            linear(x, layer.weight[start : start + step].to(device, dtype))
+            linear(x, weight[start : start + step].to(device, dtype))
             for start in range(0, outputs, step)
         ]
         y = torch.cat(parts, dim=-1)

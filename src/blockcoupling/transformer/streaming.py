@@ -7,20 +7,23 @@ Several prompts pass through the blocks in lockstep, so a block is read once for
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from inspect import unwrap
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.running import replaced_forward, text_config, without_head
 from blockcoupling.transformer.slices import linear_in_slices
-from blockcoupling.transformer.weight_files import stored_tensors, under_another_name
+from blockcoupling.transformer.weight_files import StoredTensor, stored_tensors, under_another_name
 
 Result = TypeVar("Result")
 
@@ -30,16 +33,21 @@ class BlockWeights:
 
     Args:
         model: its modules, with parameters on the meta device.
-        files: safetensors file of every tensor by its name in the files.
+        files: every tensor of the safetensors files, by its name there.
         dtype: of the weights in memory.
         device: where they are kept.
 
     Raises:
-        UserError: a parameter is not in the files under its own name and shape.
+        UserError: a parameter or saved buffer is not in the files under its own name and shape, or
+            the files hold a tensor that the model does not use.
     """
 
     def __init__(
-        self, model: nn.Module, files: dict[str, Path], dtype: torch.dtype, device: torch.device
+        self,
+        model: nn.Module,
+        files: Mapping[str, StoredTensor],
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         self._files, self._dtype, self._device = files, dtype, device
         self._names: dict[int, str] = {}
@@ -53,11 +61,14 @@ class BlockWeights:
                 for index, member in enumerate(module):
                     self._names[id(member)] = f"{name}.{index}"
         self.members = [m for m in model.modules() if id(m) in self._names]
+        state = model.state_dict(keep_vars=True)  # parameters, and the buffers that are saved
+        aliases = {id(value): name for name, value in reversed(state.items())}
         self._stored = {
-            name: self._find(name, prefix, parameter)
-            for name, parameter in model.named_parameters()
-            if self._needed(model, name)
+            name: self._find(name, prefix, value)
+            for name, value in state.items()
+            if self._needed(model, name) and aliases[id(value)] == name
         }
+        self._refuse_unused(model, prefix, state)
         outside = [
             n for n in self._stored if not any(n.startswith(m + ".") for m in self._names.values())
         ]
@@ -67,6 +78,22 @@ class BlockWeights:
     def _needed(self, model: nn.Module, name: str) -> bool:
         """Whether a parameter takes part: that of a skipped head does not."""
         return without_head(model) is model or name.startswith(f"{model.base_model_prefix}.")
+
+    def _refuse_unused(self, model: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> None:
+        """Refuse tensors that neither the model nor a head beside its body has a use for."""
+        own = {*state, *(name for name, _ in model.named_buffers())}
+        known = {s for n in own for s in (n, n.removeprefix(prefix), prefix + n)}
+        ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+        left = sorted(self._files.keys() - known)
+        left = [name for name in left if not any(re.search(each, name) for each in ignored)]
+        if without_head(model) is not model and any(n.startswith(prefix) for n in self._files):
+            left = [name for name in left if name.startswith(prefix)]  # others are heads
+        if left:
+            raise UserError(
+                f"the files hold {len(left)} tensors that {type(model).__name__} has no use for: "
+                f"{', '.join(left[:5])}. Numbers without them may be wrong: save the model again "
+                "with save_pretrained, or remove them."
+            )
 
     def _find(self, name: str, prefix: str, parameter: Tensor) -> str:
         for stored in (name, name.removeprefix(prefix), prefix + name):
@@ -87,23 +114,29 @@ class BlockWeights:
         from safetensors import safe_open
 
         stored = self._stored[name]
-        with safe_open(self._files[stored], "pt") as file:
+        with safe_open(self._files[stored].file, "pt") as file:
             return file.get_tensor(stored)
 
     def _fill(self, model: nn.Module, name: str) -> None:
-        """Fill one parameter outside the blocks.
+        """Fill one parameter or buffer outside the blocks.
 
         An embedding stays a view of the file, in the file's precision, so that only the rows that
-        the prompts use are read. Its output is converted.
+        the prompts use are read. Those are converted before anything is computed with them.
         """
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
         value = self._read(name)
-        if isinstance(module, nn.Embedding) and self._device.type == "cpu":
-            module.register_forward_hook(lambda m, args, out: out.to(self._dtype))
+        if self._device.type == "cpu" and value.dtype != self._dtype and _looks_up(module):
+            keep_rows(module, value, self._dtype)
+        elif isinstance(module, nn.Embedding) and value.dtype == self._dtype:
+            _put(module, leaf, value.to(self._device))
         else:
-            value = value.to(self._device, self._dtype, copy=True)
-        module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
+            _put(module, leaf, self._converted(value))
+
+    def _converted(self, value: Tensor) -> Tensor:
+        """A copy in memory (a view of the file would keep its pages resident)."""
+        dtype = self._dtype if value.is_floating_point() else value.dtype
+        return value.to(self._device, dtype, copy=True)
 
     def hold(self, member: nn.Module | None, sources: Sequence[nn.Module] = ()) -> None:
         """Keep the weights of one block in memory, and of no other.
@@ -126,17 +159,15 @@ class BlockWeights:
         if member is None:
             return
         self.reads += len(wanted)
-        for path, module in member.named_modules():
-            for leaf, value in module._parameters.items():
-                if value is not None:
-                    below = ".".join(filter(None, (path, leaf)))
-                    tensor = self._mean(f"{self._names[source]}.{below}" for source in wanted)
-                    module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        for below in member.state_dict(keep_vars=True):
+            path, _, leaf = below.rpartition(".")
+            tensor = self._mean([f"{self._names[source]}.{below}" for source in wanted])
+            _put(member.get_submodule(path), leaf, tensor)
 
-    def _mean(self, names: Iterable[str]) -> Tensor:
-        # Copied: the view of the file would keep its pages resident.
-        several = [self._read(name).to(self._device, self._dtype, copy=True) for name in names]
-        return several[0] if len(several) == 1 else torch.stack(several).mean(0)
+    def _mean(self, names: Sequence[str]) -> Tensor:
+        several = [self._converted(self._read(name)) for name in names]
+        floating = several[0].is_floating_point()
+        return torch.stack(several).mean(0) if floating and len(several) > 1 else several[0]
 
     def fill_head(self, model: nn.Module) -> None:
         """Read the head, which the hidden states do not need.
@@ -159,9 +190,9 @@ class BlockWeights:
             for module, leaf, value in list(self._head(model)):
                 after.callback(module._parameters.__setitem__, leaf, module._parameters[leaf])
                 if isinstance(module, nn.Linear) and leaf == "weight":
-                    forward = linear_in_slices(module, self._device, self._dtype)
+                    forward = linear_in_slices(module, value, self._device, self._dtype)
                     after.enter_context(replaced_forward([module], forward))
-                    kept = value
+                    kept = _shape_alone(value, self._dtype)
                 else:
                     kept = value.to(self._device, self._dtype)
                 module._parameters[leaf] = nn.Parameter(kept, requires_grad=False)
@@ -178,8 +209,10 @@ class BlockWeights:
                 continue
             owner, _, leaf = name.rpartition(".")
             module = model.get_submodule(owner)
-            if tied and embedding is not None and embedding.weight.shape == parameter.shape:
-                yield module, leaf, embedding.weight.detach()
+            fits = embedding is not None and embedding.weight.shape == parameter.shape
+            own = {name, name.removeprefix(prefix), prefix + name} & self._files.keys()
+            if tied and fits and not own:  # transformers keeps a head that is stored
+                yield module, leaf, vars(embedding).get("rows", embedding.weight).detach()
                 continue
             try:
                 if name not in self._stored:
@@ -194,10 +227,7 @@ class BlockWeights:
             yield module, leaf, self._read(name)
 
     def _shape(self, stored: str) -> tuple[int, ...]:
-        from safetensors import safe_open
-
-        with safe_open(self._files[stored], "pt") as file:
-            return tuple(file.get_slice(stored).get_shape())
+        return self._files[stored].shape
 
     @contextmanager
     def on_entry(self) -> Iterator[None]:
@@ -208,6 +238,48 @@ class BlockWeights:
                 hooks.callback(hook.remove)
             yield
         self.hold(None)
+
+
+class _Rows(nn.Embedding):
+    """An embedding whose rows are converted as they are looked up."""
+
+    rows: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.embedding(input, self.rows).to(self.weight.dtype)
+
+
+def keep_rows(module: nn.Module, rows: Tensor, dtype: torch.dtype) -> None:
+    """Let an embedding look up rows in another precision than it computes in.
+
+    What its own class does with them (Gemma's scales them) is computed in `dtype`.
+    """
+    kind = type(module)
+    bases = (_Rows,) if kind is nn.Embedding else (kind, _Rows)
+    module.__class__ = type(kind.__name__, bases, {"__module__": kind.__module__})
+    vars(module)["rows"] = rows
+    _put(module, "weight", _shape_alone(rows, dtype))
+
+
+def _looks_up(module: nn.Module) -> bool:
+    """Whether a module takes its rows by `nn.Embedding.forward`, and nothing else from them."""
+    if not isinstance(module, nn.Embedding):
+        return False
+    own = unwrap(type(module).forward)
+    return own is nn.Embedding.forward or "super" in own.__code__.co_names
+
+
+def _shape_alone(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """NaN in the shape of a tensor, without memory: whatever reads it shows."""
+    return torch.full((1,), torch.nan, dtype=dtype).expand(value.shape)
+
+
+def _put(module: nn.Module, leaf: str, value: Tensor) -> None:
+    """Set a module's parameter or buffer."""
+    if leaf in module._buffers:
+        module._buffers[leaf] = value
+    else:
+        module._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
 
 @dataclass
@@ -245,7 +317,7 @@ def stream_model(
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    files = {name: tensor.file for name, tensor in stored_tensors(directory).items()}
+    files = stored_tensors(directory)
     if not files:
         raise UserError(
             f"{directory} has no weights in safetensors files: streaming reads blocks from those. "
@@ -254,6 +326,8 @@ def stream_model(
     # Without this, transformers asks on the terminal whether to run code from the directory.
     own = {"trust_remote_code": False}
     config = AutoConfig.from_pretrained(directory, **own)
+    if getattr(config, "quantization_config", None):
+        raise UserError(f"{directory} is stored quantized, and cannot be streamed")
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation="eager", **own

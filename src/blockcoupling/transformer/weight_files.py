@@ -38,6 +38,8 @@ _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     "F4": 4,
 }
+# Ends of the names of a weight's scales, after the name of the weight.
+_SCALES = ("_scale", "_scale_inv", "_scales", ".absmax", ".quant_map")
 # Prefixes that wrappers of a model in training add to every name.
 _WRAPPERS = ("module", "_orig_mod", "base_model", "_fsdp_wrapped_module", "_forward_module")
 # Outermost modules in the names of transformers' language models.
@@ -195,6 +197,7 @@ def _examined(directory: Path) -> tuple[dict[str, StoredTensor], list[str]]:
     if not problems:
         problems += _missing(directory, files, tensors)
         problems += _names(directory, tensors)
+        problems += _scaled(directory, tensors)
     return tensors, problems
 
 
@@ -240,6 +243,30 @@ def _names(directory: Path, names: Iterable[str]) -> list[str]:
             f"says {blocks}: correct num_hidden_layers, or save the model again"
         ]
     return []
+
+
+def _scaled(directory: Path, tensors: Mapping[str, StoredTensor]) -> list[str]:
+    """Stored numbers that are not the weights: of low precision, or with scales of their own.
+
+    Where config.json says how they are quantized, the refusal is that of the configuration.
+    """
+    if _config(directory).get("quantization_config"):
+        return []
+    found = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.dtype.startswith(("F8", "F4"))
+        or (tensor.dtype in ("I8", "U8") and name.endswith(".weight"))
+        or any(name.endswith(end) and name.removesuffix(end) in tensors for end in _SCALES)
+        or (name.endswith(".SCB") and f"{name.removesuffix('SCB')}weight" in tensors)
+    ]
+    if not found:
+        return []
+    return [
+        f"the files in {directory} hold {len(found)} tensors of low precision or scales, such as "
+        f"{found[0]}, and config.json has no quantization_config: they are not the weights. Use "
+        "the unquantized weights."
+    ]
 
 
 def is_text_tower(config: Mapping[str, Any]) -> bool:
