@@ -22,23 +22,17 @@ _HOME = {
     "taken": "owner",
     "write_entry": "entries",
 }
-__all__ = [
-    "KINDS",
-    "Catalog",
-    "entry",
-    "join",
-    "open_catalog",
-    "read_entry",
-    "taken",
-    "write_entry",
-]
+__all__ = list(_HOME)
 
 if TYPE_CHECKING:
-    from blockcoupling.catalog.catalog import Catalog
-    from blockcoupling.catalog.catalog_file import join, open_catalog
-    from blockcoupling.catalog.entries import entry, read_entry, write_entry
-    from blockcoupling.catalog.kinds import KINDS
-    from blockcoupling.catalog.owner import taken
+    from blockcoupling.catalog.catalog import Catalog as Catalog
+    from blockcoupling.catalog.catalog_file import join as join
+    from blockcoupling.catalog.catalog_file import open_catalog as open_catalog
+    from blockcoupling.catalog.entries import entry as entry
+    from blockcoupling.catalog.entries import read_entry as read_entry
+    from blockcoupling.catalog.entries import write_entry as write_entry
+    from blockcoupling.catalog.kinds import KINDS as KINDS
+    from blockcoupling.catalog.owner import taken as taken
 
 
 def __getattr__(name: str) -> Any:

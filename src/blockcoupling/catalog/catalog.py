@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,6 @@ from blockcoupling.wording import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NO_FACETS = frozenset({"digest"})
-"""Metadata in which all entries differ."""
 
 
 class Catalog(IntakeCatalog):
@@ -61,15 +58,15 @@ class Catalog(IntakeCatalog):
             metadata: of the catalog.
             path: of the catalog file.
             allow_outside: whether artifacts may be outside of the study's directory.
-
         """
         catalog, place = cls(metadata=dict(metadata)), Place.around(path)
         for name, (about, url) in entries.items():
             reader, kwargs, result = "builtins:NotImplementedError", {}, None
             if problem(url) is None:
                 data, own = described(Path(url).suffix, str(about["kind"]), key_of(name), url)
-                catalog.data[key_of(name)] = DataDescription(data["datatype"], data["kwargs"])
-                catalog.data[key_of(name)]._tok = key_of(name)
+                file = DataDescription(data["datatype"], data["kwargs"])
+                file._tok = key_of(name)
+                catalog.data[file._tok] = file
                 reader, kwargs, result = own["reader"], own["kwargs"], own["output_instance"]
             entry = ReaderDescription(reader, kwargs, metadata=about, output_instance=result)
             entry._tok = name
@@ -95,7 +92,6 @@ class Catalog(IntakeCatalog):
 
         Raises:
             UserError: a facet that no entry of this catalog has; the message lists those there are.
-
         """
         # A search in an empty result must still know which facets exist.
         every = [each.metadata for each in self._whole.values()]
@@ -105,15 +101,15 @@ class Catalog(IntakeCatalog):
                 f"{key!r}{did_you_mean(key, known, list_all=False)}" for key in unknown
             )
             raise UserError(f"unknown facet {hints}; facets: {', '.join(known) or 'none'}")
-        found = dict(self.entries)
-        for key, value in facets.items():
-            wanted = {str(v) for v in ([value] if isinstance(value, Facet) else value)}
-            found = {
-                name: each
-                for name, each in found.items()
-                if _has(each.metadata, key) and str(each.metadata[key]) in wanted
-            }
-        return self.only(found)
+        wanted = {
+            key: {str(v) for v in ([value] if isinstance(value, Facet) else value)}
+            for key, value in facets.items()
+        }
+        return self.only(
+            name
+            for name, each in self.entries.items()
+            if all(_has(each.metadata, k) and str(each.metadata[k]) in v for k, v in wanted.items())
+        )
 
     def only(self, names: Iterable[str]) -> Catalog:
         """Return a catalog of some of the entries, by name."""
@@ -140,7 +136,6 @@ class Catalog(IntakeCatalog):
 
         Raises:
             UserError: no entry has them, or several do.
-
         """
         found = self.search(**facets)
         if len(found) != 1:
@@ -160,7 +155,6 @@ class Catalog(IntakeCatalog):
 
         Raises:
             UserError: there are no entries, some are no tables, or cannot be read.
-
         """
         import pandas as pd
 
@@ -182,7 +176,6 @@ class Catalog(IntakeCatalog):
 
         Raises:
             UserError: it lies elsewhere, or where it may not.
-
         """
         where = self[name].where
         if "://" in where:
@@ -207,7 +200,6 @@ class Catalog(IntakeCatalog):
         Raises:
             KeyError: there is none of this name.
             UserError: it asks for what is not allowed.
-
         """
         if name not in self.entries:
             raise KeyError(f"no entry {name!r}{did_you_mean(name, self.entries, list_all=False)}")
@@ -216,8 +208,7 @@ class Catalog(IntakeCatalog):
         except UserError as reason:
             raise UserError(f"{name} is not read: {reason}") from None
         about, chosen = self.entries[name].metadata, FORMATS[Path(where).suffix]
-        file = getattr(datatypes, chosen.datatype.partition(":")[2])
-        data = file(url=where, metadata=about)
+        data = getattr(datatypes, chosen.datatype)(url=where, metadata=about)
         return Artifact(data=data, name=name, metadata=about, output_instance=chosen.result)
 
     def __iter__(self) -> Iterator[str]:
@@ -227,9 +218,7 @@ class Catalog(IntakeCatalog):
         return len(self.entries)
 
     def __repr__(self) -> str:
-        kinds: dict[str, int] = defaultdict(int)
-        for description in self.entries.values():
-            kinds[str(description.metadata["kind"])] += 1
+        kinds = Counter(str(each.metadata["kind"]) for each in self.entries.values())
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         return f"<Catalog: {len(self)} entries{': ' if listed else ''}{listed}>"
 
@@ -246,7 +235,7 @@ def _has(metadata: Mapping[str, Any], key: str) -> bool:
 def _facets(every: Iterable[Mapping[str, Any]]) -> dict[str, set[Facet]]:
     values: dict[str, set[Facet]] = defaultdict(set)
     for metadata in every:
-        for key in metadata.keys() - _NO_FACETS:
+        for key in metadata.keys() - {"digest"}:  # in which all entries differ
             if _has(metadata, key):
                 values[key].add(metadata[key])
     return values

@@ -49,7 +49,6 @@ def join(
     Raises:
         UserError: entry files that cannot be used, names that more than one of them claims, or a
             catalog file of another study.
-
     """
     target = Path(out)
     owner = None if study is None or results is None else Owner.of(study, results, target)
@@ -158,7 +157,6 @@ def open_catalog(path: str | Path, *, allow_outside: bool = False) -> Catalog:
 
     Raises:
         UserError: there is no such file, or it is not an Intake 2 catalog of this package.
-
     """
     url = os.fspath(path)
     text = _text_of(url)

@@ -46,7 +46,6 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
     Raises:
         UserError: unknown kind, missing artifact, unreadable format, a facet that is not a plain
             value, or an identifying facet that is not a valid name.
-
     """
     from blockcoupling.store.schema import SCHEMA_VERSION
 
@@ -96,7 +95,6 @@ def write_entry(
 
     Raises:
         UserError: as :func:`entry`.
-
     """
     described = entry(kind, path, facets)
     target = Path(file)
@@ -113,7 +111,6 @@ def read_entry(file: str | Path) -> dict[str, Any]:
 
     Raises:
         UserError: the file is missing or not an entry file, or its artifact is missing.
-
     """
     source = Path(file)
     text = read_text(source, "the entry file")

@@ -23,8 +23,8 @@ from blockcoupling.store.svd import SVD
 SCHEMAS: Mapping[str, Schema] = {"svd": SVD, "token_products": COMPARISONS, "block_damage": DAMAGE}
 """The schema that stores of a kind are checked against."""
 
-_TEXT = "intake.readers.readers:FileTextReader"
-_BYTES = "intake.readers.readers:FileByteReader"
+_READERS = "intake.readers.readers"
+_TEXT, _BYTES = f"{_READERS}:FileTextReader", f"{_READERS}:FileByteReader"
 _CALL = "intake.readers.convert:GenericFunc"
 
 
@@ -75,25 +75,21 @@ def _parquet(where: str, kind: str, **options: Any) -> Any:
 
 
 def _json(where: str, kind: str) -> Any:
-    return json.loads(_bytes(where))
+    return json.loads(_bytes(where, kind))
 
 
 def _json_lines(where: str, kind: str) -> Any:
     import pandas as pd
 
     # dtype=False: an id such as "007" stays what it is.
-    return pd.read_json(io.StringIO(_bytes(where).decode()), lines=True, dtype=False)
+    return pd.read_json(io.StringIO(_text(where, kind)), lines=True, dtype=False)
 
 
 def _text(where: str, kind: str) -> str:
-    return _bytes(where).decode()
+    return _bytes(where, kind).decode()
 
 
-def _content(where: str, kind: str) -> bytes:
-    return _bytes(where)
-
-
-def _bytes(where: str) -> bytes:
+def _bytes(where: str, kind: str) -> bytes:
     if "://" not in where:
         return Path(where).read_bytes()
     import fsspec  # type: ignore[import-untyped]
@@ -103,34 +99,17 @@ def _bytes(where: str) -> bytes:
     return content
 
 
-def _data(name: str) -> str:
-    return f"intake.readers.datatypes:{name}"
-
-
 FORMATS: Mapping[str, Format] = {
     ".zarr": Format(
-        _zarr,
-        _data("Zarr"),
-        "intake.readers.readers:XArrayDatasetReader",
-        "xarray:Dataset",
-        directory=True,
+        _zarr, "Zarr", f"{_READERS}:XArrayDatasetReader", "xarray:Dataset", directory=True
     ),
-    ".parquet": Format(
-        _parquet,
-        _data("Parquet"),
-        "intake.readers.readers:PandasParquet",
-        "pandas:DataFrame",
-    ),
+    ".parquet": Format(_parquet, "Parquet", f"{_READERS}:PandasParquet", "pandas:DataFrame"),
     ".json": Format(
-        _json,
-        _data("JSONFile"),
-        _TEXT,
-        "builtins:dict",
-        calls=({"func": "{func(json:loads)}"},),
+        _json, "JSONFile", _TEXT, "builtins:dict", calls=({"func": "{func(json:loads)}"},)
     ),
     ".jsonl": Format(
         _json_lines,
-        _data("JSONFile"),
+        "JSONFile",
         _TEXT,
         "pandas:DataFrame",
         calls=(
@@ -138,10 +117,10 @@ FORMATS: Mapping[str, Format] = {
             {"func": "{func(pandas:read_json)}", "lines": True, "dtype": False},
         ),
     ),
-    ".html": Format(_text, _data("Text"), _TEXT, "builtins:str"),
-    ".png": Format(_content, _data("PNG"), _BYTES, "builtin:bytes"),
-    ".pdf": Format(_content, _data("FileData"), _BYTES, "builtin:bytes"),
-    ".svg": Format(_content, _data("FileData"), _BYTES, "builtin:bytes"),
+    ".html": Format(_text, "Text", _TEXT, "builtins:str"),
+    ".png": Format(_bytes, "PNG", _BYTES, "builtin:bytes"),
+    ".pdf": Format(_bytes, "FileData", _BYTES, "builtin:bytes"),
+    ".svg": Format(_bytes, "FileData", _BYTES, "builtin:bytes"),
 }
 
 
@@ -153,7 +132,6 @@ def described(suffix: str, kind: str, key: str, url: str) -> tuple[dict[str, Any
         kind: of the entry.
         key: name of the file in the catalog.
         url: path of the file.
-
     """
     chosen = FORMATS[suffix]
     file: dict[str, Any] = {"url": url, "storage_options": None}
@@ -161,7 +139,8 @@ def described(suffix: str, kind: str, key: str, url: str) -> tuple[dict[str, Any
     if chosen.directory:
         file["root"] = ""
         options["chunks"] = _chunks(kind)
-    data = {"datatype": chosen.datatype, "kwargs": file, "metadata": {}, "user_parameters": {}}
+    datatype = f"intake.readers.datatypes:{chosen.datatype}"
+    data = {"datatype": datatype, "kwargs": file, "metadata": {}, "user_parameters": {}}
     source = {"data": f"{{data({key})}}"}
     reader, arguments = chosen.reader, {**source, **options}
     if chosen.calls:

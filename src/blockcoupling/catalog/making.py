@@ -48,7 +48,6 @@ def making(
         `path` and `digest`; and `model`: where it came from, its revision, hashes of its content,
         and of one trained here how that was done. Paths are absolute:
         :func:`with_relative_paths` makes them relative to the artifact.
-
     """
     files = {name: Path(path) for name, path in inputs.items()}
     return {

@@ -31,7 +31,6 @@ def of_modality(catalog: Catalog, modality: Modality) -> Catalog:
     The modality of an entry follows from its model's record; of prompts, from the models that were
     measured at them; of statistics and figures, from the facet `modality`. Entries without any of
     these belong to both.
-
     """
     models = {name for name, taken in _of_models(catalog).items() if taken == modality}
     about = {name: catalog.entries[name].metadata for name in catalog}

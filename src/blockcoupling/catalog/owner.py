@@ -48,7 +48,6 @@ def taken(catalog: str | Path, study: str, results: str | Path) -> str | None:
         catalog: the file.
         study: name of the study that wants to write it.
         results: its directory of results.
-
     """
     owner = owner_of(catalog)
     if owner is None or owner == Owner.of(study, results, catalog):

@@ -62,7 +62,6 @@ class Place(NamedTuple):
 
         Raises:
             UserError: it leads where it may not, or to a store that is not read.
-
         """
         if (wrong := problem(url)) is not None:
             raise UserError(wrong)

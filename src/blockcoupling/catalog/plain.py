@@ -32,7 +32,6 @@ def plain(key: str, value: Any) -> Any:
 
     Raises:
         UserError: of anything else; `key` says of what.
-
     """
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
@@ -58,7 +57,6 @@ def parse(text: str, what: str) -> Any:
 
     Raises:
         UserError: it is neither.
-
     """
     try:
         if text.startswith("{"):
@@ -90,7 +88,6 @@ def read_text(file: Path, what: str) -> str:
 
     Raises:
         UserError: it cannot be read; `what` says what it was to be.
-
     """
     try:
         return file.read_text(encoding="utf-8")

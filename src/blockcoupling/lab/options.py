@@ -42,11 +42,7 @@ def damage(study: Study, model: str, checkpoint: str, dataset: str) -> str:
 def damage_statistics(study: Study) -> str:
     """What ablation damage is compared with."""
     assert study.damage is not None
-    return words(
-        k=study.correlate.k,
-        variant=study.correlate.variant,
-        also=study.damage.k,
-    )
+    return words(k=study.correlate.k, variant=study.correlate.variant, also=study.damage.k)
 
 
 def intervention(study: Study) -> str:

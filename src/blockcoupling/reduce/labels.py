@@ -20,7 +20,6 @@ def pair_labels(ds: xr.Dataset) -> list[str]:
     Returns:
         The names in the order of `pair`; none where there is one pair, or more than `MOST`, or
         where prompts differ in what a pair is.
-
     """
     if not 1 < ds.sizes["pair"] <= MOST:
         return []

@@ -42,7 +42,6 @@ def correlation_by_k(
 
     Returns:
         variant, k, score, metric, subset, and what :func:`relate` returns.
-
     """
     for column, wanted in (("score", score), ("metric", metric)):
         if len(scores):

@@ -99,7 +99,7 @@ def seal(path: Path) -> str:
 
 
 def _consolidated(path: Path) -> dict[str, Any]:
-    arrays = {name: json.loads((path / name / "zarr.json").read_bytes()) for name in _arrays(path)}
+    arrays = {name: _read(path / name) for name in _arrays(path)}
     return {"kind": "inline", "must_understand": False, "metadata": arrays}
 
 
@@ -132,7 +132,7 @@ def check(path: Path | str) -> None:
     Raises:
         MeasurementError: naming what is damaged or missing, and what to do.
     """
-    _complain(Path(path), _faults(Path(path)))
+    _demand_none(_faults(Path(path)), path)
 
 
 def verify(path: Path | str) -> None:
@@ -141,7 +141,7 @@ def verify(path: Path | str) -> None:
     Raises:
         MeasurementError: naming what is damaged or missing, and what to do.
     """
-    _complain(Path(path), damage(path))
+    _demand_none(damage(path), path)
 
 
 def damage(path: Path | str) -> list[str]:
@@ -187,38 +187,37 @@ def reading(path: Path | str) -> Iterator[None]:
         raise
 
 
-# -------------------------------------------------------------------------------- what is there
-
-
 def attributes(store: Path | str) -> dict[str, Any]:
     """Return the attributes of the root.
 
     Raises:
         MeasurementError: its metadata cannot be read.
     """
-    held: dict[str, Any] = _root(store)["attributes"]
-    return held
+    return dict(_root(store)["attributes"])
 
 
 def _root(store: Path | str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads((Path(store) / "zarr.json").read_bytes())
+        content = _read(Path(store))
         kind = (content["zarr_format"], content["node_type"])
         if kind == (3, "group") and isinstance(content["attributes"], dict):
             return content
     except (ValueError, KeyError, TypeError):
         pass
-    _complain(Path(store), ["zarr.json is not the metadata of a Zarr group"])
-    raise AssertionError  # not reached
+    raise _damaged(["zarr.json is not the metadata of a Zarr group"], store)
 
 
-def _complain(store: Path, faults: list[str]) -> None:
+def _demand_none(faults: list[str], store: Path | str) -> None:
     if faults:
-        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-        raise MeasurementError(
-            f"the store {store} is damaged: {'; '.join(faults[:3])}{more}. Remove it and make it "
-            "again (in a study: remove it and run snakemake again)"
-        )
+        raise _damaged(faults, store)
+
+
+def _damaged(faults: list[str], store: Path | str) -> MeasurementError:
+    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+    return MeasurementError(
+        f"the store {store} is damaged: {'; '.join(faults[:3])}{more}. Remove it and make it "
+        "again (in a study: remove it and run snakemake again)"
+    )
 
 
 def _faults(store: Path) -> list[str]:
@@ -239,10 +238,7 @@ def _faults(store: Path) -> list[str]:
             faults.append(f"{file} is missing")
         elif found[name] != sealed.get(name):
             faults.append(f"{file} was changed")
-    if not faults and root.get("consolidated_metadata") not in (
-        None,
-        _consolidated(store),
-    ):
+    if not faults and root.get("consolidated_metadata") not in (None, _consolidated(store)):
         faults = ["zarr.json was changed (what it says of its arrays)"]
     return faults or [
         f"{name}/{chunk} is missing or empty"
@@ -257,7 +253,7 @@ def _missing(array: Path) -> list[str]:
     An empty file counts as missing: Zarr takes an empty shard for fill values.
     """
     there = {str(file.relative_to(array)) for file, _ in _chunks(array) if file.stat().st_size}
-    content = _array_metadata(array)
+    content = _read(array)
     sizes = content["chunk_grid"]["configuration"]["chunk_shape"]
     counts = [math.ceil(n / size) for n, size in zip(content["shape"], sizes, strict=True)]
     places = itertools.product(*map(range, counts))
@@ -287,8 +283,9 @@ def _arrays(store: Path) -> list[str]:
     return sorted(file.parent.name for file in store.glob("*/zarr.json"))
 
 
-def _array_metadata(array: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((array / "zarr.json").read_bytes())
+def _read(node: Path) -> dict[str, Any]:
+    """Metadata of a group or of an array."""
+    content: dict[str, Any] = json.loads((node / "zarr.json").read_bytes())
     return content
 
 
@@ -299,13 +296,10 @@ def _separator(content: Mapping[str, Any]) -> str:
 
 def _chunks(array: Path) -> list[tuple[Path, list[int]]]:
     """Files of chunks (or of shards), each with its place in the grid of chunks."""
-    separator = _separator(_array_metadata(array))
+    separator = _separator(_read(array))
     files = sorted(file for file in array.rglob("*") if file.is_file())
     named = ((file, str(file.relative_to(array)).split(separator)) for file in files)
     return [(file, [*map(int, place)]) for file, (first, *place) in named if first == "c"]
-
-
-# -------------------------------------------------------------------------------------- digests
 
 
 def _metadata(store: Path, attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -7,14 +7,7 @@ import xarray as xr
 
 from blockcoupling.store.schema import Schema, Variable
 
-PLACES = (
-    "block",
-    "block_other",
-    "token_in",
-    "token_out",
-    "token_in_other",
-    "token_out_other",
-)
+PLACES = ("block", "block_other", "token_in", "token_out", "token_in_other", "token_out_other")
 CHUNK = 2048  # comparisons that are read together
 _PRODUCT = ("comparison", "k", "k_other")
 

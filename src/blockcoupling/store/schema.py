@@ -41,14 +41,6 @@ class Variable:
     """Whether it is NaN where it does not apply, as well as in padding."""
 
 
-def _no_rules(ds: xr.Dataset) -> list[str]:
-    return []
-
-
-def _no_check(ds: xr.Dataset) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Schema:
     """One kind of store.
@@ -79,8 +71,8 @@ class Schema:
     ragged: tuple[str, ...] = ()
     padding: Mapping[str, Any] = field(default_factory=dict)
     on_request: tuple[str, ...] = ()
-    rules: Callable[[xr.Dataset], list[str]] = _no_rules
-    check_values: Callable[[xr.Dataset], None] = _no_check
+    rules: Callable[[xr.Dataset], list[str]] = lambda ds: []
+    check_values: Callable[[xr.Dataset], None] = lambda ds: None
     chunks: Mapping[str, int] | None = None
 
     def validate(self, ds: xr.Dataset) -> None:

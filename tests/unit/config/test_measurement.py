@@ -103,5 +103,5 @@ def test_no_other_class_spells_the_settings():
         for block in re.split(r"^(?:class|@|def) ", path.read_text(), flags=re.MULTILINE)[1:]:
             if len(names & set(SPELLED.findall(block))) >= 4:
                 several.append(f"{path.name}: {block.splitlines()[0]}")
-    # The sweep over blocks, and the made-up stores like its own, take what they need by name.
+    # The sweep over blocks takes what it needs by name.
     assert [each for each in several if not each.startswith("decompose.py")] == []

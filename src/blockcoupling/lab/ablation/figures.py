@@ -78,13 +78,10 @@ def _largest(catalog: Catalog) -> _Model:
     return found
 
 
+@styled
 def by_pairs(catalog: Catalog) -> Figure:
     """Draw the damage of pairs against m, distance, block influence and cosine."""
-    return _against(_largest(catalog))
-
-
-@styled
-def _against(model: _Model) -> Figure:
+    model = _largest(catalog)
     _, checkpoint = model.states[-1]
     own = model.of(checkpoint)
     own = own[(own["blocks"] == "two") & own["kl"].notna()]
@@ -189,13 +186,10 @@ def _damage(part: pd.DataFrame, name: str, size: int) -> tuple[np.ndarray, np.nd
     return values, refused | refused.T
 
 
+@styled
 def by_block(catalog: Catalog) -> Figure:
     """Draw the damage of ablating each block, and of exiting after it, by block."""
-    return _by_block(_largest(catalog))
-
-
-@styled
-def _by_block(model: _Model) -> Figure:
+    model = _largest(catalog)
     one = model.pairs[model.pairs["blocks"] == "one"]
     treatments = [name for name in ALL_TREATMENTS if (one["treatment"] == name).any()]
     if not treatments:
@@ -230,13 +224,11 @@ def _number(axes: Axes, own: pd.DataFrame) -> None:
         axes.annotate(str(row.block), (row.block_influence, row.kl), size=6, color=FAINT)
 
 
+@styled
 def baselines(catalog: Catalog) -> Figure:
     """Draw how each measure correlates with the damage, for every model and treatment."""
-    return _baselines(_largest(catalog), catalog.one(kind="damage_statistics").read(), catalog)
-
-
-@styled
-def _baselines(model: _Model, statistics: pd.DataFrame, catalog: Catalog) -> Figure:
+    _largest(catalog)  # or else there is nothing to show
+    statistics = catalog.one(kind="damage_statistics").read()
     shown = statistics[(statistics["outcome"] == "kl") & statistics["headline"]]
     shown = shown[shown["blocks"] == "two"] if (shown["blocks"] == "two").any() else shown
     finals = {end.model: end.trained for end in ends(catalog)}

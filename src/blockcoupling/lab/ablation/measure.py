@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +23,7 @@ from blockcoupling.config.damage import TREATMENTS, Change, DamageSettings, chan
 from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.matmul import full_float32
-from blockcoupling.lab.ablation.course import (
-    MOST_NUMBERS,
-    MOST_TOGETHER,
-    course,
-    passes,
-)
+from blockcoupling.lab.ablation.course import MOST_NUMBERS, MOST_TOGETHER, course, passes
 from blockcoupling.lab.ablation.exchange import placed, why_unlike
 from blockcoupling.lab.ablation.predictions import Predictions, padded
 from blockcoupling.measurement.dataset import versions
@@ -41,9 +36,6 @@ from blockcoupling.transformer.head import Passage, logits_after, record_passage
 from blockcoupling.transformer.running import differentiable
 from blockcoupling.transformer.streaming import StreamedModel
 from blockcoupling.transformer.tokens import TokenizedPrompt, texts_of, tokenize_prompts
-
-if TYPE_CHECKING:
-    pass
 
 PROMPT, HELDOUT = "prompt", "heldout"
 

@@ -15,7 +15,7 @@ from blockcoupling.lab.ablation.baselines import Baseline, at_places, baselines,
 from blockcoupling.lab.ablation.shifts import shift_test
 from blockcoupling.progress import Progress
 from blockcoupling.statistics.multiplicity import adjust
-from blockcoupling.statistics.points import checkpoint_facts
+from blockcoupling.statistics.points import CHECKPOINT, checkpoint_facts
 from blockcoupling.statistics.regression import FEWEST
 from blockcoupling.statistics.tables import write_tables
 
@@ -36,16 +36,11 @@ _GIVEN: Mapping[str, Sequence[tuple[str, ...]]] = {
     ],
     ONE: [(), ("block_influence",), ("block_influence", POSITION)],
 }
-_OF = ["model", "checkpoint", "treatment", "blocks"]
+_OF = [*CHECKPOINT, "treatment", "blocks"]
 
 
 def write_damage_statistics(
-    catalog: Catalog,
-    out: Path,
-    *,
-    k: int,
-    variant: str,
-    ks: Sequence[int],
+    catalog: Catalog, out: Path, *, k: int, variant: str, ks: Sequence[int]
 ) -> dict[str, Path]:
     """Write the damage with its predictors by blocks, and their correlations.
 
@@ -89,8 +84,8 @@ def write_damage_statistics(
     result = over_models(adjust(result, by=by, columns=["p"]), checkpoint_facts(catalog))
     joined = pd.concat(pairs, ignore_index=True)
     joined = joined[[*_OF, *(name for name in joined if name not in _OF)]]
-    tables = {"damage_statistics": result, "damage_pairs": joined.assign(k=k, variant=variant)}
-    return write_tables(tables, out)
+    joined = joined.assign(k=k, variant=variant)
+    return write_tables({"damage_statistics": result, "damage_pairs": joined}, out)
 
 
 def mean_damage(table: pd.DataFrame) -> pd.DataFrame:
@@ -129,8 +124,8 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """
     from scipy import stats
 
-    facts = facts[["model", "checkpoint", "origin", "final", "untrained"]]
-    known = table.merge(facts, on=["model", "checkpoint"], how="left")
+    facts = facts[[*CHECKPOINT, "origin", "final", "untrained"]]
+    known = table.merge(facts, on=CHECKPOINT, how="left")
     stage = known["checkpoint"].mask(known["final"].eq(True), "final")
     known["stage"] = stage.mask(known["untrained"].eq(True), "untrained")
     # Without the ends ±1, which have no finite artanh.

@@ -54,7 +54,6 @@ def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: st
     Raises:
         UserError: a population has no members in the catalog, or members of an arm have a pair
             twice.
-
     """
     facts = checkpoint_facts(catalog)
     given = _facts(catalog)

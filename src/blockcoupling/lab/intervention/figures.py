@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
-from blockcoupling.figures.style import (
-    FAINT,
-    Look,
-    keys,
-    legend_below,
-    looks,
-    panels,
-    styled,
-)
+from blockcoupling.figures.style import FAINT, Look, keys, legend_below, looks, panels, styled
 from blockcoupling.lab.intervention.arms import COUPLING, LOSS, TOKENS, headline, label, outcomes
 from blockcoupling.lab.intervention.statistics import DIFFERENCE
 
@@ -56,13 +48,10 @@ def _read(catalog: Catalog) -> _Experiment:
     return _Experiment(arms, table, control, shown)
 
 
+@styled
 def doses(catalog: Catalog) -> Figure:
     """Draw each member's outcome minus that of its pair in the control, against its coupling."""
-    return _doses(_read(catalog))
-
-
-@styled
-def _doses(experiment: _Experiment) -> Figure:
+    experiment = _read(catalog)
     final = experiment.arms[experiment.arms["final"]]
     control = final[final["population"] == experiment.control].set_index("pair")
     look = looks(final["population"].unique())
@@ -91,13 +80,10 @@ def _doses(experiment: _Experiment) -> Figure:
     return figure
 
 
+@styled
 def arms(catalog: Catalog) -> Figure:
     """Draw the difference of every arm from the control, with its interval, by outcome."""
-    return _arms(_read(catalog))
-
-
-@styled
-def _arms(experiment: _Experiment) -> Figure:
+    experiment = _read(catalog)
     table = experiment.differences
     names = list(table["arm"].unique())[::-1]
     shown = [COUPLING, *experiment.outcomes]

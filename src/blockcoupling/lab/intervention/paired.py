@@ -34,7 +34,6 @@ def paired_difference(
         pairs, estimate (mean of treated − control), low, high (95 %, Student's t), p (paired t
         test), p_equivalent (two one-sided paired t tests against ± smallest, Schuirmann 1987: small
         where the difference is too small to matter), note.
-
     """
     difference = np.asarray(treated, float) - np.asarray(control, float)
     known = np.isfinite(difference)

@@ -75,10 +75,7 @@ def _equivalent(table: pd.DataFrame, control: str) -> list[str]:
     for outcome, part in own.groupby("outcome", sort=False):
         differ = part[(part["p_adjusted"] < _SURE) & (part["estimate"].abs() >= part["smallest"])]
         same = part[part["p_equivalent"] < _SURE]
-        listed = [
-            ("different by more than that", differ),
-            ("equivalent", same),
-        ]
+        listed = [("different by more than that", differ), ("equivalent", same)]
         said = "; ".join(
             f"{what}: {', '.join(map(str, rows['arm'])) if len(rows) else 'none'}"
             for what, rows in listed
@@ -86,8 +83,7 @@ def _equivalent(table: pd.DataFrame, control: str) -> list[str]:
         smallest = number(float(part["smallest"].iloc[0]), 3)
         sentences.append(
             f"{label(str(outcome))} compared with {control} (smallest effect of interest "
-            f"{smallest}): "
-            f"{said}."
+            f"{smallest}): {said}."
         )
     return sentences
 

@@ -53,7 +53,6 @@ def write_intervention(
 
     Raises:
         UserError: a population or an outcome is not in the catalog.
-
     """
     named = [section.control, *section.doses, *section.shams, *populations(catalog)]
     table = members(catalog, list(dict.fromkeys(named)), k=k, variant=variant)

@@ -64,7 +64,6 @@ def draw_by(table: pd.DataFrame, factor: str, label: str) -> Figure:
         table: one row per model: coupling, coupling_se, value, standard_error and factors.
         factor: the column that colours show.
         label: of the score.
-
     """
     groups = _look(table, factor)
     figure, axes = panels(1, 1, size=(4.2, 3.2))
@@ -101,7 +100,6 @@ def draw_effect(table: pd.DataFrame, label: str) -> Figure:
     Args:
         table: one row per model: measures, value and factors.
         label: of the score.
-
     """
     held = [c for c in (DECAY, SEED) if c in table and table[c].nunique() > 1]
     measures = {name: _axis(name, table) for name in _SHOWN} | {"value": label}

@@ -144,9 +144,7 @@ def _kind(shape: Training | VisionTraining, name: str) -> _Kind:
 
 
 def _neox(shape: Training, name: str, _: Part) -> Run:
-    from blockcoupling.lab.training.neox import (
-        NeoxRun,  # with torch: only where there is work to do
-    )
+    from blockcoupling.lab.training.neox import NeoxRun  # with torch: where there is work to do
 
     return NeoxRun(shape, name)
 
@@ -161,9 +159,7 @@ def _kept(kind: _Kind, marks: Iterable[int], states: Path | str, threads: int | 
 
 
 def _shared(work: Callable[..., None], kind: _Kind, *arguments: Any) -> None:
-    from blockcoupling.lab.training.parallel import (
-        share,  # with torch: only where there is work to do
-    )
+    from blockcoupling.lab.training.parallel import share  # with torch: where there is work to do
 
     share(kind.shape.processes, work, kind, *arguments)
 
