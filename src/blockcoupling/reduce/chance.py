@@ -108,15 +108,17 @@ def chance_by_draws(
     kept = ds["S"].values.astype(np.float64)
     values = ds["S_full"].values if "S_full" in ds else _all(kept, ds["jacobian_norm"].values, d)
     m = drawn_miscoupling(values.astype(np.float64), k, variant, draws, seed)
+    return over_draws(m, ds, ("prompt", "pair", "block"))
+
+
+def over_draws(
+    m: Float[np.ndarray, "draw *any"], ds: xr.Dataset, axes: Sequence[str]
+) -> xr.Dataset:
+    """Return `mean`, `rms`, and `low` and `high`, the 2.5 % and 97.5 % quantiles, over draws."""
     low, high = np.quantile(m, [0.025, 0.975], axis=0)
-    found = {
-        "mean": m.mean(axis=0),
-        "rms": np.sqrt(np.square(m).mean(axis=0)),
-        "low": low,
-        "high": high,
-    }
-    axes = ("prompt", "pair", "block")
-    coords = {name: ds[name] for name in (*axes, "token_in", "token_out")}
+    found = {"mean": m.mean(axis=0), "rms": np.sqrt(np.square(m).mean(axis=0))}
+    found |= {"low": low, "high": high}
+    coords = {name: ds[name] for name in ("prompt", "pair", "block", "token_in", "token_out")}
     return xr.Dataset({name: (axes, each) for name, each in found.items()}, coords)
 
 

@@ -15,8 +15,6 @@ from blockcoupling.config.variants import DEFAULT_VARIANT, PRODUCTS, VARIANTS, p
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.lazily import apply
 
-Array = np.ndarray
-
 
 def miscoupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.DataArray:
     """Return the mis-coupling m(i, j) of every pair of blocks; 0 where they are fully coupled.
@@ -202,7 +200,7 @@ def check_corner(ds: xr.Dataset, k: Sequence[int]) -> None:
 
 
 def _over_blocks(
-    kernel: Callable[[Array], Array], m: xr.DataArray, out: list[str], **sizes: int
+    kernel: Callable[[np.ndarray], np.ndarray], m: xr.DataArray, out: list[str], **sizes: int
 ) -> xr.DataArray:
     return apply(kernel, m, core=[["block", "block_other"]], out=[out], sizes=sizes)
 

@@ -128,10 +128,15 @@ def _cluster(engine: Engine) -> Any:
     """Return a cluster of Dask, not yet connected to."""
     import dask
     from distributed import LocalCluster
+    from distributed.security import Security
 
     address = ADDRESS if engine.dashboard else None
     workers = engine.workers or dask.system.CPU_COUNT
-    protocol, security = ("tls://", _certificates()) if _can_certify() else ("tcp://", None)
+    protocol, security = "tcp://", None
+    if find_spec("cryptography") is not None:
+        # Certificates for this run alone: without them, anyone who reaches the port of a scheduler
+        # can run anything on it.
+        protocol, security = "tls://", Security.temporary()
     if engine.cluster == "slurm":
         return slurm_cluster(engine.job, workers, address, protocol, security)
     processes = engine.cluster == "local"
@@ -145,20 +150,6 @@ def _cluster(engine: Engine) -> Any:
         dashboard_address=address,
         silence_logs=logging.ERROR,
     )
-
-
-def _can_certify() -> bool:
-    return find_spec("cryptography") is not None
-
-
-def _certificates() -> Any:
-    """Return certificates for this run alone.
-
-    Without them, anyone who reaches the port of a scheduler can run anything on it.
-    """
-    from distributed.security import Security
-
-    return Security.temporary()
 
 
 def _one_thread_of_blas() -> Any:

@@ -8,11 +8,10 @@ independent draw even if their directions are unrelated. Here one rotation Q tur
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
 
 from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS
 from blockcoupling.errors import UserError
-from blockcoupling.reduce.chance import haar_frame
+from blockcoupling.reduce.chance import haar_frame, over_draws
 from blockcoupling.reduce.coupling import check, miscoupling_kernel
 from blockcoupling.reduce.width import demand_dimension
 
@@ -60,25 +59,11 @@ def chance_by_rotation(
     m = np.empty((draws, *s.shape[:-1], s.shape[2]))
     for draw in range(draws):
         frame = haar_frame(random, d, width)
-        rotated = _turned(frame, u, s, v)
+        rotated = (frame.T @ u * s[..., None, :]) @ np.swapaxes(frame.T @ v, -1, -2)
         noise = random.normal(size=rotated.shape[-2:]) * rest[..., None, None]
         a = np.einsum("...jak,...iab,...jbl->...ijkl", left, rotated + noise, right, optimize=True)
         m[draw] = miscoupling_kernel(a, s[..., :k], [k], [variant])[..., 0, 0, :, :]
     blocks = s.shape[2]
     m[..., np.arange(blocks), np.arange(blocks)] = np.nan
-    low, high = np.quantile(m, [0.025, 0.975], axis=0)
-    found = {"mean": m.mean(axis=0), "rms": np.sqrt(np.square(m).mean(axis=0))}
-    found |= {"low": low, "high": high}
-    drawn = xr.Dataset({name: ((*axes, "block_other"), each) for name, each in found.items()})
-    coords = {name: ds[name] for name in (*axes, "token_in", "token_out")}
-    return drawn.assign_coords(coords).assign_coords(block_other=ds["block"].values)
-
-
-def _turned(
-    frame: Float[np.ndarray, "d width"],
-    u: Float[np.ndarray, "*any d kept"],
-    s: Float[np.ndarray, "*any kept"],
-    v: Float[np.ndarray, "*any d kept"],
-) -> Float[np.ndarray, "*any width width"]:
-    """Return Fᵀ J F of the stored triples."""
-    return (frame.T @ u * s[..., None, :]) @ np.swapaxes(frame.T @ v, -1, -2)
+    drawn = over_draws(m, ds, (*axes, "block_other"))
+    return drawn.assign_coords(block_other=ds["block"].values)

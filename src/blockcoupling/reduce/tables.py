@@ -78,7 +78,9 @@ def reduce_store(
     svd = Path(svd).absolute()  # workers may be elsewhere
     ds = open_store(svd, chunks.prompts_of_a_chunk)
     identity = _identity(ds, identity)
-    k, variants = _possible(k, ds.sizes["k"]), _variants(ds, variants)
+    k = _possible(k, ds.sizes["k"])
+    if variants is None:
+        variants = [name for name, variant in VARIANTS.items() if variant.product in ds]
     places = pair_labels(ds)
     out_dir, prompts = Path(out_dir), ds.sizes["prompt"]
     matrices, undefined, idle = defaultdict[str, _Moments](_Moments), [], Counter[int]()
@@ -148,12 +150,6 @@ def _possible(k: Sequence[int], stored: int) -> list[int]:
             "per block"
         )
     return kept
-
-
-def _variants(ds: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
-    if asked is None:
-        return [name for name, variant in VARIANTS.items() if variant.product in ds]
-    return list(asked)
 
 
 def _lazy(

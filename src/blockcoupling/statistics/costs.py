@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from blockcoupling.atomic import replacing
 from blockcoupling.config.steps import Step, steps
+from blockcoupling.statistics.tables import write_tables
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
@@ -36,8 +36,7 @@ def write_costs(benchmarks: Path, catalog: Catalog, out: Path) -> None:
     table = costs(benchmarks, catalog)
     if table.empty:
         logger.warning("there are no benchmark files of this study's jobs in %s", benchmarks)
-    with replacing(out) as fresh:
-        table.to_parquet(fresh, index=False, write_page_checksum=True)
+    write_tables({"costs": table}, out)
 
 
 def costs(benchmarks: Path, catalog: Catalog) -> pd.DataFrame:
@@ -59,10 +58,7 @@ def costs(benchmarks: Path, catalog: Catalog) -> pd.DataFrame:
         the last checkpoint).
     """
     facts, prompts = _facts(catalog), _prompts(catalog)
-    known = {
-        "model": {model for model, _ in facts},
-        "dataset": set(prompts),
-    }
+    known = {"model": {model for model, _ in facts}, "dataset": set(prompts)}
     rows = []
     for step in counted():
         of_step = benchmarks / step.name

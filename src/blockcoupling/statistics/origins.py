@@ -91,7 +91,9 @@ def merge_copies(points: pd.DataFrame) -> pd.DataFrame:
     if not points.duplicated(["origin", "weights"]).any():
         return points.assign(model=points["origin"], copies=1)
     ways = {
-        name: "mean" if pd.api.types.is_any_real_numeric_dtype(column) else _first
+        name: "mean"
+        if pd.api.types.is_any_real_numeric_dtype(column)
+        else lambda values: values.iloc[0]
         for name, column in points.items()
         if name not in ("origin", "weights")
     }
@@ -117,7 +119,3 @@ def of_one_origin(values: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
         return kept.drop(columns=["origin", "weights"])
     kept = kept.drop(columns=own).rename(columns={"origin": "model", "weights": "checkpoint"})
     return kept.groupby([*own, "dataset", "prompt"], as_index=False).mean()
-
-
-def _first(values: pd.Series) -> Any:
-    return values.iloc[0]

@@ -94,6 +94,8 @@ def leave_out(
         less that of the first one, over the same resamples. What cannot be computed is NaN and the
         note says why.
     """
+    from sklearn.metrics import mean_absolute_error, r2_score
+
     given_here = known_factors(points)
     points = points.assign(**given_here)
     varying = [c for c in COVARIATES if points[c].nunique() > 1] + [*given_here]
@@ -120,7 +122,8 @@ def leave_out(
         if why is None:
             y = points["value"].to_numpy(float)
             x = points[given].to_numpy(float)
-            row |= _errors(y, _predictions(x, y, groups))
+            predicted = _predictions(x, y, groups)
+            row |= {"q2": r2_score(y, predicted), "mae": mean_absolute_error(y, predicted)}
             draws[name] = redrawn_q2(x, y, groups, resamples=resamples, seed=seed)
             row["q2_low"], row["q2_high"] = _percentiles(draws[name])
         rows.append(row | {"note": "; ".join([*notes, *([why] if why else [])])})
@@ -179,12 +182,6 @@ def _predictions(
     fit = make_pipeline(StandardScaler(), LinearRegression())
     labels = groups.astype(str)
     return np.asarray(cross_val_predict(fit, x, y, groups=labels, cv=LeaveOneGroupOut()))
-
-
-def _errors(y: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
-    from sklearn.metrics import mean_absolute_error, r2_score
-
-    return {"q2": r2_score(y, predicted), "mae": mean_absolute_error(y, predicted)}
 
 
 def redrawn_q2(

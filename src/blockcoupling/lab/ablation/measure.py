@@ -192,7 +192,8 @@ class Ablation:
         blocks, heads = self.passes()
         seconds = ""
         if self.prepared.weights is None:  # a pass of a streamed model is long work already
-            work = blocks * self._weights_of_block() + heads * self._weights_of_head()
+            block = sum(p.numel() for p in self.prepared.blocks.modules[0].parameters())
+            work = blocks * block + heads * self._weights_of_head()
             seconds = f", about {seconds_of(work * tokens * 2) / 60:,.0f} min"
         missing = f" ({len(self.reasons)} cannot be made)" if self.reasons else ""
         return (
@@ -201,12 +202,8 @@ class Ablation:
             f"the head{seconds}"
         )
 
-    def _weights_of_block(self) -> int:
-        return sum(p.numel() for p in self.prepared.blocks.modules[0].parameters())
-
     def _weights_of_head(self) -> int:
-        find = getattr(self.prepared.model, "get_output_embeddings", lambda: None)
-        head = find()
+        head = getattr(self.prepared.model, "get_output_embeddings", lambda: None)()
         return sum(p.numel() for p in head.parameters()) if head is not None else 0
 
     def measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,13 +81,11 @@ def equal_outcomes(table: pd.DataFrame) -> dict[str, str]:
         The earlier outcome by the later one.
     """
     found: dict[str, str] = {}
-    names = outcomes(table)
-    for place, name in enumerate(names):
-        for earlier in names[:place]:
-            own, other = (table[each].to_numpy(float) for each in (name, earlier))
-            if earlier not in found and np.allclose(own, other, rtol=1e-9, atol=0, equal_nan=True):
-                found[name] = earlier
-                break
+    for earlier, name in combinations(outcomes(table), 2):
+        own, other = (table[each].to_numpy(float) for each in (name, earlier))
+        same = np.allclose(own, other, rtol=1e-9, atol=0, equal_nan=True)
+        if same and name not in found and earlier not in found:
+            found[name] = earlier
     return found
 
 

@@ -27,18 +27,6 @@ _NAMES = {RATE: "stochastic depth", DECAY: "weight decay"}
 _SHOWN = ("coupling", "line_shape_score", "expodistance")
 
 
-def score_by_factor(catalog: Catalog, factor: str) -> Figure:
-    """Draw coupling against the score, coloured by a factor of the models' training."""
-    table, label = _members(catalog, f"{PREFIX}{factor}")
-    return draw_by(table, f"{PREFIX}{factor}", label)
-
-
-def effect_of_rate(catalog: Catalog) -> Figure:
-    """Draw coupling, regularity and score against the rate of stochastic depth."""
-    table, label = _members(catalog, RATE)
-    return draw_effect(table, label)
-
-
 def _members(catalog: Catalog, factor: str) -> tuple[pd.DataFrame, str]:
     """Return the final checkpoints of models that have a factor, and the name of the score."""
     table = catalog.one(kind="predictors").read()
@@ -57,14 +45,13 @@ def _members(catalog: Catalog, factor: str) -> tuple[pd.DataFrame, str]:
 
 
 @styled
-def draw_by(table: pd.DataFrame, factor: str, label: str) -> Figure:
-    """Draw a point a model, and a line for each value of a factor with three models or more.
+def score_by_factor(catalog: Catalog, factor: str) -> Figure:
+    """Draw coupling against the score, coloured by a factor of the models' training.
 
-    Args:
-        table: one row per model: coupling, coupling_se, value, standard_error and factors.
-        factor: the column that colours show.
-        label: of the score.
+    A point a model, and a line for each value of the factor with three models or more.
     """
+    factor = f"{PREFIX}{factor}"
+    table, label = _members(catalog, factor)
     groups = _look(table, factor)
     figure, axes = panels(1, 1, size=(4.2, 3.2))
     own = axes[0, 0]
@@ -94,17 +81,15 @@ def draw_by(table: pd.DataFrame, factor: str, label: str) -> Figure:
 
 
 @styled
-def draw_effect(table: pd.DataFrame, label: str) -> Figure:
-    """Draw coupling, regularity and score against the rate, with means and their intervals.
+def effect_of_rate(catalog: Catalog) -> Figure:
+    """Draw coupling, regularity and score against the rate of stochastic depth.
 
-    Args:
-        table: one row per model: measures, value and factors.
-        label: of the score.
+    With the mean of each rate and its interval.
     """
+    table, label = _members(catalog, RATE)
     held = [c for c in (DECAY, SEED) if c in table and table[c].nunique() > 1]
     measures = {name: _axis(name, table) for name in _SHOWN} | {"value": label}
-    columns = 2
-    figure, axes = panels(2, columns, size=(3.0, 2.4))
+    figure, axes = panels(2, 2, size=(3.0, 2.4))
     look = looks(["model"])["model"]
     for own, (measure, name) in zip(axes.flat, measures.items(), strict=True):
         own.plot(table[RATE], table[measure], look.marker, color="#999999", ms=3.5, alpha=0.7)

@@ -35,10 +35,6 @@ def _auto_contrast(x: Batch, _: PerImage) -> Batch:
     return torch.where(high > low, (x - low) / (high - low).clamp_min(1e-12), x)
 
 
-def _posterize(x: Batch, by: PerImage) -> Batch:
-    return enhance.posterize(x, 4 - (by.abs() * 4).int())
-
-
 def _solarize(x: Batch, by: PerImage) -> Batch:
     threshold = 1 - by.abs()[:, None, None, None]
     return torch.where(x < threshold, x, 1 - x)
@@ -47,10 +43,6 @@ def _solarize(x: Batch, by: PerImage) -> Batch:
 def _solarize_add(x: Batch, by: PerImage) -> Batch:
     added = (by.abs() * 110 / 255)[:, None, None, None]
     return torch.where(x < 128 / 255, (x + added).clamp(0, 1), x)
-
-
-def _equalize(x: Batch, _: PerImage) -> Batch:
-    return enhance.equalize(x.clamp(0, 1))
 
 
 def _colour(x: Batch, by: PerImage) -> Batch:
@@ -93,10 +85,10 @@ def _moved(
 
 OPERATIONS: Mapping[str, Callable[[Batch, PerImage], Batch]] = {
     "auto_contrast": _auto_contrast,
-    "equalize": _equalize,
+    "equalize": lambda x, _: enhance.equalize(x.clamp(0, 1)),
     "invert": lambda x, _: 1 - x,
     "rotate": lambda x, by: _moved(x, turned=by * math.radians(30)),
-    "posterize": _posterize,
+    "posterize": lambda x, by: enhance.posterize(x, 4 - (by.abs() * 4).int()),
     "solarize": _solarize,
     "solarize_add": _solarize_add,
     "colour": _colour,

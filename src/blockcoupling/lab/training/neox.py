@@ -1,8 +1,6 @@
 """Training a small GPT-NeoX from scratch, from step to step."""
 
-import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +8,7 @@ import numpy as np
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-import blockcoupling
 from blockcoupling.config.models import Training
-from blockcoupling.digests import file_digest
 from blockcoupling.lab.training.penalty import Penalties
 from blockcoupling.lab.training.run import Run, another
 from blockcoupling.lab.training.schedule import warmed_cosine
@@ -119,30 +115,18 @@ class NeoxRun(Run):
             loss = loss + self._penalties(self.model, batch[:, :-1])
         return loss, value
 
-    def load_model(self, directory: Path) -> Mapping[str, torch.Tensor]:
-        """The weights of a directory, by name."""
-        saved = GPTNeoXForCausalLM.from_pretrained(directory, use_safetensors=True)
-        return saved.state_dict()
-
     def save_model(self, directory: Path) -> None:
         """Write the model as an ordinary Hugging Face directory, with its provenance."""
         # Files of weights have no weight twice; a tied model is written as any other.
         state = written_out(self.model) if self.shape.tied else None
         self.model.save_pretrained(directory, state_dict=state)
         byte_tokenizer(self.shape.context).save_pretrained(directory)
-        facts = {
-            "step": self.step,
-            "tokens": self.step * self.shape.batch * self.shape.context,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "training_loss": self.loss,
-            "corpus": corpus().source,
-            "training": self.shape.model_dump(),
-            "blockcoupling": blockcoupling.__version__,
-            "torch": torch.__version__,
-            # The one small file that differs wherever the weights do.
-            "weights_sha256": file_digest(directory / "model.safetensors"),
-        }
-        (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+        self.write_facts(
+            directory,
+            tokens=self.step * self.shape.batch * self.shape.context,
+            corpus=corpus().source,
+            training=self.shape.model_dump(),
+        )
 
 
 def learning_rate_factor(step: int, total: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import blockcoupling
+from blockcoupling.digests import file_digest
 from blockcoupling.errors import MeasurementError
 from blockcoupling.lab.training.parallel import ALONE, Part
 from blockcoupling.lab.training.states import MODEL, OPTIMIZER, State
@@ -73,10 +76,6 @@ class Run(ABC):
     def save_model(self, directory: Path) -> None:
         """Write the model as an ordinary Hugging Face directory, with its provenance."""
 
-    @abstractmethod
-    def load_model(self, directory: Path) -> Mapping[str, Tensor]:
-        """The weights that `save_model` wrote, by name."""
-
     def after_update(self) -> None:  # noqa: B027 (most trainings do nothing)
         """Called after each update."""
 
@@ -119,6 +118,25 @@ class Run(ABC):
             yield
             self._noise = torch.get_rng_state()
 
+    def write_facts(self, directory: Path, **own: Any) -> None:
+        """Write into `training.json` how the weights in a directory were made.
+
+        Args:
+            directory: of the saved model.
+            own: facts of this kind of training.
+        """
+        facts = {
+            "step": self.step,
+            **own,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "training_loss": self.loss,
+            "blockcoupling": blockcoupling.__version__,
+            "torch": torch.__version__,
+            # The one small file that differs wherever the weights do.
+            "weights_sha256": file_digest(directory / "model.safetensors"),
+        }
+        (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
     def until(self, step: int) -> Iterator[None]:
         """Make the updates up to a step, pausing after each."""
         shown = self.part.rank == 0
@@ -141,7 +159,8 @@ class Run(ABC):
     def load(self, state: State) -> None:
         """Resume from a state of the same training."""
         # Copies, into memory that torch has laid out itself: what the bits of products depend on.
-        self.model.load_state_dict(self.load_model(state.path / MODEL))
+        saved = type(self.model).from_pretrained(state.path / MODEL, use_safetensors=True)
+        self.model.load_state_dict(saved.state_dict())
         tensors = {name: t.clone() for name, t in load_file(state.path / OPTIMIZER).items()}
         for name, draw in self._draws.items():
             draw.set_state(tensors.pop(name))

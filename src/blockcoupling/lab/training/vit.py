@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-import blockcoupling
 from blockcoupling.config.vision import VisionTraining
-from blockcoupling.digests import file_digest
 from blockcoupling.lab.training.augmentation import Augmenting
 from blockcoupling.lab.training.image_data import (
     ImageData,
@@ -191,11 +189,6 @@ class VitRun(Run):
             return nullcontext()
         return torch.autocast(self._device, torch.bfloat16)
 
-    def load_model(self, directory: Path) -> Mapping[str, Tensor]:
-        """The weights of a directory, by name."""
-        saved = ViTForImageClassification.from_pretrained(directory, use_safetensors=True)
-        return saved.state_dict()
-
     def also_kept(self) -> dict[str, Tensor]:
         """The epoch so far."""
         return {_TALLY: self._tally}
@@ -215,22 +208,15 @@ class VitRun(Run):
         )
         processor.save_pretrained(directory)
         epoch, begun = divmod(self.step, self.updates_per_epoch)
-        facts = {
-            "step": self.step,
-            "epoch": self.step / self.updates_per_epoch if begun else epoch,
-            "images": self.step * self.shape.batch,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "training_loss": self.loss,
-            "data": self._data.source,
-            "data_sha256": self._data.digest,
-            "training": self.shape.model_dump(mode="json"),
-            "log": self.log,
-            "blockcoupling": blockcoupling.__version__,
-            "torch": torch.__version__,
-            # The one small file that differs wherever the weights do.
-            "weights_sha256": file_digest(directory / "model.safetensors"),
-        }
-        (directory / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+        self.write_facts(
+            directory,
+            epoch=self.step / self.updates_per_epoch if begun else epoch,
+            images=self.step * self.shape.batch,
+            data=self._data.source,
+            data_sha256=self._data.digest,
+            training=self.shape.model_dump(mode="json"),
+            log=self.log,
+        )
 
 
 def updates_per_epoch(shape: VisionTraining, images: int) -> int:
