@@ -27,6 +27,11 @@ from blockcoupling.config.section import parse
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 
+Record = Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")]
+Count = Annotated[
+    int | None, typer.Option(min=1, help="Number of prompts, from the first; default: all.")
+]
+
 
 @app.command(rich_help_panel=STEPS)
 def train(
@@ -119,7 +124,7 @@ def prompts(spec: Spec, out: Out, entries: Entries = None, facet: Facets = None)
 @app.command(rich_help_panel=STEPS)
 @takes_settings
 def extract(
-    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    model: Record,
     prompts: Annotated[
         Path, typer.Option(help="JSON lines with id and text or, for an image model, id and image.")
     ],
@@ -145,15 +150,13 @@ def extract(
 @app.command(rich_help_panel=STEPS)
 @takes_settings
 def tokenwise(
-    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    model: Record,
     prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
     parts: Annotated[Path, typer.Option(help="Directory of finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     table: Annotated[Path, typer.Option(help="The table of mis-coupling to write, *.parquet.")],
     settings: CompareTokens,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Number of prompts, from the first; default: all.")
-    ] = None,
+    count: Count = None,
     variant: Annotated[
         list[Variant] | None,
         typer.Option(help="Mis-coupling variant; repeat. Default: all."),
@@ -198,15 +201,13 @@ def _whose(facet: list[str] | None) -> dict[str, str]:
 @app.command(rich_help_panel=STEPS)
 @takes_settings
 def damage(
-    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    model: Record,
     prompts: Annotated[Path, typer.Option(help="JSON lines with id and text.")],
     parts: Annotated[Path, typer.Option(help="Directory of finished texts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     table: Annotated[Path, typer.Option(help="The table of the same results to write, *.parquet.")],
     settings: CauseDamage,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Number of prompts, from the first; default: all.")
-    ] = None,
+    count: Count = None,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
@@ -277,7 +278,7 @@ def reduce(
 
 @app.command(rich_help_panel=STEPS)
 def score(
-    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    model: Record,
     spec: Spec,
     out: Out,
     device: Device = "auto",
@@ -302,7 +303,7 @@ def score(
 
 @app.command(rich_help_panel=STEPS)
 def weight_spectra(
-    model: Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")],
+    model: Record,
     out: Out,
     entries: Entries = None,
     facet: Facets = None,

@@ -5,7 +5,6 @@ line and a flag of the workflow's rules; the sentence below it is its help text.
 """
 
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from blockcoupling.config.choices import DEFAULT_K, Context, Matmul, Method, Precision
-from blockcoupling.config.places import BlockPairs, Positions, Tokens
+from blockcoupling.config.places import BlockPairs, Positions, Tokens, is_whole
 from blockcoupling.config.presets import PRESETS, PresetName, with_preset
 from blockcoupling.config.section import Section, complaint
 from blockcoupling.config.variants import products
@@ -52,7 +51,7 @@ class Knobs(Section):
             given: The settings.
             also_known: Other names that may have been meant by one that is unknown.
         """
-        plain = {name: int(value) if _whole(value) else value for name, value in given.items()}
+        plain = {name: int(value) if is_whole(value) else value for name, value in given.items()}
         try:
             return cls.model_validate(plain), []
         except ValidationError as error:
@@ -70,10 +69,6 @@ class Knobs(Section):
     def only(self, kind: type["Knobs"]) -> dict[str, Any]:
         """Those of the settings that `kind` has, by name."""
         return {name: getattr(self, name) for name in kind.model_fields}
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 class Solving(Knobs):

@@ -157,16 +157,12 @@ class Training(Section):
     """All blocks have the same weights."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> "Training":
+    def _fits(self) -> "Training":
         # A quarter of each head is rotated, in pairs.
         if self.hidden_size % (8 * self.heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of 8 x {self.heads} heads"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _penalty_fits(self) -> "Training":
         if self.penalty.k > self.hidden_size:
             raise ValueError(
                 f"penalty.k = {self.penalty.k} is larger than hidden_size = {self.hidden_size}"

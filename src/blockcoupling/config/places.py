@@ -16,9 +16,9 @@ def _tokens(value: Any) -> Any:
     if isinstance(value, str) and value in (*NAMED, "all"):
         return value
     if isinstance(value, Mapping) and set(value) == {"every"}:
-        if _whole(value["every"]) and value["every"] > 0:
+        if is_whole(value["every"]) and value["every"] > 0:
             return {"every": int(value["every"])}
-    elif _whole(value):
+    elif is_whole(value):
         return [int(value)]
     elif isinstance(value, list | tuple | range) and value and all(map(_one_or_two, value)):
         chosen: Any = value
@@ -33,19 +33,20 @@ def _token(value: Any) -> int | str:
     return value if isinstance(value, str) else int(value)
 
 
-def _whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or of NumPy."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _pair(value: Any) -> bool:
     def one(token: Any) -> bool:
-        return _whole(token) or (isinstance(token, str) and token in NAMED[:2])
+        return is_whole(token) or (isinstance(token, str) and token in NAMED[:2])
 
     return isinstance(value, list | tuple) and len(value) == 2 and all(map(one, value))
 
 
 def _one_or_two(value: Any) -> bool:
-    return _whole(value) or _pair(value) or (isinstance(value, str) and value in NAMED)
+    return is_whole(value) or _pair(value) or (isinstance(value, str) and value in NAMED)
 
 
 def _positions(value: Any) -> Any:
@@ -58,7 +59,7 @@ def _positions(value: Any) -> Any:
 def _block_pairs(value: Any) -> Any:
     def is_block(each: Any) -> bool:
         fraction = isinstance(each, float) and 0 < each < 1
-        return fraction or (_whole(each) and each != 0)
+        return fraction or (is_whole(each) and each != 0)
 
     if isinstance(value, list | tuple) and value:
         pairs = [list(pair) if isinstance(pair, list | tuple) else [] for pair in value]
@@ -74,7 +75,7 @@ def _damaged_pairs(value: Any) -> Any:
     if value == "all":
         return value
     if isinstance(value, Mapping) and set(value) == {"within"}:
-        if _whole(value["within"]) and value["within"] > 0:
+        if is_whole(value["within"]) and value["within"] > 0:
             return {"within": int(value["within"])}
     elif isinstance(value, list | tuple) and value and all(map(_two_blocks, value)):
         return [[int(block) for block in pair] for pair in value]

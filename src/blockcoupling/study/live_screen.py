@@ -47,16 +47,13 @@ class LiveScreen(Screen):
     def show(self, record: LogRecord, text: str) -> None:
         """Show what matters of one record; the rest is in Snakemake's log file."""
         course, event = self._course, getattr(record, "event", None)
+        ended = course.done > 0 and course.done >= course.total
         if event == LogEvent.PROGRESS and course.done == course.total:
             self._live.stop()
-        elif record.levelno > logging.INFO or (event is None and course.done and not self._runs):
+        elif record.levelno > logging.INFO or (event is None and ended):
             super().show(record, text)
         elif event is None and not course.total:
             self._held.append(text)
-
-    @property
-    def _runs(self) -> bool:
-        return self._course.done < self._course.total
 
     def write(self, text: str, style: str = "") -> None:
         """Write a text above the line."""
