@@ -13,6 +13,7 @@ one that does not match its name was damaged during the download or since, and i
 import json
 import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,33 @@ from blockcoupling.transformer.weight_files import weight_files
 
 Identity = dict[str, str | int | None]
 
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
+# What tokenizers and processors are read from. Any such file decides numbers, unless it is known
+# not to: transformers' versions and kinds of models differ in the names.
+_BESIDE = (
+    "*.json",
+    "*.txt",
     "*.model",
+    "*.model.*",
     "*.tiktoken",
-    "tokeniz*.py",
-    "preprocessor_config.json",
+    "*.spm",
+    "*.bpe",
+    "*.codes",
+    "*.tokenizer",
+)
+_BESIDE_CODE = ("tokeniz*.py",)
+_DECIDES_NONE = (
+    "config.json",  # has a digest of its own
+    "*.index.json",  # of weights
+    "adapter_config.json",
+    "generation_config.json",
+    "chat_template*",
+    "README*",
+    "LICENSE*",
+    "NOTICE*",
+    "training.json",  # what a training says of itself
+    "trainer_state.json",
+    "*_results.json",
+    "requirements*.txt",
 )
 _ADAPTER = ("adapter_config.json", "adapter_model.*")
 # Settings that say where a file comes from or how to print it, and decide no number.
@@ -70,7 +86,7 @@ def content_identity(
     identity: Identity = {
         "config": _together(place, _found(place, ("config.json",))),
         "weights": None if reinitialised else _together(place, _weights(place)),
-        "tokenizer": _together(tokenizer, _found(tokenizer, (*_TOKENIZER, *with_config))),
+        "tokenizer": _together(tokenizer, _beside(tokenizer) + _found(tokenizer, with_config)),
         "code": _together(place, _found(place, ("*.py",))) if trusted else None,
         **{key: description.get(key) for key in _HOW_LOADED},
     }
@@ -150,6 +166,14 @@ def _weights(place: Path) -> list[Path]:
     return [*found, *_found(place, _ADAPTER)]
 
 
+def _beside(place: Path) -> list[Path]:
+    """The files of a tokenizer or an image processor."""
+    found = _found(place, (*_BESIDE, *_BESIDE_CODE))
+    return [
+        file for file in found if not any(fnmatch(file.name, pattern) for pattern in _DECIDES_NONE)
+    ]
+
+
 def _found(place: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted({file for pattern in patterns for file in place.glob(pattern)})
 
@@ -160,7 +184,7 @@ def _together(place: Path, files: Iterable[Path]) -> str:
 
 def _settings_or_bytes(file: Path) -> str:
     """The digest of a file; of a small one of settings, without those that decide nothing."""
-    if file.name not in ("config.json", "tokenizer_config.json"):
+    if file.name not in ("config.json", "tokenizer_config.json", "processor_config.json"):
         return _file_digest(file)
     try:
         settings = json.loads(file.read_bytes())

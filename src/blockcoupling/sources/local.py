@@ -19,7 +19,8 @@ from blockcoupling.transformer.weight_files import (
 # The names that families of models have given to the same fact; most use the first.
 _DIMENSION = ("hidden_size", "n_embd", "d_model", "n_embed", "dim")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-PROCESSOR = "preprocessor_config.json"
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+"""What image processors are saved in; transformers prefers the first that describes one."""
 _TOKENIZER = (
     "tokenizer.json",
     "*.model",
@@ -59,19 +60,24 @@ def read_config(directory: Path | str) -> dict[str, Any]:
 
 def processor_problem(directory: Path | str) -> str | None:
     """What is wrong with the file that says how a model's images are prepared."""
-    file = Path(directory) / PROCESSOR
-    try:
-        whole = isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
-    except FileNotFoundError:
-        return (
-            f"there is no {PROCESSOR} in {directory}, which says how its images are prepared; save "
-            "the model's image processor there"
-        )
-    except OSError as error:
-        return f"{file} cannot be read: {error.strerror}"
-    except ValueError as error:
-        return f"{file} cannot be read as JSON ({error}); get it again"
-    return None if whole else f"{file} is not the file of an image processor; download it again"
+    for name in PROCESSORS:
+        file = Path(directory) / name
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return f"{file} cannot be read: {error.strerror}"
+        except ValueError as error:
+            return f"{file} cannot be read as JSON ({error}); get it again"
+        if not isinstance(settings, dict):
+            return f"{file} is not the file of an image processor; download it again"
+        if name == PROCESSORS[-1] or "image_processor" in settings:
+            return None
+    return (
+        f"there is no {PROCESSORS[-1]} in {directory}, which says how its images are prepared; "
+        "save the model's image processor there"
+    )
 
 
 def checkpoint_facts(directory: Path | str) -> dict[str, Any]:

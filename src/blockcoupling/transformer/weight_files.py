@@ -179,6 +179,7 @@ def _examined(directory: Path) -> tuple[dict[str, StoredTensor], list[str]]:
         )
     try:
         files = weight_files(directory)
+        problems += _second_set(directory, files)
     except UserError as error:
         return {}, [*problems, str(error)]
     tensors: dict[str, StoredTensor] = {}
@@ -199,6 +200,20 @@ def _examined(directory: Path) -> tuple[dict[str, StoredTensor], list[str]]:
         problems += _names(directory, tensors)
         problems += _scaled(directory, tensors)
     return tensors, problems
+
+
+def _second_set(directory: Path, files: list[Path]) -> list[str]:
+    """The problem that another set of weights is next to the one that is read."""
+    index = directory / "model.safetensors.index.json"
+    if "transformers_weights" in _config(directory) or not files or not index.is_file():
+        return []
+    others = {directory / shard for shard in _index(index).values()} - set(files)
+    if not any(other.exists() for other in others):
+        return []
+    return [
+        f"{directory} holds two sets of weights: {files[0].name}, and the shards of {index.name} "
+        f"({min(other.name for other in others)}, …); move away the set that is not meant"
+    ]
 
 
 def _missing(directory: Path, files: list[Path], tensors: Mapping[str, StoredTensor]) -> list[str]:

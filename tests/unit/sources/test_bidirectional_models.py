@@ -11,8 +11,10 @@ from PIL import Image
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertTokenizer,
     CLIPConfig,
     CLIPModel,
+    CLIPProcessor,
     PreTrainedModel,
     ViTConfig,
     ViTForImageClassification,
@@ -42,6 +44,9 @@ MODELS = {
 }
 
 
+SPEC = {"name": "m", "checkpoint": "main", "source": "local"}
+
+
 def save(model: PreTrainedModel, directory: Path) -> dict:
     torch.manual_seed(0)
     model.save_pretrained(directory)
@@ -50,8 +55,7 @@ def save(model: PreTrainedModel, directory: Path) -> dict:
     (directory / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "BertTokenizer"})
     )
-    spec = {"name": "m", "checkpoint": "main", "source": "local", "path": str(directory)}
-    return model_record(spec)
+    return model_record({**SPEC, "path": str(directory)})
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -78,6 +82,17 @@ def test_what_is_loaded_is_what_was_saved(kind: str, tmp_path: Path) -> None:
         wanted = body(**given).last_hidden_state
         found = model.base_model(**given).last_hidden_state
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)  # fused attention, and eager
+
+
+def test_a_processor_that_transformers_5_saved_is_enough(tmp_path: Path) -> None:
+    record = save(MODELS["two towers"](), tmp_path)
+    images = load_model(record, "cpu")[1]
+    (tmp_path / "preprocessor_config.json").unlink()
+    CLIPProcessor(images, BertTokenizer(str(tmp_path / "vocab.txt"))).save_pretrained(tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    found = load_model(model_record({**SPEC, "path": str(tmp_path)}), "cpu")[1]
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    assert torch.equal(prepared(found, [picture]), prepared(images, [picture]))
 
 
 def test_new_weights_for_a_classifiers_configuration(tmp_path: Path) -> None:
@@ -109,5 +124,6 @@ def test_images_are_prepared_or_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="changed after the model's record was made"):
         load_model(record, "cpu")
     (tmp_path / "preprocessor_config.json").unlink()
+    (tmp_path / "processor_config.json").write_text("{}")  # of a tokenizer alone
     with pytest.raises(UserError, match=r"no preprocessor_config\.json in .* how its images"):
         load_model(record, "cpu")

@@ -118,7 +118,7 @@ def change_weights(directory: Path) -> Path:
     return file
 
 
-def test_both_doors_read_the_single_file_beside_shards(tiny: Path, copy: Path) -> None:
+def test_two_sets_of_weights_are_refused_at_both_doors(tiny: Path, copy: Path) -> None:
     expected = measured(tiny, streamed=False)
     other = change_weights(copy)
     model = GPTNeoXForCausalLM.from_pretrained(copy)
@@ -131,6 +131,11 @@ def test_both_doors_read_the_single_file_beside_shards(tiny: Path, copy: Path) -
     alike(*shards)
     assert not shards[0].equals(expected)
     shutil.move(copy / "kept", copy / "model.safetensors")
+    for streamed in (False, True):
+        with pytest.raises(UserError, match="two sets of weights"):
+            measured(copy, streamed)
+    for shard in copy.glob("model-*.safetensors"):
+        shard.unlink()  # an index alone is no set
     for streamed in (False, True):
         alike(measured(copy, streamed), expected)
 

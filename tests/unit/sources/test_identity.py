@@ -75,6 +75,14 @@ def test_a_copy_elsewhere_is_the_same_model(tiny: Path, copy: Path) -> None:
         (lambda d: edit(d / "config.json", rope_theta=7.0), "config"),
         (lambda d: edit(d / "tokenizer_config.json", add_bos_token=True), "tokenizer"),
         (lambda d: edit(d / "tokenizer.json", version="x"), "tokenizer"),
+        (lambda d: (d / "processor_config.json").write_text("{}"), "tokenizer"),
+        (lambda d: (d / "preprocessor_config.json").write_text("{}"), "tokenizer"),
+        (lambda d: (d / "vocab.bpe").write_text("a"), "tokenizer"),
+        (lambda d: (d / "sentencepiece.bpe.model").write_text("a"), "tokenizer"),
+        (lambda d: (d / "tokenizer.model.v3").write_text("a"), "tokenizer"),
+        (lambda d: (d / "source.spm").write_text("a"), "tokenizer"),
+        (lambda d: (d / "tekken.json").write_text("{}"), "tokenizer"),
+        (lambda d: (d / "tokenizer.4.0.0.json").write_text("{}"), "tokenizer"),
         (lambda d: (d / "adapter_model.safetensors").write_bytes(b"x"), "weights"),
     ],
 )
@@ -91,6 +99,10 @@ def test_what_decides_numbers_is_in_it(copy: Path, change: Callable, part: str) 
         lambda d: edit(d / "config.json", _name_or_path="elsewhere", transformers_version="0"),
         lambda d: (d / "README.md").write_text("a model"),
         lambda d: (d / "training.json").write_text("{}"),
+        lambda d: (d / "trainer_state.json").write_text("{}"),
+        lambda d: (d / "chat_template.jinja").write_text("a"),
+        lambda d: (d / "chat_template.json").write_text("{}"),
+        lambda d: edit(d / "tokenizer_config.json", chat_template="a"),
         lambda d: (d / "generation_config.json").write_text("{}"),
         lambda d: (d / "pytorch_model.bin").write_bytes(b"not read"),
         lambda d: (d / "model.safetensors.index.json").write_text("{}"),
@@ -103,6 +115,38 @@ def test_what_decides_none_is_not(copy: Path, change: Callable) -> None:
     before = content_identity({"path": copy})
     change(copy)
     assert content_identity({"path": copy}) == before
+
+
+def test_every_file_that_a_tokenizer_of_transformers_reads_is_in_it(copy: Path) -> None:
+    """Asked of transformers: the names that its tokenizers give to their files."""
+    from transformers.models.auto.tokenization_auto import (
+        TOKENIZER_MAPPING_NAMES,
+        tokenizer_class_from_name,
+    )
+
+    classes = {tokenizer_class_from_name(n) for n in TOKENIZER_MAPPING_NAMES.values() if n}
+    names = {file for kind in classes for file in getattr(kind, "vocab_files_names", {}).values()}
+    assert {"tokenizer.json", "vocab.txt"} < names
+    seen = content_identity({"path": copy})["tokenizer"]
+    for name in sorted(names):
+        (copy / name).write_text("{}" if name != "tokenizer.json" else "{ }")
+        after = content_identity({"path": copy})["tokenizer"]
+        assert after != seen, name
+        seen = after
+
+
+def test_the_file_that_an_image_processor_is_read_from_is_in_it(copy: Path) -> None:
+    """transformers 5 prefers `processor_config.json`, where both are there."""
+    from transformers import AutoImageProcessor, ViTImageProcessorPil
+
+    ViTImageProcessorPil(size={"height": 4, "width": 4}).save_pretrained(copy)
+    before = content_identity({"path": copy})
+    inner = json.loads((copy / "preprocessor_config.json").read_text())
+    edited = {"image_processor": inner | {"image_mean": [0.1, 0.2, 0.3]}}
+    (copy / "processor_config.json").write_text(json.dumps(edited))
+    loaded = AutoImageProcessor.from_pretrained(copy, backend="pil")
+    assert list(loaded.image_mean) == [0.1, 0.2, 0.3]
+    assert content_identity({"path": copy})["tokenizer"] != before["tokenizer"]
 
 
 def test_how_it_is_loaded_is_in_it(copy: Path, tmp_path: Path) -> None:
