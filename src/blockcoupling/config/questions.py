@@ -28,16 +28,16 @@ class Template:
 
     Attributes:
         about: A description of the prompt, for documentation and messages.
-        fields: What a row in the local form must have.
         prompt: The text of the prompt.
+        fields: What a row in the local form must have.
         from_hub: Brings a row of the dataset as the hub has it to the local form.
         continuations: One text per choice, to follow the prompt and one space; None where
             the dataset has no choices to score.
     """
 
     about: str
-    fields: tuple[str, ...]
     prompt: Callable[[Row], str]
+    fields: tuple[str, ...] = ("question", "choices", "answer")
     from_hub: Callable[[Row], dict[str, Any]] = dict
     continuations: Callable[[Row], list[str]] | None = None
 
@@ -114,7 +114,6 @@ TEMPLATES: dict[str, Template] = {
     ),
     "arc_challenge": Template(
         about='"Question: {question}", a new line, "Answer:"',
-        fields=("question", "choices", "answer"),
         prompt=lambda row: f"Question: {row['question']}\nAnswer:",
         continuations=lambda row: list(row["choices"]),
         from_hub=_arc_from_hub,
@@ -127,28 +126,24 @@ TEMPLATES: dict[str, Template] = {
     ),
     "hellaswag": Template(
         about='"{activity}: {context}", the beginning of the sentence to be ended',
-        fields=("question", "choices", "answer"),
         prompt=lambda row: row["question"].strip(),
         continuations=lambda row: list(row["choices"]),
         from_hub=_hellaswag_from_hub,
     ),
     "mmlu": Template(
         about='the question, its choices as lines "A. ..." to "D. ...", then "Answer:"',
-        fields=("question", "choices", "answer"),
         prompt=_mmlu,
         continuations=_letters,
         from_hub=_mmlu_from_hub,
     ),
     "truthfulqa": Template(
         about='"Q: {question}", a new line, "A:"',
-        fields=("question", "choices", "answer"),
         prompt=lambda row: f"Q: {row['question']}\nA:",
         continuations=lambda row: list(row["choices"]),
         from_hub=_truthfulqa_from_hub,
     ),
     "winogrande": Template(
         about="the sentence up to its blank, where the name has to be chosen",
-        fields=("question", "choices", "answer"),
         prompt=lambda row: row["question"].split("_", 1)[0].strip(),
         continuations=_winogrande_continuations,
         from_hub=_winogrande_from_hub,
