@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from inspect import unwrap
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -51,8 +50,8 @@ def may_be_plain(setting: str, name: Any) -> bool:
 
 def of_transformers(function: Callable[..., Any]) -> bool:
     """Whether a function, and everything wrapped around it, was defined in transformers."""
-    layers: list[Any] = []
-    unwrap(function, stop=lambda layer: layers.append(layer) or False)
-    layers.append(unwrap(function))
+    layers: list[Any] = [function]
+    while hasattr(layers[-1], "__wrapped__"):
+        layers.append(layers[-1].__wrapped__)
     names = (getattr(layer, "__globals__", {}).get("__name__", "") for layer in layers)
     return all(name.split(".")[0] == "transformers" for name in names)

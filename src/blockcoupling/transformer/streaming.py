@@ -209,9 +209,11 @@ class BlockWeights:
                 continue
             owner, _, leaf = name.rpartition(".")
             module = model.get_submodule(owner)
-            fits = embedding is not None and embedding.weight.shape == parameter.shape
             own = {name, name.removeprefix(prefix), prefix + name} & self._files.keys()
-            if tied and fits and not own:  # transformers keeps a head that is stored
+            fits = embedding is not None and embedding.weight.shape == parameter.shape
+            if (
+                tied and embedding is not None and fits and not own
+            ):  # transformers keeps a head that is stored
                 yield module, leaf, vars(embedding).get("rows", embedding.weight).detach()
                 continue
             try:
