@@ -329,7 +329,9 @@ def stream_model(
     own = {"trust_remote_code": False}
     config = AutoConfig.from_pretrained(directory, **own)
     if getattr(config, "quantization_config", None):
-        raise UserError(f"{directory} is stored quantized, and cannot be streamed")
+        raise UserError(
+            f"{directory} is stored quantized, and cannot be streamed; use the unquantized weights"
+        )
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation="eager", **own

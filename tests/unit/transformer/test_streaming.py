@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import blockcoupling as bc
 from blockcoupling.errors import UserError
+from blockcoupling.sources.local import checkpoint_problems
 from blockcoupling.transformer.running import refuse_absent_weights
 from blockcoupling.transformer.streaming import stream_model
 from blockcoupling.transformer.weight_files import weight_problems
@@ -107,6 +108,7 @@ def test_numbers_that_are_not_the_weights_are_refused(
     edit(tmp_path, lambda weights: weights.update(scales | {WEIGHT: weights[WEIGHT].to(dtype)}))
     (problem,) = weight_problems(tmp_path)
     assert "they are not the weights" in problem
+    assert problem in checkpoint_problems(tmp_path)  # which loading in memory asks for, too
     with pytest.raises(UserError, match="they are not the weights"):
         stream_model(tmp_path)
 
@@ -127,3 +129,17 @@ def test_a_model_with_quantized_layers_is_refused(dtype: torch.dtype) -> None:
         refuse_absent_weights(model)
     with pytest.raises(UserError, match="is quantized"):
         bc.measure(model, numbers, TEXT, k=3)
+
+
+def test_a_directory_stored_quantized_is_refused(tmp_path: Path) -> None:
+    small_model("llama", torch.float32).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    quantized = {"quantization_config": {"quant_method": "fp8"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | quantized))
+    scale = {f"{WEIGHT}_scale_inv": torch.ones(1, 1)}
+    edit(
+        tmp_path,
+        lambda w: w.update(scale | {WEIGHT: w[WEIGHT].to(torch.float8_e4m3fn)}),
+    )
+    with pytest.raises(UserError, match="is stored quantized"):
+        stream_model(tmp_path)
