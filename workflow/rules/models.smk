@@ -21,6 +21,7 @@ rule train:
         kept=of(lab_options.kept_states),
     params:
         options=options_of("train"),
+        content=of(inputs.content_of_training),
         # States to resume from, in a directory that no rule owns: Snakemake would clear it.
         states=subpath(output[0], parent=True),
     message:
@@ -49,6 +50,7 @@ rule checkpoint:
         **need("checkpoint"),
     params:
         options=options_of("checkpoint"),
+        content=of(inputs.content_of_training),
         states=subpath(input[0], parent=True),
         out=subpath(output[0], ancestor=2),
     message:

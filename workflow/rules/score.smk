@@ -16,7 +16,7 @@ rule score:
         device=study.extract.device,
     params:
         options=options_of("score"),
-        content=of(inputs.content_of_questions),
+        content=of(inputs.content_of_scores),
         entered=entered("score"),
     message:
         "Score {wildcards.model}, {wildcards.checkpoint}"

@@ -29,11 +29,12 @@ class Passage:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Passages to train on, passages held out, and a line that says which text this is."""
+    """Passages to train on, passages held out, a line on their origin, and SHA-256 of all text."""
 
     training: tuple[Passage, ...]
     heldout: tuple[Passage, ...]
     source: str
+    digest: str
 
     def share(self, share: float) -> tuple[Passage, ...]:
         """So much of the training text, by bytes and in its order; a smaller share is within it.
@@ -76,11 +77,12 @@ def corpus() -> Corpus:
             "install the complete standard library (Debian and Ubuntu: libpython3-stdlib)"
         ) from error
     passages = tuple(split_passages(topics))
-    digest = hashlib.sha256("\0".join(p.text for p in passages).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\0".join(p.text for p in passages).encode()).hexdigest()
     return Corpus(
         training=tuple(p for n, p in enumerate(passages) if (n + 1) % HELDOUT_EVERY),
         heldout=passages[HELDOUT_EVERY - 1 :: HELDOUT_EVERY],
-        source=f"pydoc_data.topics of Python {platform.python_version()}, sha256 {digest}",
+        source=f"pydoc_data.topics of Python {platform.python_version()}, sha256 {digest[:12]}",
+        digest=digest,
     )
 
 

@@ -7,11 +7,12 @@ replaced by an older one, or that a link now leads to another directory.
 from pathlib import Path
 from typing import Any
 
-from blockcoupling.config.datasets import JsonlDataset
-from blockcoupling.config.models import LocalModel, TrainedModel
+from blockcoupling.config.datasets import BuiltinDataset, JsonlDataset
+from blockcoupling.config.models import LocalModel, TrainedModel, Training
 from blockcoupling.config.steps import entered_by
 from blockcoupling.config.study import Study
 from blockcoupling.digests import file_digest, json_digest
+from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.identity import content_identity
 
 
@@ -59,13 +60,29 @@ def content_of_model(study: Study, model: str, checkpoint: str) -> str | None:
     return json_digest(content_identity(study.model_spec(model, checkpoint)))
 
 
+def content_of_training(study: Study, model: str) -> str | None:
+    """Digest of the built-in text, if a model is trained on it."""
+    section = study.models[model]
+    of_text = isinstance(section, TrainedModel) and isinstance(section.train, Training)
+    return corpus().digest if of_text else None
+
+
 def content_of_prompts(study: Study, dataset: str) -> str | None:
-    """Digest of a file of prompts."""
+    """Digest of a file of prompts, or of the built-in text."""
     section = study.datasets[dataset]
+    if isinstance(section, BuiltinDataset) and section.name == "heldout":
+        return corpus().digest
     return file_digest(section.path) if isinstance(section, JsonlDataset) else None
 
 
-def content_of_questions(study: Study) -> dict[str, str]:
-    """Digests of the files of questions, by task."""
-    tasks = study.score.harness.items()
-    return {name: file_digest(task.path) for name, task in tasks if task.path is not None}
+def content_of_scores(study: Study, model: str) -> dict[str, Any]:
+    """Digests of the files of questions, by task, and of the built-in text where it is scored."""
+    asked = study.score.harness.items()
+    questions = {name: file_digest(task.path) for name, task in asked if task.path is not None}
+    of_text = study.score.heldout and study.models[model].takes == "text"
+    return {"questions": questions, "text": corpus().digest if of_text else None}
+
+
+def content_of_damage(study: Study) -> str | None:
+    """Digest of the built-in text, on which the damage to a model is measured."""
+    return corpus().digest if study.damage else None

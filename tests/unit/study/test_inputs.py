@@ -1,0 +1,60 @@
+"""What jobs read and the workflow does not make is identified by its content."""
+
+from pydoc_data import topics
+from typing import Any
+
+import pytest
+
+from blockcoupling.config.study import Study
+from blockcoupling.sources.corpus import corpus
+from blockcoupling.study import inputs
+
+LANGUAGE = {"train": {"hidden_size": 32, "blocks": 2}}
+
+
+def study(**more: Any) -> Study:
+    return Study.model_validate(
+        {
+            "study": "s",
+            "models": {"ours": LANGUAGE},
+            "datasets": {"held": {"name": "heldout"}, "hand": {"name": "handwritten"}},
+            **more,
+        }
+    )
+
+
+def contents(of: Study) -> dict[str, Any]:
+    return {
+        "training": inputs.content_of_training(of, "ours"),
+        "held": inputs.content_of_prompts(of, "held"),
+        "score": inputs.content_of_scores(of, "ours"),
+        "damage": inputs.content_of_damage(of),
+        "hand": inputs.content_of_prompts(of, "hand"),
+    }
+
+
+def test_another_built_in_text_starts_all_that_read_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python's own text differs between its patch versions."""
+    asked = study(damage={})
+    try:
+        before = contents(asked)
+        assert before == contents(asked)
+        monkeypatch.setattr(topics, "topics", {**topics.topics, "if": "Of another Python."})
+        corpus.cache_clear()
+        after = contents(asked)
+    finally:
+        monkeypatch.undo()
+        corpus.cache_clear()
+    assert {name for name in before if before[name] != after[name]} == {
+        "training",
+        "held",
+        "score",
+        "damage",
+    }
+
+
+def test_a_study_that_scores_no_text_does_not_depend_on_it() -> None:
+    asked = study(score={"heldout": False, "gap": False})
+    assert inputs.content_of_scores(asked, "ours") == {"questions": {}, "text": None}
