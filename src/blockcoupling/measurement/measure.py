@@ -90,11 +90,17 @@ def measure(
 
 
 def in_precision(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """The model itself where its weights are float32 or float64 (or `dtype`), else a copy."""
+    """The model itself where all its weights are float32, or float64 (or `dtype`), else a copy."""
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"the model is a {type(model).__name__}, not a model object: load it, such as with "
+            "AutoModelForCausalLM.from_pretrained(NAME) of transformers"
+        )
     refuse_absent_weights(model)
-    own = next(p.dtype for p in model.parameters() if p.is_floating_point())
-    wanted = dtype or (own if own in (torch.float32, torch.float64) else torch.float32)
-    if own == wanted:
+    own = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    exact = len(own) == 1 and own <= {torch.float32, torch.float64}
+    wanted = dtype or (next(iter(own)) if exact else torch.float32)
+    if own == {wanted}:
         return model
     with torch.inference_mode(False):
         return copy.deepcopy(model).to(wanted)

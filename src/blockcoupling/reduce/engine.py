@@ -69,7 +69,7 @@ def running(engine: Engine, at_once: int) -> Iterator[Each]:
     # Dask runs prompts in parallel: threads of BLAS on top of that would only compete.
     with threadpool_limits(1, "blas"):
         if engine.cluster == "threads" and not engine.dashboard:
-            with dask.config.set(num_workers=engine.workers):
+            with dask.config.set(num_workers=engine.workers, scheduler="threads"):
                 yield partial(starmap, dask.compute)
             return
         with _client(engine) as client:

@@ -345,7 +345,8 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
             "set trust_remote_code: true if you trust it"
         )
     if quantized := stored.get("quantization_config"):
-        method = quantized.get("quant_method", "unknown")
+        known = isinstance(quantized, dict)
+        method = quantized.get("quant_method", "unknown") if known else "unknown"
         raise UserError(
             f"{_title(record)} is stored quantized ({method}), and cannot be differentiated; use "
             "the unquantized weights, with quantization: nf4, nf4-double or int8 where wanted"

@@ -86,6 +86,20 @@ def test_overlaps_are_those_of_full_jacobians(family: str, method: str) -> None:
                         assert found == pytest.approx(wanted, abs=1e-3)
 
 
+def test_weights_of_several_types_are_measured_in_float32() -> None:
+    """The first parameter's type says nothing of the others'."""
+    model = small_model("llama", torch.float32)
+    model.model.layers.to(torch.bfloat16)
+    found = bc.measure(model, numbers, PROMPTS[:1], k=3)
+    wanted = bc.measure(copy.deepcopy(model).double(), numbers, PROMPTS[:1], k=3)
+    np.testing.assert_allclose(found["S"], wanted["S"], rtol=1e-4)
+
+
+def test_a_name_is_no_model() -> None:
+    with pytest.raises(UserError, match="a str, not a model object: load it"):
+        bc.measure("a/name", numbers, PROMPTS)  # type: ignore[arg-type]
+
+
 def test_the_dataset_follows_the_schema() -> None:
     ds = bc.measure(
         small_model("llama", torch.float32),

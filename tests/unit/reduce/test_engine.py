@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
 
+import dask
 import numpy as np
 import pytest
 from example_store import example
@@ -56,6 +57,15 @@ def test_a_local_cluster_gives_what_threads_give(
         reduce_store(svd, out, [1, 2], None, IDENTITY, engine=Engine(cluster, 2))
     assert len(contents(tmp_path / "local")) > 10
     assert contents(tmp_path / "local") == contents(tmp_path / "threads")
+
+
+def test_threads_are_used_whatever_scheduler_dask_is_configured_with() -> None:
+    with (
+        dask.config.set(scheduler="distributed"),  # DASK_SCHEDULER=distributed
+        engines.running(Engine(), 1) as compute,
+    ):
+        lazy = dask.delayed(lambda: 7)()
+        assert list(compute([(lazy,)])) == [(7,)]
 
 
 def test_damage_that_a_worker_finds_is_named(svd: Path, tmp_path: Path) -> None:

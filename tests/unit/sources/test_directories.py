@@ -235,6 +235,13 @@ def test_what_files_tell_is_one_sentence(
     assert str(copy) in str(refused.value)
 
 
+@pytest.mark.parametrize("quantized", [[1], "nf4", {"quant_method": "gptq"}])
+def test_a_stored_quantization_of_any_form_is_refused(copy: Path, quantized: object) -> None:
+    edit_config(copy, quantization_config=quantized)
+    with pytest.raises(UserError, match="is stored quantized"):
+        model_record(local(copy))
+
+
 def test_what_has_been_damaged_since_it_was_recorded(copy: Path) -> None:
     record = model_record(local(copy))
     halve(copy)
