@@ -50,6 +50,8 @@ def unfit(model: nn.Module, prompt: Prompt) -> str | None:
     config: Any = getattr(model, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     limit = getattr(text, "max_position_embeddings", None)
+    if isinstance(limit, int) and limit > 0:
+        limit = min([limit, *_after_padding(model)])
     if isinstance(limit, int) and 0 < limit < length:
         return f"has {length} tokens, the model's context holds {limit}. Shorten or remove it."
     vocabulary, largest = getattr(text, "vocab_size", None), int(prompt.input_ids.max())
@@ -59,3 +61,14 @@ def unfit(model: nn.Module, prompt: Prompt) -> str | None:
             "model's own tokenizer?"
         )
     return None
+
+
+def _after_padding(model: object) -> list[int]:
+    """Numbers of positions where those up to the padding's are unused, as in RoBERTa."""
+    modules = model.named_modules() if isinstance(model, nn.Module) else ()
+    return [
+        module.num_embeddings - module.padding_idx - 1
+        for name, module in modules
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None
+        if name.rpartition(".")[2] in ("position_embeddings", "embed_positions")
+    ]
