@@ -1,4 +1,4 @@
-"""The drawing of the wings in docs/architecture.md is what the code does, and what lint checks."""
+"""The drawing of the packages in docs/architecture.md is what the code does, and what lint checks."""
 
 import re
 import subprocess
@@ -29,8 +29,8 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_wings_are_listed_in_the_order_of_the_contract(contract):
-    listed = [row[0].strip("`") for row in table("From the top down")]
+def test_packages_are_listed_in_the_order_of_the_contract(contract):
+    listed = [row[0].strip("`") for row in table("From top to bottom")]
     assert listed[-1] == "ground"
     assert [{wing} for wing in listed[:-1]] == contract[: len(listed) - 1]
     assert set().union(*contract[len(listed) - 1 :]) == GROUND
