@@ -70,7 +70,7 @@ def test_the_guide_names_every_variant_a_study_can_have():
         ("predictors", "## Points: `predictors.parquet`"),
         ("correlation", "## Each predictor against each score: `correlation.parquet`"),
         ("correlation_by_k", "## Every K and variant: `correlation_by_k.parquet`"),
-        ("prediction", "## Of models left out: `prediction.parquet`"),
+        ("prediction", "## Scores of unseen models: `prediction.parquet`"),
         ("variance", "## Where the spread comes from: `variance.parquet`"),
     ],
 )
