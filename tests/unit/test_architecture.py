@@ -1,4 +1,4 @@
-"""The drawing of the packages in docs/architecture.md is what the code does, and what lint checks."""
+"""The packages drawn in docs/architecture.md are those of the code and its import contract."""
 
 import re
 import subprocess
