@@ -72,7 +72,7 @@ def test_what_the_process_allows_its_products_does_not_reach_the_numbers(how: st
 
 
 def test_convolutions_are_in_float32_too() -> None:
-    """Torch rounds them on a GPU unless told not to; a state space block has one."""
+    """Torch rounds them on a GPU unless configured otherwise; a state space block has one."""
     x, weight = torch.randn(1, 64, 256, dtype=torch.float64), torch.randn(64, 64, 4).double()
     right = torch.nn.functional.conv1d(x, weight)
     single = [t.float().to(DEVICE) for t in (x, weight)]

@@ -2,7 +2,7 @@
 
 Every daemon runs in the foreground as a child of the test, with its state, its logs and its munge
 key in one temporary directory. The only file outside is /etc/slurm/slurm.conf, because commands
-inside a job look nowhere else; it is written only where none stands, and removed at the end.
+inside a job look nowhere else; it is written only if there is none, and removed at the end.
 """
 
 import os

@@ -12,14 +12,14 @@ from blockcoupling.lab import join
 
 join()  # as the command line does
 
-# The first example imports what the others find imported, and other tests run beside it.
+# The first example imports what the others find imported, while other tests run.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Remember digests of files here, not in the home of whoever runs the tests."""
+    """Remember digests of files here, not in the home directory of the user who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKCOUPLING_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

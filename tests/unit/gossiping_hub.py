@@ -1,4 +1,4 @@
-"""A hub that says what it was told in confidence, for tests of what becomes of that."""
+"""A hub that repeats the secrets it received, for tests that they are not printed."""
 
 import http.server
 import json
@@ -14,16 +14,16 @@ SECRETS = (TOKEN, PASSWORD)
 
 
 class Gossip(http.server.BaseHTTPRequestHandler):
-    """A hub that answers with what it was told in confidence."""
+    """A hub that answers with the secrets it received."""
 
     asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        told = self.headers.get("Authorization", "nobody")
-        self.asked.append(told)
-        body = json.dumps({"error": f"not for {told}"}).encode()
+        secret = self.headers.get("Authorization", "nobody")
+        self.asked.append(secret)
+        body = json.dumps({"error": f"not for {secret}"}).encode()
         self.send_response(403)
-        self.send_header("X-Error-Message", f"not for {told}")
+        self.send_header("X-Error-Message", f"not for {secret}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else body)

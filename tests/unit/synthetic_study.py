@@ -1,7 +1,7 @@
 """A small study with made-up yet plausible numbers: every kind of table, entered in a catalog.
 
-Coupling emerges with training, is stronger between near blocks, and goes with the score. Nothing
-here is measured; the numbers only have to look like measurements and be known to the tests.
+Coupling emerges with training, is stronger between near blocks, and correlates with the score.
+Nothing here is measured; the numbers only have to look like measurements and be known to the tests.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""What the machine lacks is said in a sentence: of which path, and what to do."""
+"""Errors of the system are one sentence: the path, and what to do."""
 
 import errno
 import os
@@ -74,7 +74,7 @@ def test_a_target_below_a_file(tmp_path: Path) -> None:
 
 
 def run(*words: object, limit: int | None = None, **environment: str) -> tuple[int, str]:
-    """A verb in a process of its own, in which files can hold so many bytes."""
+    """A verb in a process of its own, with a limit on the size of files."""
     import resource
 
     def limited() -> None:

@@ -1,7 +1,7 @@
 """Every causal language model that transformers knows, tiny.
 
 A configuration is made by shrinking every number whose name says how large something is; what a
-class needs besides stands in one table.
+class also needs is in one table.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
 }
 
 
-# What stays as large as it is, or is not made from its configuration alone.
+# What stays as large as it is, or is not built from its configuration alone.
 _OF_A_TASK = "transformers makes its causal model from another configuration than the one listed"
 NOT_BUILT: dict[str, str] = {
     "dots3_note": "heads and their widths are set layer by layer; at its own it is large",

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.workflow
 def test_every_job_of_the_paper_is_planned(tmp_path: Path, monkeypatch):
     shutil.copytree(REPOSITORY / "config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
-    # A proxy that is not there: whoever asks the hub fails.
+    # A proxy that does not exist: any request to the hub fails.
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     paper = "config/studies/paper.yaml"
     run = Workplace(tmp_path).snakemake("--dry-run", "--quiet", "rules", study=paper)

@@ -112,8 +112,8 @@ OF_STORES = 1e-5
 """Relative to the largest value of a variable: float32 has 24 bits, 6e-8; sums of some
 hundred products in another order differ by a few ten of them."""
 OF_TABLES = 1e-4
-"""Of coupling and its like, which lie within 0 and 2: they divide by singular values, of which the
-smallest that count are a hundredth of the largest."""
+"""Tolerance of coupling and similar measures, which are within 0 and 2: they divide by singular
+values, and the smallest that count are a hundredth of the largest."""
 
 
 def test_other_threads_give_the_same_numbers_nearly(first: Path, tmp_path: Path) -> None:

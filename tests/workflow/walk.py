@@ -3,7 +3,7 @@
     python tests/workflow/walk.py --walks 200 --seed 0
 
 Snakemake and the Snakefile are the real ones; the verbs are those of `stub/`, which take
-milliseconds and hash what they read into what they write. A walk is a seed, and is told as the
+milliseconds and hash what they read into what they write. A walk is a seed, and is printed as the
 steps it took.
 """
 
@@ -133,7 +133,9 @@ def _model(path: Path, weights: str) -> list[Path]:
 
 def snakemake(directory: Path, *words: str) -> int:
     """Run Snakemake in a process group of its own; its exit status, or minus a signal."""
-    if "snakemake.cli" not in sys.modules:  # whoever runs tests has threads: no one to be forked
+    if (
+        "snakemake.cli" not in sys.modules
+    ):  # a process that runs tests has threads: not to be forked
         server = _server()
         assert server.stdin and server.stdout
         server.stdin.write(json.dumps([str(directory), *words]) + "\n")
@@ -169,11 +171,11 @@ def _serve() -> None:
 def _snakemake(directory: Path, words: Sequence[str]) -> int:
     from snakemake.cli import main
 
-    # Whoever runs the tests in the background has it ignored.
+    # Tests that run in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(directory)
     os.environ["SNAKEMAKE_PID"] = str(os.getpid())
-    # The Snakefile puts the verbs that lie beside this Python first.
+    # The Snakefile puts the verbs next to this Python first.
     sys.executable = str(HERE / "stub" / "python")
     with (
         Path(os.devnull).open() as nothing,
@@ -306,8 +308,8 @@ def unlocked(study: Study, *words: str) -> int:
 def _removal(study: Study, chance: random.Random) -> str:
     """Any file or directory of the results, or the catalog.
 
-    Not a chunk alone out of a store: Snakemake knows a store by its `zarr.json`. Whoever reads such
-    a store is told, and `blockcoupling verify` finds it; other tests hold them to that.
+    Not a chunk alone out of a store: Snakemake knows a store by its `zarr.json`. Reading such
+    a store is an error, and `blockcoupling verify` finds it; other tests test both.
     """
     catalog = study.directory / "catalog" / "walk.yml"
     there = sorted(p for p in (study.directory / RESULTS).rglob("*") if p.name != "data")
@@ -378,7 +380,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--walks", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the first walk")
-    parser.add_argument("--seconds", type=float, help="begin no walk after so many")
+    parser.add_argument("--seconds", type=float, help="begin no walk after this many seconds")
     parser.add_argument("--directory", type=Path, help="kept, for looking at what went wrong")
     chosen = parser.parse_args()
     directory = chosen.directory or Path(tempfile.mkdtemp())

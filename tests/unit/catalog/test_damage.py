@@ -66,7 +66,7 @@ def test_what_is_cut_short_is_named(catalog, tree, name, file, entered):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     if not entered and path.suffix in (".html", ".png", ".pdf"):
-        return  # a part of a text is a text: nothing can be told
+        return  # a part of a text is a text: nothing to detect
     text = said(catalog, name)
     assert name in text
     assert str(path) in text

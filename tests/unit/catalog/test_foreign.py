@@ -299,7 +299,7 @@ def test_links_out_of_the_study_are_refused_unless_allowed(catalog, tree, tmp_pa
 
 
 def test_a_catalog_by_itself_has_its_own_directory_only(tree, tmp_path):
-    """Beside a catalog in, say, a folder of downloads, nothing around that folder is read."""
+    """Nothing outside the folder of a catalog, such as one of downloads, is read."""
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     shutil.copy(tree / "results" / "coupling.parquet", tmp_path / "private.parquet")
@@ -343,7 +343,7 @@ def test_a_store_of_the_older_format_is_not_opened(catalog, tree):
 
 
 class Unpickler(zarr.abc.codec.ArrayBytesCodec):
-    """A codec of another package, which runs what stands in a chunk."""
+    """A codec of another package, which executes the content of a chunk."""
 
     is_fixed_size = False
 

@@ -1,4 +1,4 @@
-"""Text of catalogs: JSON and YAML at once, whatever stands in it."""
+"""Text of catalogs: JSON and YAML at once, whatever it contains."""
 
 import json
 

@@ -101,9 +101,9 @@ def test_a_plan_is_a_table_or_json(tmp_path):
     config = tmp_path / "study.yaml"
     config.write_text("models: {tiny: {train: {steps: 4}}}\n")
     words = ["plan", "--config", str(config)]
-    table, told = run(*words), json.loads(run(*words, "--json").stdout)
-    assert f"{told['totals']['jobs']} jobs" in table.stdout
-    assert {line["model"] for line in told["steps"]} == {"tiny"}
+    table, data = run(*words), json.loads(run(*words, "--json").stdout)
+    assert f"{data['totals']['jobs']} jobs" in table.stdout
+    assert {line["model"] for line in data["steps"]} == {"tiny"}
 
 
 @pytest.mark.parametrize("how", ["inline", "file"])

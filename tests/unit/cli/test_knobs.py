@@ -1,4 +1,4 @@
-"""Options are made from the fields of a model: a new field is an option, a flag and a help text."""
+"""Options are generated from the fields of a model: a new one is an option, a flag and a help text."""
 
 import inspect
 import json
@@ -61,12 +61,12 @@ def test_a_field_is_an_option_with_its_default_choices_and_help():
     run = verb_of(Grown)
     assert run() == Grown()
     assert list(run.parameters) == ["name", *Grown.model_fields, "last"]
-    told = run("--help")
+    text = run("--help")
     for name, field in Grown.model_fields.items():
-        assert option(name) in told
+        assert option(name) in text
         assert field.description, name
-    assert "calm|hasty" in told
-    assert "How long one waits." in told
+    assert "calm|hasty" in text
+    assert "How long one waits." in text
     chosen = run("--patience", "7", "--mood", "hasty", "--no-upright", "--intervals", "[4]")
     assert chosen == Grown(patience=7, mood="hasty", upright=False, intervals=[4])
     assert "'bored' is not one of 'calm', 'hasty'" in run("--mood", "bored")

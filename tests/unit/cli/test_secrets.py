@@ -44,7 +44,7 @@ def test_a_planted_token_stays_where_it_is(
         env=environment,
         check=False,
     )
-    assert any(TOKEN in told for told in Gossip.asked)  # the hub was told
+    assert any(TOKEN in sent for sent in Gossip.asked)  # the hub received it
     assert ran.returncode != 0
     assert HIDDEN in ran.stderr  # it was said, and would have been seen
     assert TOKEN not in ran.stdout + ran.stderr

@@ -1,4 +1,4 @@
-"""A token of the hub that stands in a configuration is refused, and not told."""
+"""A token of the hub in a configuration is refused and not printed."""
 
 from pathlib import Path
 from typing import Any

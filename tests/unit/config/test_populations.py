@@ -1,4 +1,4 @@
-"""One entry that stands for many models: which they are, what they are called, what is refused."""
+"""One entry for many models: the models, their names, and what is refused."""
 
 import math
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_words_of_a_file_are_the_numbers_they_look_like(tmp_path: Path) -> None:
 
 
 def test_a_design_fills_every_range_evenly() -> None:
-    # Of 64 points of a scrambled Sobol sequence one lies in each 64th of every axis.
+    # Of 64 points of a scrambled Sobol sequence one is in each 64th of every axis.
     shares = np.array(Design(points=64, over=OVER).shares())
     assert (np.sort(np.floor(64 * shares), axis=0) == np.arange(64)[:, None]).all()
     members = study(sweep=swept(64)).models.values()

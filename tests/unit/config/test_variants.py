@@ -54,7 +54,7 @@ def test_products():
 
 
 def test_no_other_file_spells_their_names():
-    """A name stands elsewhere as a default, or in a sentence; several only in presets."""
+    """A name is elsewhere used as a default, or in a sentence; several only in presets."""
     name = re.compile(rf"[\"']({'|'.join(VARIANTS)})[\"']")
     spelled = {
         path.name: set(name.findall(path.read_text(encoding="utf-8")))

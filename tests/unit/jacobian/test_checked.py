@@ -1,4 +1,4 @@
-"""When an operator is held against the block itself."""
+"""When an operator is compared with the block itself."""
 
 import pytest
 import torch

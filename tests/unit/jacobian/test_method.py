@@ -73,7 +73,7 @@ def test_what_the_first_block_took_decides_for_the_others() -> None:
 
 
 def test_an_iteration_may_cost_what_a_matrix_does() -> None:
-    """At so many products per triple, the choice turns."""
+    """At this number of products per triple, the choice changes."""
     operator = Counted(2048, 926, 4)
     most = affordable_products(operator)
     assert choose_method(operator, 0, 1, per_triple=0.9 * most) == "krylov"

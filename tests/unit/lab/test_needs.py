@@ -15,7 +15,7 @@ def test_a_model_to_be_trained_is_counted(shape):
         models={"m": {"train": {"hidden_size": width, "blocks": blocks, "heads": heads}}}
     )
     truth = sum(p.numel() for p in new_model(trained.models["m"].train).parameters())
-    # Biases and norms are left out of the estimate: 13 d a block beside 12 d².
+    # Biases and norms are not in the estimate: 13 d per block, compared with 12 d².
     assert parameters(trained, "m") == pytest.approx(truth, rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""What the user handed over is what is measured: the outermost model, in whatever stands around."""
+"""The model that the user passes is measured: the outermost one, with its wrappers."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A model and prompts in, the dataset of the schema out: held against the definitions."""
+"""A model and prompts in, the dataset of the schema out: compared with the definitions."""
 
 import copy
 import logging
@@ -125,7 +125,7 @@ def test_the_dataset_follows_the_schema() -> None:
     assert (ds["context_apart"] == 1).all()
     assert (ds["svd_residual"] < 1e-4).all()  # the default tolerance
     assert (ds["jacobian_norm_error"] == 0).all()  # dense: exact
-    # Numbers of one matrix, told in several ways; float32 rounding.
+    # Numbers of one matrix, computed in several ways; float32 rounding.
     norm = np.sqrt((ds["S_full"].astype(np.float64) ** 2).sum("k_full"))
     np.testing.assert_allclose(norm, ds["jacobian_norm"], rtol=1e-6)
     np.testing.assert_allclose(ds["S_full"][..., :4], ds["S"], rtol=1e-5)

@@ -32,7 +32,7 @@ def test_gram_is_its_definition() -> None:
 
 @given(st.integers(1, 6), st.integers(0, 99))
 def test_law_gram_holds_every_states_norm(tokens: int, seed: int) -> None:
-    """‖x^l‖² is the sum over the steps up to l: trajectories can be told from it alone."""
+    """‖x^l‖² is the sum over the steps up to l: trajectories can be tested with it alone."""
     states = trajectories(tokens, seed=seed)
     found = gram(states)
     norms = [found[:, : i + 1, : i + 1].sum(axis=(1, 2)) for i in range(states.shape[1])]

@@ -85,7 +85,7 @@ def test_matrices_of_the_blocks_and_no_others(monkeypatch, tmp_path) -> None:
     assert table.groupby("block").size().to_dict() == {1: 5, 2: 5}
     assert not table["weight"].str.contains("embed|lm_head|k_proj|v_proj").any()
     assert np.isfinite(table["exponent"]).all()
-    # The same weights in memory, as they are read where they are drawn anew or quantized.
+    # The same weights in memory, as for randomly re-initialised or quantized models.
     loaded = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     monkeypatch.setattr(f"{place}.load_model", lambda record, device: (loaded, None))
     again = weight_spectra({**record, "quantization": "nf4"})

@@ -70,7 +70,7 @@ def test_the_formula_is_what_drawing_gives(variant: str, k: int, full: bool) -> 
     assert found.dims == ("prompt", "pair", "block")
     for block, j in enumerate(jacobians()[0]):
         squares = by_definition(j, k, variant) ** 2
-        # Five standard errors of a mean of so many draws; in float32, S is good to 1e-7.
+        # Five standard errors of a mean of that many draws; in float32, S is good to 1e-7.
         error = 5 * squares.std() / DRAWS**0.5 + 1e-6
         assert found.values[0, 0, block] ** 2 == pytest.approx(squares.mean(), abs=error)
 

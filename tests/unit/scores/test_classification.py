@@ -1,4 +1,4 @@
-"""Accuracy, loss and calibration against scikit-learn, definitions written anew, known truth."""
+"""Accuracy, loss and calibration against scikit-learn, independent definitions, known truth."""
 
 import math
 

@@ -66,17 +66,17 @@ def test_what_is_loaded_is_what_was_saved(kind: str, tmp_path: Path) -> None:
     assert record["modality"] == ("image" if of_images else "text")
     assert record["causal"] is False
     assert (record["blocks"], record["dimension"]) == (3, 32)
-    model, beside = load_model(record, "cpu")
+    model, processor = load_model(record, "cpu")
     if of_images:
         picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-        given = {"pixel_values": prepared(beside, [picture])}
+        given = {"pixel_values": prepared(processor, [picture])}
         assert given["pixel_values"].shape == (1, 3, SIZE, SIZE)
         # Resized, then from 0 … 255 to −1 … 1: the class's defaults.
         small = np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
         wanted = torch.from_numpy(small / 127.5 - 1).permute(2, 0, 1)[None]
         torch.testing.assert_close(given["pixel_values"].double(), wanted, atol=1e-6, rtol=0)
     else:
-        given = {"input_ids": torch.tensor([beside("a b a")["input_ids"]])}
+        given = {"input_ids": torch.tensor([processor("a b a")["input_ids"]])}
     body = saved.vision_model if kind == "two towers" else saved.base_model
     with torch.no_grad():
         wanted = body(**given).last_hidden_state

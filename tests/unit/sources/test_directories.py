@@ -1,4 +1,4 @@
-"""Directories of models as users have them: measured alike in memory and streamed, or refused."""
+"""Directories of models as users have them: measured equally in memory and streamed, or refused."""
 
 import json
 import shutil

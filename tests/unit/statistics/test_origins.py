@@ -151,7 +151,7 @@ def test_exact_copies_change_nothing():
 
 @pytest.mark.slow
 def test_p_values_hold_their_level_with_copies():
-    """Nothing goes with anything; a model of ten stands there eight times."""
+    """Nothing correlates; one of ten models is listed eight times."""
     random = np.random.default_rng(0)
     honest, naive = [], []
     for _ in range(400):

@@ -193,7 +193,7 @@ def test_a_k_that_was_not_reduced_is_named(study):
 @pytest.mark.parametrize(
     ("measured", "told"),
     [
-        ([0, -2], 0),  # an image's class token, beside the mean over its patches
+        ([0, -2], 0),  # an image's class token, and the mean over its patches
         ([-2], -2),
         ([0], 0),
         ([0, -2, 4], 4),

@@ -1,4 +1,4 @@
-"""Variance components against REML, against known truth, and where they cannot be told apart."""
+"""Variance components against REML, against known truth, and where they cannot be separated."""
 
 import numpy as np
 import pandas as pd

@@ -26,7 +26,7 @@ def suite(
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, np.ndarray]:
     """Models of some depths: y = effect · x + what the depth adds + noise.
 
-    x has a part that the depth decides; `confounding` is what that part adds to y beside x, and
+    x has a part that the depth decides; `confounding` is what that part adds to y besides x, and
     `of_groups` what depths have of their own, whatever their x. Checkpoints of a model share all
     but a little.
     """
@@ -150,7 +150,7 @@ def test_where_slopes_are_equal_they_are_seldom_said_to_differ(of_groups):
 
 
 def test_simpsons_paradox_is_named():
-    """Deeper models couple less and score better; at each depth coupling goes with the score."""
+    """Deeper models couple less and score better; at fixed depth coupling helps the score."""
     random = np.random.default_rng(5)
     depth = np.repeat([4.0, 8, 12, 16, 20], 8)
     own = random.normal(size=40)

@@ -65,7 +65,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(measured: Path, tmp_path: Path) -> Path:
-    """Return a copy, elsewhere: nothing that is told depends on where a study lies."""
+    """Return a copy, elsewhere: nothing that is reported depends on the place of a study."""
     return shutil.copytree(measured, tmp_path / "moved")
 
 
@@ -133,7 +133,7 @@ def test_what_changed_since_is_said(root: Path) -> None:
     found = provenance(catalog_of(root), "prompts/mine")
     assert found["unchanged"] is False
     assert "CHANGED since it was entered" in as_text(found, [])
-    # Entered again, it is not the one that the store was made from.
+    # Entered again, it is not the one from which the store was computed.
     entry = root / "entries" / "prompts" / "prompts.yml"
     write_entry(entry, "prompts", prompts, {"dataset": "mine"})
     join((root / "entries").rglob("*.yml"), root / "catalog" / "catalog.yml")
@@ -169,7 +169,7 @@ def test_what_was_read_through_a_catalog_tells_what_was_in_it(root: Path, tmp_pa
     found = provenance(catalog_of(root), "correlation")
     assert found["from"]["catalog"]["entries"] == sorted(open_catalog(before).entries)
     assert ": 1 coupling, 1 inverse_depth_fit, 1 locality, " in as_text(found, [])
-    # Another's catalog could lead to any file: it is told, and not opened.
+    # Another's catalog could lead to any file: it is reported, and not opened.
     assert "entries" not in provenance(catalog_of(root), "predictors")["from"]["catalog"]
 
 

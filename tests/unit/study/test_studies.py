@@ -18,7 +18,7 @@ STUDIES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in NAM
 @pytest.fixture(autouse=True)
 def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # the paths in them are taken from there
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # whoever asks the hub fails
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # any request to the hub fails
 
 
 def test_no_study_is_left_out() -> None:

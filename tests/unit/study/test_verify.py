@@ -1,4 +1,4 @@
-"""Every artifact of a study held against what was entered: which file is wrong, and what to do."""
+"""Every artifact of a study compared with its entry: which file is wrong, and what to do."""
 
 import json
 import shlex
@@ -90,7 +90,7 @@ def chunk(store: Path, variable: str) -> Path:
 
 def test_a_study_that_is_whole_is_said_to_be(study: Path, monkeypatch):
     assert found(study) == dict.fromkeys(ARTIFACTS, "right")
-    monkeypatch.chdir(study / "catalog")  # from wherever one stands
+    monkeypatch.chdir(study / "catalog")  # from any directory
     result = CliRunner().invoke(cli.app, ["verify", "c.yml"])
     assert (result.exit_code, result.stdout) == (0, "7 artifacts: all unchanged\n")
 

@@ -231,7 +231,7 @@ def test_a_job_goes_on_where_it_was_killed(
     lost = next((tmp_path / "parts").glob("def*"))
     lost.rename(tmp_path / "elsewhere")
     assert run() == 0
-    assert measured == [2]  # it and the one beside it, as before
+    assert measured == [2]  # it and its neighbour, as before
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "damage.parquet"), table)
     assert run("--treatments", '["skip"]') == 0
     assert measured == [2, 2, 2, 1]

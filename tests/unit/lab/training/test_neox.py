@@ -141,7 +141,7 @@ def test_each_setting_changes_the_weights_and_neither_start_nor_batches(
 
 
 def test_weights_decay_by_the_rate_times_the_share(tmp_path: Path) -> None:
-    # AdamW takes rate x decay of each weight off, beside a step that is the same: after one update
+    # AdamW subtracts rate x decay of each weight, in addition to an equal step: after one update
     # at the full rate (one step of warm-up) two decays differ by that times the first weights.
     one = SPEC | {"steps": 1, "checkpoints": [0, 1]}
     found = {d: train(one | {"weight_decay": d}, tmp_path / str(d), threads=1) for d in (0.0, 0.5)}

@@ -1,4 +1,4 @@
-"""Stochastic depth leaves out whole branches at the rates it is told, none in evaluation."""
+"""Stochastic depth drops whole branches at the given rates, none in evaluation."""
 
 import torch
 from torch import nn
