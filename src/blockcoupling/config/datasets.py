@@ -30,7 +30,7 @@ class DatasetSection(Section):
     seed: NonNegativeInt | None = None
     """Seed of the sample; unset, the study's."""
     max_bytes: PositiveInt | None = None
-    """Leave longer prompts out before sampling (for models whose tokens are bytes)."""
+    """Exclude longer prompts before sampling (for models whose tokens are bytes)."""
 
 
 class BuiltinDataset(DatasetSection):

@@ -78,7 +78,7 @@ class Range(Section):
             return float(f"{self._between(self.low, self.high, share):.{DIGITS}g}")
         first, last = ceil(self.low / unit), floor(self.high / unit)
         if first > last:
-            raise ValueError(f"no multiple of {unit} lies between {self.low:g} and {self.high:g}")
+            raise ValueError(f"no multiple of {unit} is between {self.low:g} and {self.high:g}")
         # Each whole number has the room around it, so that the ends are as likely as the others.
         return unit * min(last, floor(self._between(first - 0.5, last + 0.5, share) + 0.5))
 

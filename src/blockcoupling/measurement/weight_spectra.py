@@ -73,7 +73,7 @@ def weight_spectra(record: Mapping[str, Any]) -> pd.DataFrame:
         rows.append({**about, **law._asdict(), "largest": values[-1]})
     if not rows:
         logger.warning(
-            "model %s: no weight matrix in its blocks has the %d eigenvalues of a power law",
+            "model %s: no weight matrix of its blocks has the %d eigenvalues that a fit needs",
             record.get("name"),
             FEWEST,
         )

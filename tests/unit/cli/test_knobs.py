@@ -1,4 +1,4 @@
-"""Options are generated from the fields of a model: a new one is an option, a flag and a help text."""
+"""Options are generated from the fields of a model: a new field gives an option, flag and help."""
 
 import inspect
 import json

@@ -138,7 +138,7 @@ def test_a_width_is_a_multiple_of_what_its_heads_need(share: float) -> None:
         ),
         (
             {"design": {"points": 2, "over": {"hidden_size": {"low": 40, "high": 60}}}},
-            "models.p.design.over.hidden_size: no multiple of 32 lies between 40 and 60",
+            "models.p.design.over.hidden_size: no multiple of 32 is between 40 and 60",
         ),
         (
             {"grid": {"seed": [0, 1]}, "train": {"seed": 3}},

@@ -92,7 +92,7 @@ def test_matrices_of_the_blocks_and_no_others(monkeypatch, tmp_path) -> None:
     np.testing.assert_array_equal(again["exponent"], table["exponent"])
 
 
-def test_a_model_too_small_has_none_and_is_told(monkeypatch, tmp_path, caplog) -> None:
+def test_a_model_too_small_has_none_and_is_reported(monkeypatch, tmp_path, caplog) -> None:
     config = LlamaConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
     )
@@ -102,4 +102,7 @@ def test_a_model_too_small_has_none_and_is_told(monkeypatch, tmp_path, caplog) -
         "blockcoupling.measurement.weight_spectra.stored_in", lambda record: tmp_path
     )
     assert weight_spectra({"name": "m", "checkpoint": "c"}).empty
-    assert "model m: no weight matrix in its blocks has the 50 eigenvalues" in caplog.text
+    assert (
+        "model m: no weight matrix of its blocks has the 50 eigenvalues that a fit needs"
+        in caplog.text
+    )
