@@ -66,6 +66,7 @@ DAMAGE = Step(
     },
     parts=f"damage_parts/{OF_MEASUREMENT}",
     needs=f"{_NEEDS}:damage_needs",
+    options=f"{_OPTIONS}:damage",
     prompts=lambda study: study.damage.prompts if study.damage else None,
 )
 STATISTICS = (

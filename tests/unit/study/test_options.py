@@ -52,6 +52,11 @@ def test_a_setting_starts_its_jobs_again():
     assert of("reduce", reduce={"k": [1, 4]}) != of("reduce", reduce={"k": [4]})
 
 
+def test_settings_of_damage_are_options_of_its_job():
+    for section, words in (({"prompts": 3}, "--count 3"), ({"passages": 7}, "--passages 7")):
+        assert words in of("damage", damage=section)
+
+
 def test_settings_of_another_model_are_in_no_job_of_this_one():
     other = {"models": {"small": TEXT, "other": {**TEXT, "family": "another"}}}
     for row in steps():
