@@ -54,6 +54,33 @@ def remembered_digest(path: Path) -> str:
     return digest
 
 
+def remembered_tree_digest(directory: Path) -> str:
+    """Digest of the names and bytes of all files in a directory, remembered as a whole.
+
+    Args:
+        directory: without links on the way; links in it count as the files they lead to.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = {
+        str(each.relative_to(directory)): each.resolve()
+        for each in sorted(directory.rglob("*"))
+        if each.is_file()
+    }
+    stamps = {name: _stamp(file) for name, file in files.items()}
+    stamp = {"files": json_digest(stamps)}
+    memory = _memory(directory)
+    if (known := _remembered(memory, stamp)) is not None:
+        return known
+    begun = time.time_ns()
+    digest = json_digest({name: file_digest(file) for name, file in files.items()})
+    newest = max((max(each["mtime_ns"], each["ctime_ns"]) for each in stamps.values()), default=0)
+    if newest < begun - _UNSETTLED_NS and stamps == {n: _stamp(f) for n, f in files.items()}:
+        _remember(memory, {**stamp, "path": str(directory), "sha256": digest})
+    return digest
+
+
 def _stamp(path: Path) -> dict[str, int]:
     """What changes when a file is written to, replaced, or given back its old time."""
     found = path.stat()
@@ -74,7 +101,7 @@ def _memory(path: Path) -> Path:
     return Path(place) / "digests" / f"{name}.json"
 
 
-def _remembered(memory: Path, stamp: Mapping[str, int]) -> str | None:
+def _remembered(memory: Path, stamp: Mapping[str, Any]) -> str | None:
     try:
         known = json.loads(memory.read_bytes())
     except (OSError, ValueError):

@@ -228,6 +228,39 @@ def test_what_is_not_touched_is_not_done_again(
     assert walks.wrong(study) == []
 
 
+EDITS = [
+    (changed(extract={"tolerance": 1e-3}), {"extract"}),
+    (changed(reduce={"k": [2, 4]}), {"reduce"}),
+    (changed(models__small__train={"seed": 7}), {"train", "extract", "reduce", "score"}),
+    (lambda study: study.write("mine.jsonl", 1, old=True), {"prompts", "extract", "reduce"}),
+    (lambda study: study.write("questions.jsonl", 1, old=True), {"score"}),
+    (lambda study: study.write("link", 1), {"model", "extract", "reduce"}),
+]
+
+
+@pytest.mark.parametrize(("change", "verbs"), EDITS)
+@pytest.mark.parametrize("forgotten", ["records", "elsewhere", "times alone"])
+def test_an_edit_is_noticed_whatever_snakemake_remembers(
+    study: Study, walks: Walks, forgotten: str, change: Callable[[Study], None], verbs: set[str]
+) -> None:
+    words = ["--rerun-triggers", "mtime"] if forgotten == "times alone" else []
+    if forgotten == "records":
+        shutil.rmtree(study.directory / ".snakemake")
+    elif forgotten == "elsewhere":
+        shutil.rmtree(study.directory / ".snakemake")
+        study.directory = study.directory.rename(study.directory.with_name("elsewhere"))
+    change(study)
+    assert snakemake(study.directory, *words) == 0
+    assert verbs <= _verbs(study)
+    assert walks.wrong(study) == []
+
+
+def test_nothing_is_made_again_because_records_are_lost(study: Study) -> None:
+    shutil.rmtree(study.directory / ".snakemake")
+    assert snakemake(study.directory) == 0
+    assert _verbs(study) == set()
+
+
 def test_a_checkpoint_more_trains_measures_and_scores_itself_alone(
     study: Study, walks: Walks
 ) -> None:

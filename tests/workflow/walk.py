@@ -273,11 +273,16 @@ def _edit(study: Study, chance: random.Random) -> str:
 
 def _run(study: Study, chance: random.Random) -> str:
     """A run of some kind, to its end or not."""
-    kind = chance.choice(["plain", "until", "job", "job", "all", "all", "force", "target"])
+    kinds = ["plain", "until", "job", "job", "all", "all", "force", "target", "dry", "times"]
+    kind = chance.choice(kinds)
     words: list[str] = []
     fate = study.directory / "fate.json"
     if kind == "until":
         words = ["--until", chance.choice(RULES)]
+    elif kind == "dry":
+        words = ["--dry-run"]
+    elif kind == "times":
+        words = ["--rerun-triggers", "mtime"]
     elif kind == "target":
         words = [chance.choice(["models", "prompt_sets", "measurements"])]
     elif kind in ("job", "all", "force"):
@@ -322,6 +327,20 @@ def _removal(study: Study, chance: random.Random) -> str:
     return f"removed {path.relative_to(study.directory)}"
 
 
+def _forgetting(study: Study, chance: random.Random) -> str:
+    """Snakemake's own records are lost, by themselves or because the study is copied elsewhere."""
+    if chance.random() < 0.5:
+        shutil.rmtree(study.directory / ".snakemake", ignore_errors=True)
+        return "removed .snakemake"
+    elsewhere = study.directory.with_name(f"{study.directory.name}-copy")
+    shutil.copytree(
+        study.directory, elsewhere, symlinks=True, ignore=shutil.ignore_patterns(".snakemake")
+    )
+    shutil.rmtree(study.directory)
+    study.directory = elsewhere
+    return "copied without .snakemake"
+
+
 class Walks:
     """Walks in a directory, and what fresh runs gave, by what they were of."""
 
@@ -352,7 +371,7 @@ class Walks:
         if chance.random() < 0.8:  # from a finished study
             took.append(f"run plain -> {snakemake(study.directory)}")
         for _ in range(chance.randint(1, steps)):
-            kind = chance.choice([_edit, _edit, _removal])
+            kind = chance.choice([_edit, _edit, _edit, _removal, _forgetting])
             took.append(kind(study, chance))
             if chance.random() < 0.8:
                 took.append(_run(study, chance))

@@ -12,7 +12,8 @@ localrules:
 
 rule catalog_measurements:
     input:
-        inputs.entries_since(study, "catalog_measurements"),
+        entries=inputs.entries_since(study, "catalog_measurements"),
+        settings=settled("catalog_measurements"),
     output:
         files("catalog_measurements"),
     log:
@@ -32,14 +33,17 @@ rule catalog_measurements:
         "Catalog what was measured"
     # The list of files is piped: on a command line it might be too long.
     shell:
-        "printf '%s\\n' {input:q} | blockcoupling catalog --entries-from - --out {output:q}"
+        "printf '%s\\n' {input.entries:q} | blockcoupling catalog --entries-from - --out {output:q}"
         " {params.options} --configuration {resources.configuration:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog_statistics with:
     input:
-        "<results>/catalog/measurements.yml",
-        inputs.entries_since(study, "catalog_statistics"),
+        entries=[
+            "<results>/catalog/measurements.yml",
+            *inputs.entries_since(study, "catalog_statistics"),
+        ],
+        settings=settled("catalog_statistics"),
     output:
         files("catalog_statistics"),
     log:
@@ -58,6 +62,7 @@ rule catalog_figures:
         entries=expand(
             f"<results>/{step('figures').entry_directory}", modality=study.modalities()
         ),
+        settings=settled("catalog_figures"),
     output:
         files("catalog_figures"),
     log:
@@ -82,8 +87,11 @@ rule catalog_figures:
 
 use rule catalog_measurements as catalog with:
     input:
-        "<results>/catalog/figures.yml",
-        inputs.entries_since(study, "catalog"),
+        entries=[
+            "<results>/catalog/figures.yml",
+            *inputs.entries_since(study, "catalog"),
+        ],
+        settings=settled("catalog"),
     output:
         study.catalog,
     log:

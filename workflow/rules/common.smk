@@ -22,6 +22,7 @@ from blockcoupling.study import inputs, inside_snakemake, options, sharing, size
 from blockcoupling.study.by_name import apply
 from blockcoupling.study.check import load_config
 from blockcoupling.study.screen import ending
+from blockcoupling.study.settings import TOGETHER, Settings
 from blockcoupling.study.slurm_faults import fixed_requests
 from blockcoupling.study.together import jobs_of, rule_needs
 
@@ -29,6 +30,9 @@ lab.join()
 
 try:
     study = load_config(config, written_in=CONFIGURED_IN)
+    settings = Settings(study, inside_snakemake.in_main_process(workflow))
+    if inside_snakemake.in_main_process(workflow):
+        settings.write()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -94,6 +98,11 @@ def of(function):
 
 def options_of(name):
     return lambda wildcards: options.options_of(study, name, wildcards)
+
+
+def settled(name):
+    """The file of what decides the results of a job, as its input (see study/settings.py)."""
+    return lambda wildcards: settings.file(name, wildcards)
 
 
 def entered(name):

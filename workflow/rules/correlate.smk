@@ -3,7 +3,8 @@
 
 rule correlate:
     input:
-        "<results>/catalog/measurements.yml",
+        catalog="<results>/catalog/measurements.yml",
+        settings=settled("correlate"),
     output:
         **made("correlate"),
         entries=entries("correlate"),
@@ -22,5 +23,5 @@ rule correlate:
     message:
         "Correlate the measurements of {wildcards.modality} models with their scores"
     shell:
-        "blockcoupling correlate --catalog {input:q} --out {output.correlation:q} {params.options}"
+        "blockcoupling correlate --catalog {input.catalog:q} --out {output.correlation:q} {params.options}"
         " {params.entered} > {log:q} 2>&1"

@@ -5,6 +5,7 @@ rule damage:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
         prompts="<results>/prompts/{dataset}.jsonl",
+        settings=settled("damage"),
     output:
         **made("damage"),
         entries=entries("damage"),
@@ -34,7 +35,8 @@ rule damage:
 
 rule damage_statistics:
     input:
-        "<results>/catalog/measurements.yml",
+        catalog="<results>/catalog/measurements.yml",
+        settings=settled("damage_statistics"),
     output:
         **made("damage_statistics"),
         entries=entries("damage_statistics"),
@@ -53,5 +55,5 @@ rule damage_statistics:
     message:
         "Compare ablation damage with coupling and its baselines"
     shell:
-        "blockcoupling damage-statistics --catalog {input:q} --out {output.damage_statistics:q} {params.options}"
+        "blockcoupling damage-statistics --catalog {input.catalog:q} --out {output.damage_statistics:q} {params.options}"
         " {params.entered} > {log:q} 2>&1"

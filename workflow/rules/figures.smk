@@ -10,7 +10,8 @@ if inside_snakemake.in_main_process(workflow):
 
 rule figures:
     input:
-        "<results>/catalog/statistics.yml",
+        catalog="<results>/catalog/statistics.yml",
+        settings=settled("figures"),
     output:
         listed=files("figures"),
         figures=report(
@@ -37,13 +38,14 @@ rule figures:
     message:
         "Draw the figures of {wildcards.modality} models"
     shell:
-        "blockcoupling figures --catalog {input:q} --out {output.figures:q} {params.options}"
+        "blockcoupling figures --catalog {input.catalog:q} --out {output.figures:q} {params.options}"
         " --entries {output.entries:q} --list {output.listed:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
-        "<results>/catalog/figures.yml",
+        catalog="<results>/catalog/figures.yml",
+        settings=settled("report"),
     output:
         report=report(
             made("report")["report"], caption="../report/report.rst", category="Report"
@@ -65,5 +67,5 @@ rule report:
     message:
         "Write the report, {output.report}"
     shell:
-        "blockcoupling report --catalog {input:q} --out {output.report:q}"
+        "blockcoupling report --catalog {input.catalog:q} --out {output.report:q}"
         " {params.options} {params.entered} > {log:q} 2>&1"

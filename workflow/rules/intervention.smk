@@ -3,7 +3,8 @@
 
 rule intervention:
     input:
-        "<results>/catalog/measurements.yml",
+        catalog="<results>/catalog/measurements.yml",
+        settings=settled("intervention"),
     output:
         **made("intervention"),
         entries=entries("intervention"),
@@ -22,5 +23,5 @@ rule intervention:
     message:
         "Compare the arms with the control"
     shell:
-        "blockcoupling intervention --catalog {input:q} --out {output.intervention:q} {params.options}"
+        "blockcoupling intervention --catalog {input.catalog:q} --out {output.intervention:q} {params.options}"
         " {params.entered} > {log:q} 2>&1"

@@ -2,6 +2,7 @@ rule extract:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
         prompts="<results>/prompts/{dataset}.jsonl",
+        settings=settled("extract"),
     output:
         **made("extract"),
         entries=entries("extract"),
@@ -40,7 +41,8 @@ if study.reduce.cluster == "slurm":
 
 rule reduce:
     input:
-        "<results>/svd/{model}/{checkpoint}/{dataset}/svd.zarr/zarr.json",
+        svd="<results>/svd/{model}/{checkpoint}/{dataset}/svd.zarr/zarr.json",
+        settings=settled("reduce"),
     output:
         **made("reduce"),
         entries=entries("reduce"),
@@ -63,7 +65,7 @@ rule reduce:
             wildcards.model not in SHARING,
         ),
     params:
-        store=subpath(input[0], parent=True),
+        store=subpath(input.svd, parent=True),
         tables=subpath(output.miscoupling, ancestor=2),
         options=options_of("reduce"),
         entered=entered("reduce"),

@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        of(inputs.images_trained_on),
+        settings=settled("train"),
     output:
         files("train"),
     log:
@@ -34,7 +34,8 @@ rule train:
 # From the saved state of the training; a checkpoint that is added later is trained to.
 rule checkpoint:
     input:
-        "<results>/training/{model}/trained.json",
+        trained="<results>/training/{model}/trained.json",
+        settings=settled("checkpoint"),
     output:
         files("checkpoint"),
     log:
@@ -51,7 +52,7 @@ rule checkpoint:
     params:
         options=options_of("checkpoint"),
         content=of(inputs.content_of_training),
-        states=subpath(input[0], parent=True),
+        states=subpath(input.trained, parent=True),
         out=subpath(output[0], ancestor=2),
     message:
         "Keep {wildcards.checkpoint} of {wildcards.model}"
@@ -61,6 +62,9 @@ rule checkpoint:
 
 
 use rule checkpoint as image_checkpoint with:
+    input:
+        trained="<results>/training/{model}/trained.json",
+        settings=settled("image_checkpoint"),
     output:
         files("image_checkpoint"),
     log:
@@ -75,6 +79,7 @@ use rule checkpoint as image_checkpoint with:
 rule weights:
     input:
         of(inputs.training_record),
+        settings=settled("weights"),
     output:
         files("weights"),
     log:
@@ -96,7 +101,8 @@ rule weights:
 
 rule model:
     input:
-        "<results>/weights/{model}/{checkpoint}.json",
+        weights="<results>/weights/{model}/{checkpoint}.json",
+        settings=settled("model"),
     output:
         **made("model"),
         entries=entries("model"),
@@ -115,5 +121,5 @@ rule model:
     message:
         "Record {wildcards.model}, {wildcards.checkpoint}"
     shell:
-        "blockcoupling model {params.options} --weights {input:q} --out {output.model:q}"
+        "blockcoupling model {params.options} --weights {input.weights:q} --out {output.model:q}"
         " {params.entered} > {log:q} 2>&1"

@@ -1,6 +1,6 @@
 rule prompts:
     input:
-        of(inputs.images_measured_at),
+        settings=settled("prompts"),
     output:
         **made("prompts"),
         entries=entries("prompts"),

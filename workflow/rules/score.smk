@@ -1,6 +1,7 @@
 rule score:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
+        settings=settled("score"),
     output:
         **made("score"),
         entries=entries("score"),

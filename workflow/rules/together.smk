@@ -4,6 +4,8 @@
 
 # The list is a separate file, because every output records the parameters of its job.
 rule jobs:
+    input:
+        settings=settled(TOGETHER),
     output:
         "<results>/together/{chunk}.json",
     log:
@@ -73,6 +75,11 @@ for modality in BATCHED:
         input:
             weights="<results>/weights/{model}/{checkpoint}.json",
             prompts=expand("<results>/prompts/{dataset}.jsonl", dataset=datasets),
+            settings=lambda wildcards, datasets=datasets: [
+                file
+                for dataset in datasets
+                for file in settings.file("extract", {**wildcards, "dataset": dataset})
+            ],
         output:
             [
                 file.replace("{dataset}", dataset)

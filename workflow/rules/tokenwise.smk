@@ -5,6 +5,7 @@ rule tokenwise:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
         prompts="<results>/prompts/{dataset}.jsonl",
+        settings=settled("tokenwise"),
     output:
         **made("tokenwise"),
         entries=entries("tokenwise"),

@@ -11,7 +11,12 @@ from blockcoupling.config.datasets import BuiltinDataset, JsonlDataset
 from blockcoupling.config.models import LocalModel, TrainedModel, Training
 from blockcoupling.config.steps import entered_by
 from blockcoupling.config.study import Study
-from blockcoupling.digests import file_digest, json_digest
+from blockcoupling.digests import (
+    file_digest,
+    json_digest,
+    remembered_digest,
+    remembered_tree_digest,
+)
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.identity import content_identity
 
@@ -33,24 +38,12 @@ def training_record(study: Study, model: str, checkpoint: str) -> list[str]:
     return [f"{study.model_spec(model, checkpoint)['path']}/training.json"]
 
 
-def images_trained_on(study: Study, model: str) -> list[str]:
-    """The files that a model is trained on, if they are on this machine."""
-    section = study.models[model]
-    assert isinstance(section, TrainedModel)
-    return _image_files(section.train)
-
-
-def images_measured_at(study: Study, dataset: str) -> list[str]:
-    """The files of a dataset of images, if they are on this machine."""
-    return _image_files(study.datasets[dataset])
-
-
-def _image_files(section: Any) -> list[str]:
+def _content_of_images(section: Any) -> str | None:
     path: Path | None = getattr(getattr(section, "images", None), "path", None)
     if path is None:
-        return []
-    found = [path] if path.is_file() else sorted(path.rglob("*"))
-    return [str(each) for each in found if each.is_file()]
+        return None
+    place = path.resolve()
+    return remembered_tree_digest(place) if place.is_dir() else remembered_digest(place)
 
 
 def content_of_model(study: Study, model: str, checkpoint: str) -> str | None:
@@ -61,26 +54,36 @@ def content_of_model(study: Study, model: str, checkpoint: str) -> str | None:
 
 
 def content_of_training(study: Study, model: str) -> str | None:
-    """Digest of the built-in text, if a model is trained on it."""
+    """Digest of the built-in text, or of images on this machine, if a model is trained on them."""
     section = study.models[model]
-    of_text = isinstance(section, TrainedModel) and isinstance(section.train, Training)
-    return corpus().digest if of_text else None
+    if not isinstance(section, TrainedModel):
+        return None
+    if isinstance(section.train, Training):
+        return corpus().digest
+    return _content_of_images(section.train)
 
 
 def content_of_prompts(study: Study, dataset: str) -> str | None:
-    """Digest of a file of prompts, or of the built-in text."""
+    """Digest of a file of prompts, of the built-in text, or of images on this machine."""
     section = study.datasets[dataset]
     if isinstance(section, BuiltinDataset) and section.name == "heldout":
         return corpus().digest
-    return file_digest(section.path) if isinstance(section, JsonlDataset) else None
+    if isinstance(section, JsonlDataset):
+        return file_digest(section.path)
+    return _content_of_images(section)
 
 
 def content_of_scores(study: Study, model: str) -> dict[str, Any]:
-    """Digests of the files of questions, by task, and of the built-in text where it is scored."""
+    """Digests of the files of questions, by task, and of the text or images that are scored."""
     asked = study.score.harness.items()
     questions = {name: file_digest(task.path) for name, task in asked if task.path is not None}
     of_text = study.score.heldout and study.models[model].takes == "text"
-    return {"questions": questions, "text": corpus().digest if of_text else None}
+    images = _content_of_images(getattr(study.models[model], "train", None))
+    return {
+        "questions": questions,
+        "text": corpus().digest if of_text else None,
+        **({"images": images} if study.score.test and images else {}),
+    }
 
 
 def content_of_damage(study: Study) -> str | None:

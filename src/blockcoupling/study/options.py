@@ -55,7 +55,7 @@ def as_json(specification: Any) -> str:
 
 def on_any_device(settings: SomeSettings) -> SomeSettings:
     """Settings without the device, which changes no result."""
-    return settings.model_copy(update={"device": settings.defaults()["device"]})
+    return settings.model_copy(update={"device": type(settings).model_fields["device"].default})
 
 
 def weights(study: Study, model: str, checkpoint: str) -> str:

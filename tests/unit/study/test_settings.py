@@ -1,0 +1,151 @@
+"""What decides the results of each job is kept among the results, and compared."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blockcoupling import lab
+from blockcoupling.config.steps import steps
+from blockcoupling.errors import UserError
+from blockcoupling.study.check import load_config
+from blockcoupling.study.settings import TOGETHER, Settings
+
+lab.join()
+
+TRAIN = {"hidden_size": 16, "blocks": 2, "heads": 2, "steps": 4}
+OF = {"model": "a", "checkpoint": "step4", "dataset": "heldout"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def study(**sections: Any) -> Any:
+    models = {name: {"train": TRAIN, "checkpoints": [4]} for name in ("a", "b")}
+    datasets = {"heldout": {"name": "heldout", "prompts": 2}}
+    return load_config({"study": "s", "models": models, "datasets": datasets, **sections})
+
+
+def written() -> dict[str, int]:
+    place = Path("results/s/settings")
+    return {str(file.relative_to(place)): file.stat().st_mtime_ns for file in place.rglob("*.json")}
+
+
+def test_every_job_has_its_file_and_the_rest_is_left_alone():
+    Settings(study(), main=True).write()
+    before = written()
+    jobs = {
+        f"{row.name}/{','.join(job.values()) or row.name}"
+        for row in steps()
+        for job in row.wildcards(study())
+    }
+    assert sorted(name.rsplit(".", 2)[0] for name in before) == sorted(jobs)
+    Settings(study(), main=True).write()
+    assert written() == before
+    Settings(study(extract={"tolerance": 1e-3}), main=True).write()
+    after = written()
+    assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"extract"}
+    assert {name: time for name, time in after.items() if before.get(name) == time} == {
+        name: time for name, time in before.items() if not name.startswith("extract/")
+    }
+    # Back again: newer than whatever was made meanwhile.
+    Settings(study(), main=True).write()
+    assert written().keys() == before.keys()
+    newest = max(after.values())
+    assert all(time > newest for name, time in written().items() if name.startswith("extract/"))
+
+
+def test_no_device_and_no_engine_is_among_them():
+    Settings(study(), main=True).write()
+    before = written()
+    Settings(study(extract={"device": "cpu"}, reduce={"cluster": "threads"}), main=True).write()
+    assert written() == before
+
+
+def test_a_job_that_sees_other_settings_than_it_was_submitted_with_refuses():
+    main = Settings(study(), main=True)
+    main.write()
+    job = Settings(study(), main=False)
+    assert job.file("extract", OF) == main.file("extract", OF)
+    before = written()
+    edited = Settings(study(extract={"tolerance": 1e-3}), main=False)
+    with pytest.raises(
+        UserError, match="the configuration has changed since the run began"
+    ) as said:
+        edited.file("extract", OF)
+    assert "\n" not in str(said.value)
+    assert edited.file("score", OF) == main.file("score", OF)
+    assert written() == before
+
+
+def test_a_dry_run_of_other_settings_leaves_those_of_a_run_that_goes_on():
+    Settings(study(), main=True).write()
+    before = written()
+    Path(".snakemake/locks").mkdir(parents=True)
+    Path(".snakemake/locks/0.input.lock").touch()
+    looking = Settings(study(extract={"tolerance": 1e-3}), main=True)
+    looking.write()
+    assert written() == before
+    assert Path(looking.file("extract", OF)[0]).is_file()
+
+
+def test_a_file_says_what_decides(here: Path):
+    settings = Settings(study(), main=True)
+    settings.write()
+    (file,) = settings.file("extract", OF)
+    assert json.loads(Path(file).read_text()) == settings.of("extract", OF)
+    (prompts,) = settings.file("prompts", OF)
+    assert '"prompts": 2' in json.loads(Path(prompts).read_text())["options"]
+
+
+def test_jobs_of_a_chunk_have_one_file_that_changes_with_each_of_them():
+    member = {"train": TRAIN, "checkpoints": [4], "population": "sizes", "together": 2}
+    sections: dict[str, Any] = {"models": dict.fromkeys("abcd", member)}
+    settings = Settings(study(**sections), main=True)
+    settings.write()
+    assert {"sizes_0", "sizes_1"} == {
+        name.split("/")[1].split(".")[0] for name in written() if name.startswith(TOGETHER)
+    }
+    before = written()
+    Settings(study(**sections, extract={"tolerance": 1e-3}), main=True).write()
+    assert len([n for n in written().keys() - before.keys() if n.startswith(TOGETHER)]) == 2
+
+
+def _pictures(place: Path, content: bytes, old: bool = False) -> None:
+    folder = place / "test" / "cat"
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(content)
+    if old:
+        os.utime(folder / "a.png", (10**9, 10**9))
+
+
+def test_images_are_known_by_their_content(here: Path):
+    from blockcoupling.study.inputs import content_of_prompts
+
+    _pictures(here / "new", b"1")
+    _pictures(here / "older", b"2", old=True)
+    _pictures(here / "same", b"1", old=True)
+    link = here / "pics"
+
+    section = SimpleNamespace(images=SimpleNamespace(path=link))
+    fake: Any = SimpleNamespace(datasets={"pictures": section})
+
+    def digest(target: str) -> Any:
+        link.unlink(missing_ok=True)
+        link.symlink_to(here / target)
+        return content_of_prompts(fake, "pictures")
+
+    first = digest("new")
+    assert first is not None
+    assert digest("older") != first
+    assert digest("same") == first
+    shutil.rmtree(here / "same")
+    _pictures(here / "same", b"3", old=True)
+    assert digest("same") != first
