@@ -34,7 +34,7 @@ rule catalog_measurements:
     # The list of files is piped: on a command line it might be too long.
     shell:
         "printf '%s\\n' {input.entries:q} | blockcoupling catalog --entries-from - --out {output:q}"
-        " {params.options} --configuration {resources.configuration:q} > {log:q} 2>&1"
+        " {params.options} --configuration {resources.configuration:q} --command {AGAIN:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog_statistics with:
@@ -82,7 +82,7 @@ rule catalog_figures:
     shell:
         "(echo {input.catalog:q}; find {input.entries:q} -name '*.yml') |"
         " blockcoupling catalog --entries-from - --out {output:q} {params.options}"
-        " --configuration {resources.configuration:q} > {log:q} 2>&1"
+        " --configuration {resources.configuration:q} --command {AGAIN:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog with:

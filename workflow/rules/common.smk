@@ -21,6 +21,7 @@ from blockcoupling.lab import options as lab_options
 from blockcoupling.study import inputs, inside_snakemake, options, sharing, sizes
 from blockcoupling.study.by_name import apply
 from blockcoupling.study.check import load_config
+from blockcoupling.study.results_owner import claim
 from blockcoupling.study.screen import ending
 from blockcoupling.study.settings import TOGETHER, Settings
 from blockcoupling.study.slurm_faults import fixed_requests
@@ -32,6 +33,7 @@ try:
     study = load_config(config, written_in=CONFIGURED_IN)
     settings = Settings(study, inside_snakemake.in_main_process(workflow))
     if inside_snakemake.in_main_process(workflow):
+        claim(study)
         settings.write()
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -55,6 +57,9 @@ if inside_snakemake.on_a_node(workflow) and "SLURM_JOB_ID" in os.environ:
 if inside_snakemake.in_main_process(workflow):
     for sentence in fixed_requests(inside_snakemake.set_resources(workflow)):
         logger.warning(sentence)
+
+# What makes the study again, for readers of its catalog.
+AGAIN = shlex.join(["snakemake", *inside_snakemake.configuration_words(workflow)])
 
 # Used with `--software-deployment-method conda` only.
 ENVIRONMENT = "../../environment.yml"

@@ -34,6 +34,7 @@ def join(
     study: str | None = None,
     results: str | Path | None = None,
     configuration: str | Path | None = None,
+    command: str | None = None,
 ) -> Catalog:
     """Build the catalog file from entry files, replacing what was there; return it opened.
 
@@ -45,6 +46,7 @@ def join(
         study: whose catalog it is; the file of another study is left alone.
         results: where that study's results are.
         configuration: its configuration file, seen from where the workflow runs; for people.
+        command: what was typed to make the study, whole; for people.
 
     Raises:
         UserError: entry files that cannot be used, names that more than one of them claims, or a
@@ -60,6 +62,7 @@ def join(
         "created_by": f"blockcoupling {blockcoupling.__version__}",
         **(owner._asdict() if owner else {}),
         **({"configuration": os.fspath(configuration)} if configuration else {}),
+        **({"command": command} if command else {}),
     }
     with replacing(target) as fresh:
         fresh.write_text(_written(entries, metadata, target.parent), encoding="utf-8")

@@ -50,9 +50,11 @@ def taken(catalog: str | Path, study: str, results: str | Path) -> str | None:
         results: its directory of results.
     """
     owner = owner_of(catalog)
-    if owner is None or owner == Owner.of(study, results, catalog):
+    if owner is None:
         return None
     place = Path(catalog).parent / owner.results
+    if owner.study == study and place.resolve() == Path(results).resolve():
+        return None
     return (
         f"{catalog} is the catalog of the study {owner.study!r}, whose results are in "
         f"{_short(place)}: name another file as `catalog`, or remove this one if it is not needed"

@@ -51,6 +51,10 @@ def catalog(
         Path | None,
         typer.Option(metavar="FILE", help="Configuration of the study, for `verify`."),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(help="The command that makes the study, for `verify`."),
+    ] = None,
 ) -> None:
     """Join entry files into one Intake catalog.
 
@@ -64,4 +68,4 @@ def catalog(
         files += [Path(line) for line in listed.splitlines() if line]
     if not files:
         raise UserError("no entry files: give some, or a list with --entries-from")
-    join(files, out, study=study, results=results, configuration=configuration)
+    join(files, out, study=study, results=results, configuration=configuration, command=command)

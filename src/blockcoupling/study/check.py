@@ -30,6 +30,7 @@ from blockcoupling.sources.local import (
 )
 from blockcoupling.sources.prompts import Prompt, load_prompts
 from blockcoupling.sources.suite import with_suite
+from blockcoupling.study.results_owner import occupied
 
 __all__ = ["Study", "load_config"]
 
@@ -68,6 +69,8 @@ def load_config(
         problems += study.inconsistencies()
         if why := taken(study.catalog, study.study, study.results):
             problems.append(f"catalog: {why}")
+        elif why := occupied(study):
+            problems.append(f"results: {why}")
     except ValidationError as error:
         emptied = problems and not data.get("models")  # by mistakes that are listed already
         lines = [each for each in error.errors() if not (emptied and each["loc"] == ("models",))]

@@ -6,6 +6,8 @@ these things, tests/unit/study/test_inside_snakemake.py fails and names this fil
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +52,27 @@ def configuration_files(workflow: Any) -> list[str]:
     """The files that were given with `--configfile`."""
     with _inside("the files of --configfile"):
         return list(workflow.overwrite_configfiles)
+
+
+def configuration_words(workflow: Any) -> list[str]:
+    """The words of `--configfile` and `--config`, with files as seen from here."""
+    with _inside("the words of --config"):
+        files = [os.path.relpath(each) for each in workflow.overwrite_configfiles]
+        given = [
+            f"{key}={_as_word(value)}" for key, value in workflow.config_settings.config.items()
+        ]
+    return [
+        *(["--configfile", *files] if files else []),
+        *(["--config", *given] if given else []),
+    ]
+
+
+def _as_word(value: Any) -> str:
+    """A value of `--config`, written so that Snakemake reads the same value."""
+    if value is None:
+        return ""
+    # It reads True and not JSON's true; values in lists and mappings are text to it.
+    return str(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
 
 
 def in_main_process(workflow: Any) -> bool:

@@ -159,14 +159,22 @@ def how_to_make_again(verdicts: Sequence[Verdict], catalog: Catalog) -> str:
     commands = [verdict.remove for verdict in verdicts if verdict.remove]
     study = catalog.metadata.get("study")
     whose = f"the study {study!r}" if study else "the study"
-    given = catalog.metadata.get("configuration")  # none if the catalog was joined by hand
-    file = shlex.quote(given) if isinstance(given, str) else "CONFIG.yaml"
     return "\n".join(
         [
             f"To make them again, type in the directory that {whose} was run in:",
             *(f"  {command}" for command in commands),
-            f"  snakemake --configfile {file}     # with the same profile",
+            f"  {_run_again(catalog)}     # with the same profile",
         ]
+    )
+
+
+def _run_again(catalog: Catalog) -> str:
+    """The command that made the study, with all of its configuration."""
+    if isinstance(command := catalog.metadata.get("command"), str):
+        return command
+    given = catalog.metadata.get("configuration")  # none if the catalog was joined by hand
+    return (
+        f"snakemake --configfile {shlex.quote(given) if isinstance(given, str) else 'CONFIG.yaml'}"
     )
 
 

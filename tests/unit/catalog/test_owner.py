@@ -48,6 +48,16 @@ def test_a_catalog_moved_with_its_study_stays_its_own(entry, tmp_path):
     assert taken(moved / "catalog" / "c.yml", "a", moved / "results" / "a") is None
 
 
+def test_results_moved_and_linked_back_stay_the_studys_own(entry, tmp_path):
+    file = tmp_path / "catalog" / "c.yml"
+    join([entry], file, study="a", results=tmp_path / "results" / "a")
+    (tmp_path / "big" / "disk").mkdir(parents=True)
+    shutil.move(tmp_path / "results", tmp_path / "big" / "disk" / "results")
+    (tmp_path / "results").symlink_to(tmp_path / "big" / "disk" / "results")
+    assert taken(file, "a", tmp_path / "results" / "a") is None
+    assert taken(file, "b", tmp_path / "results" / "a") is not None
+
+
 def test_whose_it_is_stands_in_the_catalog(entry, tmp_path):
     file = tmp_path / "catalog" / "c.yml"
     own = join([entry], file, study="a", results=tmp_path / "results" / "a")

@@ -35,6 +35,7 @@ rule make:
 if inside.in_main_process(workflow):
     json.dump({
         "files": [str(each) for each in inside.configuration_files(workflow)],
+        "words": inside.configuration_words(workflow),
         "main": inside.in_main_process(workflow),
         "node": inside.on_a_node(workflow),
         "set": {
@@ -50,9 +51,11 @@ if inside.in_main_process(workflow):
 
 def test_snakemake_still_gives_all_of_it(tmp_path: Path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    for name in ("own.yaml", "given.yaml"):
+    for name in ("own.yaml", "given.yaml", "more.yaml"):
         (tmp_path / name).write_text("x: 1\n")
-    words = ["--dry-run", "--configfile", "given.yaml", "--set-resources", "make:mem_mb=300"]
+    words = ["--dry-run", "--configfile", "given.yaml", "more.yaml"]
+    words += ["--config", "seed=3", "extract={k: [1, 2]}", "name='a b'", "yes=True", "empty="]
+    words += ["--set-resources", "make:mem_mb=300"]
     ended = subprocess.run(
         [sys.executable, "-m", "snakemake", *words, "make:runtime=5 * attempt"],
         cwd=tmp_path,
@@ -63,7 +66,11 @@ def test_snakemake_still_gives_all_of_it(tmp_path: Path):
     changed = f"snakemake {version('snakemake')} has changed; see study/inside_snakemake.py: "
     assert ended.returncode == 0, changed + ended.stdout + ended.stderr
     found = json.loads((tmp_path / "inside.json").read_text())
-    assert [Path(each).name for each in found["files"]] == ["given.yaml"], changed
+    assert [Path(each).name for each in found["files"]] == ["given.yaml", "more.yaml"], changed
+    assert found["words"] == [
+        *("--configfile", "given.yaml", "more.yaml"),
+        *("--config", "seed=3", 'extract={"k": ["1", "2"]}', 'name="a b"', "yes=True", "empty="),
+    ], changed
     assert (found["main"], found["node"]) == (True, False), changed
     assert found["set"] == {"make": {"mem_mb": "300", "runtime": "5 * attempt"}}, changed
     assert (found["partition"], found["account"]) == ("fast", None), changed

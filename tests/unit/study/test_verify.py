@@ -216,6 +216,11 @@ def test_what_runs_the_study_again_is_said_with_its_configuration(study: Path):
     join((study / "entries").glob("*.yml"), out, **configured)
     assert "\n  snakemake --configfile 'my studies/s.yaml' " in run(study).stdout
 
+    out.unlink()
+    whole = "snakemake --configfile a.yaml b.yaml --config 'extract={\"k\": 4}'"
+    join((study / "entries").glob("*.yml"), out, **configured, command=whole)
+    assert f"\n  {whole} " in run(study).stdout
+
 
 def test_entries_without_a_digest_are_said_not_to_be_checked(study: Path):
     """As earlier versions wrote them, with stores that carry none."""
