@@ -27,6 +27,7 @@ rule catalog_measurements:
         runtime=scaled(10),
         # For readers of the catalog. Its path changes no result: it is not among the parameters.
         configuration=os.path.relpath(CONFIGURED_IN[0]),
+        command=AGAIN,
     params:
         options=options_of("catalog"),
     message:
@@ -34,7 +35,7 @@ rule catalog_measurements:
     # The list of files is piped: on a command line it might be too long.
     shell:
         "printf '%s\\n' {input.entries:q} | blockcoupling catalog --entries-from - --out {output:q}"
-        " {params.options} --configuration {resources.configuration:q} --command {AGAIN:q} > {log:q} 2>&1"
+        " {params.options} --configuration {resources.configuration:q} --command {resources.command:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog_statistics with:
@@ -75,6 +76,7 @@ rule catalog_figures:
         mem_mb=scaled(1000),
         runtime=scaled(10),
         configuration=os.path.relpath(CONFIGURED_IN[0]),
+        command=AGAIN,
     params:
         options=options_of("catalog"),
     message:
@@ -82,7 +84,7 @@ rule catalog_figures:
     shell:
         "(echo {input.catalog:q}; find {input.entries:q} -name '*.yml') |"
         " blockcoupling catalog --entries-from - --out {output:q} {params.options}"
-        " --configuration {resources.configuration:q} --command {AGAIN:q} > {log:q} 2>&1"
+        " --configuration {resources.configuration:q} --command {resources.command:q} > {log:q} 2>&1"
 
 
 use rule catalog_measurements as catalog with:
