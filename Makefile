@@ -38,6 +38,7 @@ $(ENV): requirements.lock pyproject.toml
 
 demo: $(ENV)    ## train small language models and ViTs, measure them, write a report
 	snakemake
+	@blockcoupling clean config/config.yaml --yes  # training states, a quarter of its disk space
 
 test: $(ENV)    ## all tests this machine can run
 	OMP_NUM_THREADS=1 pytest -n auto --dist worksteal
