@@ -104,7 +104,7 @@ def test_another_seed_gives_other_bits(first: Path, tmp_path: Path) -> None:
     other = contents(run(tmp_path / "other", training={**TRAINING, "seed": 4}))
     once = contents(first)
     assert other.keys() == once.keys()
-    held = ("tables-dense/coupling.parquet", "score.parquet", "dense.zarr/S/c/0/0/0/0")
+    held = ("tables-dense/coupling.parquet", "score.parquet", "dense.zarr/S/c.0.0.0.0")
     assert all(other[name] != once[name] for name in held)
 
 

@@ -154,7 +154,7 @@ def test_while_it_runs_after_it_was_killed_and_after_it_failed(measured: Workpla
     assert measured.snakemake(TABLE).status != 0
     failed = status(measured)["failed_jobs"]
     assert [each["step"] for each in failed] == ["extract"]
-    assert "a file is where a directory should be" in failed[0]["reason"]
+    assert "part of the path is a file" in failed[0]["reason"]
     assert "error: " in (measured.directory / failed[0]["log"]).read_text()
 
 

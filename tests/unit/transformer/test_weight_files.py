@@ -71,12 +71,12 @@ def test_shards_are_those_of_their_index(tmp_path: Path) -> None:
     assert weight_problems(tmp_path) == []
 
 
-def test_a_single_file_goes_before_shards_and_the_configurations_own_before_both(
+def test_a_single_file_with_shards_is_refused_unless_the_configuration_names_its_own(
     tmp_path: Path,
 ) -> None:
     single(sharded(tmp_path), NAMES[:3])
-    assert [f.name for f in weight_files(tmp_path)] == ["model.safetensors"]
-    assert set(stored_tensors(tmp_path)) == set(NAMES[:3])
+    with pytest.raises(UserError, match=r"two sets of weights: model\.safetensors, and the shards"):
+        stored_tensors(tmp_path)
     save_file(tensors(NAMES[1:3]), tmp_path / "ema.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"transformers_weights": "ema.safetensors"}))
     assert set(stored_tensors(tmp_path)) == set(NAMES[1:3])

@@ -74,5 +74,5 @@ def test_only_a_study_that_asks_has_a_gap() -> None:
     assert "gap" not in study.score_spec("other", "main")
     with pytest.raises(UserError, match="no score 'gap' is evaluated"):
         load_config({"models": models, "score": {"name": "gap"}})
-    with pytest.raises(UserError, match="the gap is to held-out text"):
+    with pytest.raises(UserError, match="it is the gap to held-out text"):
         load_config({"models": models, "score": {"gap": True, "heldout": False}})
