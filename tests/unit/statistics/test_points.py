@@ -19,6 +19,7 @@ from blockcoupling.statistics.points import (
     points,
     prompt_values,
 )
+from blockcoupling.statistics.predictors import PREDICTORS
 from blockcoupling.store.svd import SVD
 
 
@@ -165,10 +166,11 @@ def _tables(folder, coupling: dict) -> Catalog:
             **coupling,
         },
         "trajectory": {**last, "equidistance": 0.1},
-        "spectra": {"token_in": 9, "token_out": 9, "block": 1, "jacobian_norm": 2.0, "s1": 1.0},
+        "spectra": {"token_in": 9, "token_out": 9, "block": 1},
     }
     for kind, row in tables.items():
-        pd.DataFrame([{**own, **row}]).to_parquet(folder / f"{kind}.parquet")
+        others = {p.column or p.name: 1.0 for p in PREDICTORS if p.kind == kind}
+        pd.DataFrame([{**others, **own, **row}]).to_parquet(folder / f"{kind}.parquet")
         write_entry(folder / f"{kind}.yml", kind, folder / f"{kind}.parquet")
     return join(folder.glob("*.yml"), folder / "catalog" / "catalog.yml")
 
