@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from blockcoupling.config.measurement import Knobs, Loading
 from blockcoupling.config.places import DamagedPairs, numbered
 from blockcoupling.config.section import Name
 
-TreatmentName = Literal["skip", "exit", "replace", "swap", "merge"]
+TreatmentName = Literal["skip", "exit", "replace", "swap", "merge", "displace", "displace_random"]
+Changed = Literal["both", "first", "second"]
+"""Which of blocks i and j a treatment changes."""
 
 
 class Treatment(NamedTuple):
@@ -19,33 +21,53 @@ class Treatment(NamedTuple):
     single: bool = False
     """Whether it is also, or only, done to one block (i = j)."""
     pairs: bool = True
-    ordered: bool = False
-    """Whether (i, j) and (j, i) differ."""
+    changed: Changed = "both"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether (i, j) and (j, i) differ."""
+        return self.changed != "both"
 
 
 TREATMENTS: Mapping[TreatmentName, Treatment] = {
     "skip": Treatment("blocks i and j are ablated (i = j: block i alone)", single=True),
     "exit": Treatment("all blocks after block i are ablated", single=True, pairs=False),
-    "replace": Treatment("block i's weights are used in place of block j's, too", ordered=True),
+    "replace": Treatment("block i's weights are used in place of block j's, too", changed="second"),
     "swap": Treatment("the weights of blocks i and j are exchanged"),
     "merge": Treatment("both places use the mean of their weights"),
+    "displace": Treatment(
+        "the input of block i is moved along the first right singular vector of block j",
+        single=True,
+        changed="first",
+    ),
+    "displace_random": Treatment(
+        "the input of block i is moved in a random direction", single=True, pairs=False
+    ),
 }
 """What can be done to a model's blocks (i and j are numbers of blocks, from 1)."""
 
 ALL_TREATMENTS: tuple[TreatmentName, ...] = cast(Any, get_args(TreatmentName))
+DISPLACEMENTS = ("displace", "displace_random")
+"""Treatments that move a state and leave the blocks as they are."""
 
 
 class DamageSettings(Knobs):
     """What is done to the blocks of a model, and on how much text the damage is measured."""
 
-    treatments: list[TreatmentName] = Field(default=list(ALL_TREATMENTS), min_length=1)
-    """Out of skip, exit, replace, swap, merge."""
+    treatments: list[TreatmentName] = Field(
+        default=[name for name in ALL_TREATMENTS if name not in DISPLACEMENTS], min_length=1
+    )
+    """Out of skip, exit, replace, swap, merge (default: these), displace, displace_random."""
     pairs: DamagedPairs = Field(default={"within": 4})
     """`all`, {"within": n} (at most n blocks apart), or a list of pairs of blocks."""
     passages: NonNegativeInt = 8
     """Passages of the built-in held-out text whose loss is measured, too."""
     window: PositiveInt = 512
     """Tokens of a passage, at most."""
+    answers: bool = False
+    """Also measure how well the changed model answers the questions of a dataset with choices."""
+    push: PositiveFloat = 0.01
+    """Length of a displacement, as a share of the length of the state that is moved."""
 
 
 class CauseDamage(Loading, DamageSettings):

@@ -23,6 +23,8 @@ from blockcoupling.study.sizes import parameters, prompts_of, shape_of, vocabula
 
 USUAL_PROMPT = 100
 """Tokens of an ordinary prompt."""
+USUAL_CHOICES = 4
+"""Choices of an ordinary question."""
 
 
 def train_needs(study: Study, model: str) -> Needs:
@@ -67,6 +69,8 @@ def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None 
     head = min(size, vocabulary_of(study, model) * dimension)
     through, heads = passes(changes(options, blocks), blocks)
     texts = min(options.prompts, prompts_of(study, dataset))
+    if options.answers:
+        texts *= 1 + USUAL_CHOICES
     tokens = texts * USUAL_PROMPT + options.passages * options.window
     block = max(1, size - head) / blocks
     precision = 2 if options.dtype == "float64" else 1

@@ -174,6 +174,8 @@ def _from_rows(
                 continue
             kept = row if template_name == "text" else {}
             facts = {key: value for key, value in kept.items() if key not in ("id", "text")}
+            if template.continuations is not None:
+                facts |= {"continuations": template.continuations(row), "answer": row["answer"]}
             prompts.append(Prompt(unique(identity), text, facts))
     refuse(wrong)
     if not prompts:

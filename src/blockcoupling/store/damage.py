@@ -27,10 +27,13 @@ DAMAGE = Schema(
         "kl": Variable(("prompt", "change"), ("float64",), "KL divergence, nats a token"),
         "loss_change": Variable(("prompt", "change"), ("float64",), "change of the loss"),
         "loss": Variable(("prompt",), ("float64",), "loss of the whole model"),
+        "step": Variable(
+            ("prompt", "change"), ("float64",), "length of a displacement", True, undefined=True
+        ),
     },
     coordinates={
         "prompt": Variable(("prompt",), ("str",), "id of the text"),
-        "kind": Variable(("prompt",), ("str",), "prompt, or held-out passage"),
+        "kind": Variable(("prompt",), ("str",), "prompt, passage, or question with a choice"),
         "tokens": Variable(("prompt",), ("int64",), "length of the text"),
         "treatment": Variable(("change",), ("str",), "what is done"),
         "block": Variable(("change",), ("int64",), "1 … L"),

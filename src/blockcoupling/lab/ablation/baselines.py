@@ -108,18 +108,20 @@ def at_places(
     Args:
         values: (L, L), or (L) of single blocks.
         treatment_places: `both`: i and j change, and (i, j) equals (j, i), so that matrices are
-            symmetrized and numbers of single blocks averaged. `second`: only place j changes.
+            symmetrized and numbers of single blocks averaged. `first`, `second`: only place i, or
+            only place j, changes.
         blocks: L.
     """
     if values.ndim == 2:
-        if treatment_places == "second":
+        if treatment_places != "both":
             return values
         # Composition is defined for j < i only: the mean is over the entries that exist.
         both = np.stack([values, values.T])
         count = np.isfinite(both).sum(0)
         return np.where(count > 0, np.nansum(both, 0) / np.maximum(count, 1), np.nan)
-    if treatment_places == "second":
-        return np.broadcast_to(values, (blocks, blocks))
+    if treatment_places != "both":
+        own = values[:, None] if treatment_places == "first" else values
+        return np.broadcast_to(own, (blocks, blocks))
     return (values[:, None] + values) / 2
 
 

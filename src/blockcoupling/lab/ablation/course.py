@@ -35,6 +35,8 @@ def course(change: Change, blocks: int) -> Course:
             return Course(min(i, j), places, {})
         case "exit":  # the input of the block after it is its output
             return Course(i + 1, [], {})
+        case "displace" | "displace_random":
+            return Course(i, range(i, blocks), {})
         case "replace":
             sources: Mapping[int, tuple[int, ...]] = {j: (i,)}
         case "swap":

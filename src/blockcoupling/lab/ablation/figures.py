@@ -37,6 +37,12 @@ AXES = {
 }
 """Predictors of the damage of a pair of blocks, with the labels of their axes."""
 
+_OF_ONE = {
+    "skip": "block i is ablated",
+    "exit": "block i is the last before the head",
+    "displace": "input of block i, along its v₁",
+    "displace_random": "input of block i, at random",
+}
 _COSINES = ("block_influence", "cosine_distance")
 _PAIRED = [name for name in ALL_TREATMENTS if TREATMENTS[name].pairs]
 _BASELINES = (
@@ -205,8 +211,7 @@ def by_block(catalog: Catalog) -> Figure:
             if "block_influence" in own:
                 line[1].scatter(own["block_influence"], own["kl"], color=colour, marker=marker, s=9)
                 _number(line[1], own)
-        title = "ablated" if treatment == "skip" else "the last before the head"
-        line[0].set_title(f"{treatment}: block i is {title}")
+        line[0].set_title(f"{words(treatment)}: {_OF_ONE[treatment]}")
         line[0].set_ylabel("KL, nats per token")
         log_heights(line[0], one.loc[one["treatment"] == treatment, "kl"])
         if "block_influence" in one:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blockcoupling.config.damage import DamageSettings
-from blockcoupling.lab.ablation.measure import HELDOUT, PROMPT, Ablation, Text, by_length, shortened
+from blockcoupling.config.damage import DISPLACEMENTS, DamageSettings
+from blockcoupling.errors import UserError
+from blockcoupling.lab.ablation.measure import (
+    ANSWER,
+    CHOICE,
+    HELDOUT,
+    PROMPT,
+    Ablation,
+    Text,
+    by_length,
+    shortened,
+)
 from blockcoupling.measurement.job import Job, fingerprints
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.identity import origin
 from blockcoupling.sources.models import load_model, load_streamed, with_identity
-from blockcoupling.sources.prompts import read_prompts
+from blockcoupling.sources.prompts import Prompt, read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.damage import DAMAGE
 from blockcoupling.transformer.tokens import TokenizedPrompt, tokenize_prompts
@@ -56,8 +67,11 @@ def cause_damage(
     record = with_identity(read_record(model))
     load: Any = load_streamed if stream else load_model
     loaded, tokenizer = load(record, device, dtype)
-    some = [(p.id, p.text) for p in read_prompts(prompts)[:count]]
-    texts = [Text(PROMPT, p) for p in tokenize_prompts(tokenizer, some, loaded)]
+    some = read_prompts(prompts)[:count]
+    named = [(prompt.id, prompt.text) for prompt in some]
+    texts = [Text(PROMPT, p) for p in tokenize_prompts(tokenizer, named, loaded)]
+    if settings.answers:
+        texts += answered(tokenizer, some, loaded)
     texts += passages(tokenizer, settings, record.get("context"))
     ablation = Ablation.of(loaded, texts, settings)
     for reason in sorted(set(ablation.reasons.values())):
@@ -67,6 +81,8 @@ def cause_damage(
     ordered = by_length(texts)
     changes = [list(change) for change in ablation.changes]
     provenance = {"changes": changes, "model": record["identity"], "dtype": dtype}
+    if set(DISPLACEMENTS) & set(settings.treatments):
+        provenance |= {"push": settings.push}
     batch = batch or ablation.default_batch(ordered)
     by_name = {text.name: text for text in ordered}
     tokens = {name: text.tokens.input_ids[0].tolist() for name, text in by_name.items()}
@@ -82,6 +98,34 @@ def cause_damage(
                 DAMAGE.write(parts, name, ds, mark)
     in_order = {text.name: expected[text.name] for text in texts}
     DAMAGE.join(parts, out, in_order, attributes=origin(record, dtype))
+
+
+def answered(tokenizer: Any, prompts: Sequence[Prompt], model: Any) -> list[Text]:
+    """Every question followed by each of its choices, as multiple choice is scored.
+
+    Raises:
+        UserError: a prompt has no choices.
+    """
+    if lack := [p.id for p in prompts if not _has_choices(p)]:
+        raise UserError(
+            f"damage.answers: {', '.join(map(repr, lack[:5]))} has no choices and no answer; name "
+            "the datasets that do in damage.datasets (their templates: arc_challenge, hellaswag, "
+            "mmlu, truthfulqa, winogrande)"
+        )
+    found: list[Text] = []
+    for prompt in prompts:
+        choices = prompt.facts["continuations"]
+        whole = [(prompt.id, f"{prompt.text} {choice}") for choice in choices]
+        (alone,) = tokenize_prompts(tokenizer, [(prompt.id, prompt.text)], model)
+        for number, text in enumerate(tokenize_prompts(tokenizer, whole, model)):
+            kind = ANSWER if number == prompt.facts["answer"] else CHOICE
+            found.append(Text(kind, text, alone.length, number))
+    return found
+
+
+def _has_choices(prompt: Prompt) -> bool:
+    choices, answer = prompt.facts.get("continuations"), prompt.facts.get("answer")
+    return isinstance(choices, list) and answer in range(len(choices))
 
 
 def passages(tokenizer: Any, settings: DamageSettings, context: int | None) -> list[Text]:

@@ -1,4 +1,4 @@
-"""What a model loses when its blocks are ablated, swapped, replaced or merged.
+"""What a model loses when its blocks are ablated, swapped, replaced or merged, or a state is moved.
 
 Measured on the distribution over the next token, at every token of a text: the Kullback-Leibler
 divergence KL(original ‖ changed) in nats a token, and the change of the model's loss on the text. A
@@ -19,11 +19,18 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from blockcoupling.config.damage import TREATMENTS, Change, DamageSettings, changes
+from blockcoupling.config.damage import (
+    DISPLACEMENTS,
+    TREATMENTS,
+    Change,
+    DamageSettings,
+    changes,
+)
 from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.jacobian.matmul import full_float32
-from blockcoupling.lab.ablation.course import MOST_NUMBERS, MOST_TOGETHER, course, passes
+from blockcoupling.lab.ablation.course import MOST_NUMBERS, MOST_TOGETHER, Course, course, passes
+from blockcoupling.lab.ablation.displacement import Displacement
 from blockcoupling.lab.ablation.exchange import placed, why_unlike
 from blockcoupling.lab.ablation.predictions import Predictions, padded
 from blockcoupling.measurement.dataset import versions
@@ -38,19 +45,32 @@ from blockcoupling.transformer.streaming import StreamedModel
 from blockcoupling.transformer.tokens import TokenizedPrompt, texts_of, tokenize_prompts
 
 PROMPT, HELDOUT = "prompt", "heldout"
+ANSWER, CHOICE = "answer", "choice"
+"""A question with its right answer, and with another of its choices."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text that ablation damage is measured on: a prompt, or a held-out passage."""
+    """A text that ablation damage is measured on.
+
+    Attributes:
+        kind: a prompt, a held-out passage, or a question with one of its choices.
+        tokens: of all of it.
+        start: index of the first token of the choice; 0 for prompts and passages.
+        number: of the choice.
+    """
 
     kind: str
     tokens: TokenizedPrompt
+    start: int = 0
+    number: int = 0
 
     @property
     def name(self) -> str:
         """Name of its part of the job; a passage may have the id of a prompt."""
-        return self.tokens.id if self.kind == PROMPT else f"{self.kind} {self.tokens.id}"
+        if self.kind == PROMPT:
+            return self.tokens.id
+        return f"{self.kind} {self.tokens.id}" + (f" {self.number}" if self.start else "")
 
 
 def damage(
@@ -91,6 +111,8 @@ def damage(
     asked = DamageSettings.of({"passages": 0, **settings})
     if asked.passages:
         raise UserError("passages: give the held-out texts themselves, as `heldout`")
+    if asked.answers:
+        raise UserError("answers: questions with choices are datasets of a study")
     texts = [
         Text(kind, tokens)
         for kind, given in ((PROMPT, texts_of(prompts)), (HELDOUT, texts_of(heldout)))
@@ -133,11 +155,13 @@ class Ablation:
         prepared: the model.
         changes: what is done.
         reasons: why a change cannot be made; the others are not among them.
+        push: length of a displacement, as a share of the length of the state.
     """
 
     prepared: Prepared
     changes: Sequence[Change]
     reasons: Mapping[Change, str]
+    push: float
 
     @classmethod
     def of(
@@ -148,7 +172,8 @@ class Ablation:
         Raises:
             UserError: listing what is wrong.
         """
-        prepared, _ = prepare_prompts(model, [text.tokens for text in texts], Settings())
+        first = Settings(k=1, vectors=True)  # the directions of displacements
+        prepared, _ = prepare_prompts(model, [text.tokens for text in texts], first)
         prepared.refuse_bidirectional("blocks are ablated, and the next token predicted,", "damage")
         if short := [text.tokens.id for text in texts if text.tokens.length < 2]:
             raise UserError(
@@ -159,7 +184,7 @@ class Ablation:
             prepared.weights.fill_head(prepared.model)
         blocks = prepared.blocks
         todo = changes(settings, len(blocks))
-        exchanged = [change for change in todo if change.treatment not in _LEAVE_OUT]
+        exchanged = [change for change in todo if change.treatment not in _OWN_WEIGHTS]
         pairs = {tuple(sorted((c.block, c.block_other))) for c in exchanged}
         unlike = {(i, j): why_unlike(blocks, i - 1, j - 1) for i, j in pairs}
         reasons = {
@@ -167,7 +192,7 @@ class Ablation:
             for change in exchanged
             if (reason := unlike[min(change[1:]), max(change[1:])]) is not None
         }
-        return cls(prepared, todo, reasons)
+        return cls(prepared, todo, reasons, settings.push)
 
     def default_batch(self, texts: Sequence[Text]) -> int:
         """Texts that go through the blocks together, by the number of their logits."""
@@ -222,19 +247,28 @@ class Ablation:
             MeasurementError: naming texts and change.
         """
         prepared, names = self.prepared, ", ".join(repr(text.name) for text in texts)
-        ids, real = padded([text.tokens.input_ids[0] for text in texts])
+        tokens = [text.tokens for text in texts]
+        ids, real = padded([one.input_ids[0] for one in tokens])
         kl = np.full((len(self.changes), len(texts)), np.nan)
-        loss = np.full((len(self.changes), len(texts)), np.nan)
+        loss, step = np.full_like(kl, np.nan), np.full_like(kl, np.nan)
+        singular = any(change.treatment == "displace" for change in self.changes)
+        directions = Displacement.of(prepared, tokens, self.push, singular)
         with differentiable(prepared.model), full_float32(), torch.no_grad():
             ids, real = ids.to(prepared.device), real.to(prepared.device)
             with self._entered():
                 passage = record_passage(prepared.model, prepared.blocks, ids)
-            as_it_is = Predictions(self._logits(passage, passage.calls[-1].output), ids, real)
+            logits = self._logits(passage, passage.calls[-1].output)
+            as_it_is = Predictions(logits, ids, real, [text.start for text in texts])
             self._verify(passage, as_it_is, names)
             for n, change in enumerate(self.changes):
                 if change not in self.reasons:
-                    logits = self._logits(passage, self._changed(passage, change))
-                    kl[n], loss[n] = as_it_is.against(logits)
+                    moves = change.treatment in DISPLACEMENTS
+                    way = course(change, len(prepared.blocks))
+                    hidden = passage.calls[way.start].input
+                    if moves:
+                        hidden, step[n] = directions.moved(hidden, change)
+                    logits = self._logits(passage, self._changed(passage, way, hidden))
+                    kl[n], loss[n] = as_it_is.against(logits, at_end=moves)
                     if not (np.isfinite(kl[n]).all() and np.isfinite(loss[n]).all()):
                         raise MeasurementError(
                             f"prompt {names}, {_described(change)}: the predictions are not finite"
@@ -243,7 +277,7 @@ class Ablation:
                     advance()
         own = as_it_is.loss.cpu().numpy()
         return [
-            self._dataset(text, kl[:, n], loss[:, n] - own[n], float(own[n]))
+            self._dataset(text, kl[:, n], loss[:, n] - own[n], float(own[n]), step[:, n])
             for n, text in enumerate(texts)
         ]
 
@@ -257,10 +291,9 @@ class Ablation:
     def _logits(self, passage: Passage, hidden: Tensor) -> Tensor:
         return logits_after(self.prepared.model, self.prepared.blocks, passage, hidden)
 
-    def _changed(self, passage: Passage, change: Change) -> Tensor:
-        """The last hidden state under a change."""
-        way, modules = course(change, len(self.prepared.blocks)), self.prepared.blocks.modules
-        hidden = passage.calls[way.start].input
+    def _changed(self, passage: Passage, way: Course, hidden: Tensor) -> Tensor:
+        """The last hidden state under a change, from the input of its first block."""
+        modules = self.prepared.blocks.modules
         if (weights := self.prepared.weights) is None:
             with placed(self.prepared.blocks, way.sources):
                 for place in way.places:
@@ -296,17 +329,21 @@ class Ablation:
                     "pass gives, so the effect of a change cannot be measured"
                 )
 
-    def _dataset(self, text: Text, kl: np.ndarray, change: np.ndarray, loss: float) -> xr.Dataset:
+    def _dataset(
+        self, text: Text, kl: np.ndarray, change: np.ndarray, loss: float, step: np.ndarray
+    ) -> xr.Dataset:
         def words(values: list[str]) -> np.ndarray:
             return np.array(values, dtype=object)
 
         made = self.changes
         tokens = text.tokens.input_ids.shape[1]
+        moved = {"step": (("prompt", "change"), step[None])} if np.isfinite(step).any() else {}
         return xr.Dataset(
             {
                 "kl": (("prompt", "change"), kl[None]),
                 "loss_change": (("prompt", "change"), change[None]),
                 "loss": ("prompt", np.array([loss])),
+                **moved,
             },
             {
                 "prompt": words([text.tokens.id]),
@@ -321,7 +358,7 @@ class Ablation:
         )
 
 
-_LEAVE_OUT = ("skip", "exit")
+_OWN_WEIGHTS = ("skip", "exit", *DISPLACEMENTS)
 
 
 def _described(change: Change) -> str:

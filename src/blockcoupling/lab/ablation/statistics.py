@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from blockcoupling.config.damage import TREATMENTS
+from blockcoupling.config.damage import DISPLACEMENTS, TREATMENTS
 from blockcoupling.errors import UserError
+from blockcoupling.lab.ablation.answers import answers
 from blockcoupling.lab.ablation.baselines import Baseline, at_places, baselines, of_one
+from blockcoupling.lab.ablation.interaction import interaction
 from blockcoupling.lab.ablation.shifts import shift_test
 from blockcoupling.progress import Progress
 from blockcoupling.statistics.multiplicity import adjust
@@ -22,9 +24,12 @@ from blockcoupling.statistics.tables import write_tables
 if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
-OUTCOMES = ("kl", "loss_change")
-"""Damage at prompts (KL, nats a token) and on held-out text (change of loss, nats a token)."""
+OUTCOMES = ("kl", "loss_change", "interaction", "gain", "accuracy_drop", "answer_loss_change")
+"""Damage at prompts (KL, nats a token), on held-out text (change of loss, nats a token), and what
+`mean_damage` derives."""
 
+PROMPT, HELDOUT, ANSWER = "prompt", "heldout", "answer"
+KEYS = ["treatment", "block", "block_other"]
 ONE, TWO = "one", "two"
 POSITION = "position"
 """Mean depth of the changed blocks, and its square about the middle: two covariates."""
@@ -37,6 +42,18 @@ _GIVEN: Mapping[str, Sequence[tuple[str, ...]]] = {
     ONE: [(), ("block_influence",), ("block_influence", POSITION)],
 }
 _OF = [*CHECKPOINT, "treatment", "blocks"]
+_OVER_MODELS = (
+    "models",
+    "mean_rho",
+    "mean_rho_low",
+    "mean_rho_high",
+    "mean_rho_p",
+    "positive",
+    "sign_p",
+)
+
+HIGH_IS_SAFE = ("excess", "output_overlap", "input_overlap", "composition", "depth")
+"""Predictors whose high values say that a change is harmless."""
 
 
 def write_damage_statistics(
@@ -93,17 +110,27 @@ def mean_damage(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns treatment, blocks (`one`, `two`), block, block_other, kl (over prompts),
-        loss_change (over held-out passages), reason.
+        loss_change (over held-out passages), reason, interaction (`lab.ablation.interaction`),
+        gain (of displacements, kl / step²), and the columns of `lab.ablation.answers` where
+        questions were asked.
     """
-    keys = ["treatment", "block", "block_other"]
+    each = {
+        "kl": table[table["kind"] == PROMPT],
+        "loss_change": table[(table["kind"] == HELDOUT) & ~table["treatment"].isin(DISPLACEMENTS)],
+    }
+    if "step" in table:
+        each["gain"] = each["kl"].assign(gain=table["kl"] / table["step"] ** 2)
+    if (table["kind"] == ANSWER).any():
+        each |= dict.fromkeys(("accuracy", "accuracy_drop", "answer_loss_change"), answers(table))
     means = {}
-    for outcome, kind in zip(OUTCOMES, ("prompt", "heldout"), strict=True):
-        own = table[table["kind"] == kind].groupby(["dataset", *keys])[outcome].mean()
-        means[outcome] = own.groupby(keys).mean()
+    for outcome, texts in each.items():
+        of_datasets = texts.groupby(["dataset", *KEYS])[outcome].mean()
+        means[outcome] = of_datasets.groupby(KEYS).mean()
     result = pd.DataFrame(means)
-    result["reason"] = table.groupby(keys)["reason"].first()
+    result["reason"] = table.groupby(KEYS)["reason"].first()
     result = result.reset_index()
     result.insert(1, "blocks", np.where(result["block"] == result["block_other"], ONE, TWO))
+    result["interaction"] = interaction(result)
     return result
 
 
@@ -111,7 +138,7 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """Add the mean of ρ over models, with the model as the independent unit.
 
     A p-value of one checkpoint is about the order of its blocks. Whether a relation holds in models
-    is a question about models: the mean of artanh ρ over them, with Student's t.
+    is a question about models: the mean of artanh ρ over them, with Student's t, and the sign test.
 
     Args:
         table: model, checkpoint, rho, and what :func:`relate` yields.
@@ -120,7 +147,8 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The table with models (number of independent ones with a ρ, of the same training stage:
         final, untrained, or the checkpoint's name), mean_rho, mean_rho_low, mean_rho_high (95 %)
-        and mean_rho_p; interval and p from four models on.
+        and mean_rho_p; interval and p from four models on; positive (models with ρ > 0) and sign_p
+        (two-sided sign test).
     """
     from scipy import stats
 
@@ -135,12 +163,15 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     added = pd.DataFrame(index=known.index)
     for _, own in groups_of:
         z = own.groupby("origin")["z"].mean().dropna()
-        row = {"models": len(z), "mean_rho": np.tanh(z.mean())}
+        positive, signed = int((z > 0).sum()), int((z != 0).sum())
+        row = {"models": len(z), "mean_rho": np.tanh(z.mean()), "positive": positive}
+        if signed:
+            row["sign_p"] = stats.binomtest(positive, signed).pvalue
         if len(z) >= FEWEST and z.nunique() > 1:
             test = stats.ttest_1samp(z, 0)
             low, high = np.tanh(test.confidence_interval())
             row |= {"mean_rho_low": low, "mean_rho_high": high, "mean_rho_p": test.pvalue}
-        for name in ("models", "mean_rho", "mean_rho_low", "mean_rho_high", "mean_rho_p"):
+        for name in _OVER_MODELS:
             added.loc[own.index, name] = row.get(name, np.nan)
     return table.join(added.set_axis(table.index))
 
@@ -154,7 +185,7 @@ def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterato
 
     Yields:
         treatment, blocks, outcome, predictor, k, variant, given (names of the covariates),
-        rho, p, entries, permutations (number of block orders).
+        rho, p, entries, permutations (number of block orders), chosen_over_random.
     """
     size = len(found[Baseline("distance")])
     for treatment, blocks, own in groups(means, "treatment", "blocks"):
@@ -163,7 +194,7 @@ def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterato
             shaped[Baseline("depth")] = np.arange(1.0, size + 1)
             del shaped[Baseline("distance")]
             shaped.pop(Baseline("cosine_distance"), None)
-        for outcome in OUTCOMES:
+        for outcome in (name for name in OUTCOMES if name in own):
             y = np.full((size, size), np.nan)
             y[own["block"] - 1, own["block_other"] - 1] = own[outcome]
             y = np.diagonal(y) if blocks == ONE else y
@@ -178,6 +209,9 @@ def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterato
                 for each, x in shaped.items():
                     if each.name not in given:
                         related = shift_test(y, x, held)
+                        chosen = np.nan
+                        if outcome == "kl" and not given:
+                            chosen = over_random(y, x, each.name)
                         yield {
                             "treatment": treatment,
                             "blocks": blocks,
@@ -187,7 +221,29 @@ def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterato
                             "variant": each.variant,
                             "given": ", ".join(given),
                             **related._asdict(),
+                            "chosen_over_random": chosen,
                         }
+
+
+def over_random(y: np.ndarray, x: np.ndarray, predictor: str) -> float:
+    """Damage of the changes that a predictor ranks safest, over that of changes at random.
+
+    Args:
+        y: damage, (L, L) or (L), above 0.
+        x: predictor, of the same shape.
+        predictor: its name.
+
+    Returns:
+        Geometric mean of y over the safest tenth (at least one change; ties by the order of the
+        blocks), divided by the geometric mean of all, which is what choosing at random gives; NaN
+        if a damage is not above 0.
+    """
+    there = np.isfinite(y) & np.isfinite(x) & (~np.eye(len(y), dtype=bool) if y.ndim == 2 else True)
+    kl, rank = y[there], x[there] * (-1 if predictor in HIGH_IS_SAFE else 1)
+    if not len(kl) or (kl <= 0).any():
+        return np.nan
+    safest = np.argsort(rank, kind="stable")[: -(-len(kl) // 10)]
+    return float(np.exp(np.log(kl[safest]).mean() - np.log(kl).mean()))
 
 
 def _position(size: int, blocks: str) -> list[np.ndarray]:
@@ -206,8 +262,7 @@ def groups(table: pd.DataFrame, one: str, two: str) -> Iterator[tuple[str, str, 
 def _shaped(values: np.ndarray, treatment: Any, blocks: Any, size: int) -> np.ndarray:
     if blocks == ONE:
         return of_one(values)
-    places = "second" if TREATMENTS[treatment].ordered else "both"
-    return at_places(values, places, size)
+    return at_places(values, TREATMENTS[treatment].changed, size)
 
 
 def with_baselines(
@@ -220,9 +275,12 @@ def with_baselines(
         part = own.copy()
         i, j = own["block"].to_numpy() - 1, own["block_other"].to_numpy() - 1
         for each, values in found.items():
-            if each.name == "miscoupling" and (each.k, each.variant) != (k, variant):
+            if each.name == "miscoupling" and each.variant != variant:
                 continue
+            name = each.name
+            if name == "miscoupling" and each.k != k:
+                name = f"{name}_k{each.k}"
             shaped = _shaped(values, treatment, blocks, size)
-            part[each.name] = shaped[i] if blocks == ONE else shaped[i, j]
+            part[name] = shaped[i] if blocks == ONE else shaped[i, j]
         parts.append(part)
     return pd.concat(parts, ignore_index=True)

@@ -37,6 +37,7 @@ def tabulate_damage(store: Path | str, out: Path | str, identity: Mapping[str, s
             **{name: of_text(name) for name in ("prompt", "kind", "tokens")},
             **{name: of_change(name) for name in ("treatment", "block", "block_other")},
             "kl": ds["kl"].values.ravel(),
+            **({"step": ds["step"].values.ravel()} if "step" in ds else {}),
             "loss": of_text("loss"),
             "loss_change": ds["loss_change"].values.ravel(),
             "reason": of_change("reason"),

@@ -11,6 +11,7 @@ import torch
 from architectures import FAMILIES, VOCABULARY, small_model
 from tiny_model import save_tiny_model
 from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blockcoupling.cli import app
 from blockcoupling.config.damage import Change, DamageSettings, changes
@@ -235,3 +236,38 @@ def test_a_job_goes_on_where_it_was_killed(
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "damage.parquet"), table)
     assert run("--treatments", '["skip"]') == 0
     assert measured == [2, 2, 2, 1]
+
+
+def test_questions_are_asked_with_each_of_their_choices(job: list[str], tmp_path: Path) -> None:
+    question = {"id": "q", "text": "What?", "continuations": ["no", "yes", "so"], "answer": 1}
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(question))
+    with pytest.raises(SystemExit) as ended:
+        app([*job, "--passages", "0", "--answers", "--treatments", '["skip"]'])
+    assert not ended.value.code
+    table = pd.read_parquet(tmp_path / "damage.parquet")
+    asked = table[table["kind"].isin(("answer", "choice")) & (table["block"] == 1)]
+    asked = asked[asked["block_other"] == 1]
+    assert asked["kind"].tolist() == ["choice", "answer", "choice"]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model").double()
+    read = AutoTokenizer.from_pretrained(tmp_path / "model")
+    for changed, column in ((False, 0.0), (True, asked["loss_change"])):
+        if changed:
+            first = find_blocks(model, torch.tensor([[1, 2]])).modules[0]
+            first.register_forward_hook(_pass_by, with_kwargs=True)
+        for choice, loss in zip(question["continuations"], asked["loss"] + column, strict=True):
+            ids = read(f"What? {choice}", return_tensors="pt")["input_ids"]
+            start = len(read("What?")["input_ids"])
+            with torch.no_grad():
+                log_p = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+            each = log_p[start - 1 : -1].gather(-1, ids[0, start:, None])
+            # The job's weights are float32: a few roundings of 6e-8 in logits of a few units.
+            assert loss == pytest.approx(-each.sum().item(), abs=1e-5)
+
+
+def test_a_prompt_without_choices_cannot_be_answered(
+    job: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app([*job, "--answers"])
+    assert ended.value.code
+    assert "no choices and no answer" in capsys.readouterr().err.replace("\n", " ")
