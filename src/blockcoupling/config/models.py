@@ -144,11 +144,16 @@ class Training(Section):
     batch: PositiveInt = 16
     steps: PositiveInt = 600
     learning_rate: PositiveFloat = 1.0e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The learning rate after warm-up: a cosine to a tenth, or constant, so that models can be
+    compared at the same loss, whatever their step."""
     weight_decay: NonNegativeFloat = 0.1
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of attention weights and of the embeddings."""
     text: float = Field(default=1.0, gt=0, le=1)
     """Share of the training text."""
+    shuffled: float = Field(default=0.0, ge=0, le=1)
+    """Share of its passages whose characters are in random order: they can only be memorized."""
     seed: NonNegativeInt = 0
     penalty: Penalty = Penalty()
     stochastic_depth: float = Field(default=0.0, ge=0, lt=1)

@@ -257,7 +257,8 @@ class Study(Section):
         section = self.models[model]
         last = section.names()[-1]
         trained = section.train if isinstance(section, TrainedModel) else None
-        seen = {"text": trained.text} if isinstance(trained, Training) else None
+        text = isinstance(trained, Training)
+        seen = trained.model_dump(include={"text", "shuffled"}) if text else None
         images = trained.images if isinstance(trained, VisionTraining) else None
         of_text = section.takes == "text"
         test = {"images": {"images": images.model_dump(mode="json")}} if images else {}

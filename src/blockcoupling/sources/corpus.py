@@ -8,9 +8,10 @@ held-out text has been trained on. The text differs a little between Python vers
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
+from random import Random
 
 from blockcoupling.errors import UserError
 
@@ -36,21 +37,23 @@ class Corpus:
     source: str
     digest: str
 
-    def share(self, share: float) -> tuple[Passage, ...]:
+    def share(self, share: float, shuffled: float = 0.0) -> tuple[Passage, ...]:
         """So much of the training text, by bytes and in its order; a smaller share is within it.
 
         Args:
             share: In (0, 1]; one passage at least is taken.
+            shuffled: Share of its passages whose characters are in random order, in [0, 1].
         """
         taken = set(self._drawn(share))
-        return tuple(passage for passage in self.training if passage in taken)
+        return tuple(_shuffled(each, shuffled) for each in self.training if each in taken)
 
-    def seen(self, share: float) -> tuple[Passage, ...]:
+    def seen(self, share: float, shuffled: float = 0.0) -> tuple[Passage, ...]:
         """As many passages of a share of the training text as are held out, or all it has.
 
         They are the same for every share that is large enough.
         """
-        return self._drawn(share)[: len(self.heldout)]
+        drawn = self._drawn(share)[: len(self.heldout)]
+        return tuple(_shuffled(each, shuffled) for each in drawn)
 
     def _drawn(self, share: float) -> tuple[Passage, ...]:
         """The passages of a share, in an order that has nothing to do with their topics."""
@@ -60,6 +63,19 @@ class Corpus:
         before = accumulate((len(text) for _, text in texts[:-1]), initial=0)
         ordered = zip(texts, before, strict=True)
         return tuple(passage for (passage, _), taken in ordered if taken < wanted)
+
+
+def _shuffled(passage: Passage, share: float) -> Passage:
+    """The passage with its characters in random order, if it is in the share that is shuffled.
+
+    Both depend on its text alone: a smaller share is within a larger one, and every model sees the
+    same order.
+    """
+    draw = Random(hashlib.sha256(passage.text.encode()).hexdigest())
+    if draw.random() >= share:
+        return passage
+    order = sorted(range(len(passage.text)), key=lambda _: draw.random())
+    return replace(passage, text="".join(passage.text[place] for place in order))
 
 
 @cache

@@ -63,3 +63,18 @@ def test_what_was_seen_is_of_the_share_and_as_much_as_is_held_out() -> None:
     few = texts.seen(0.02)
     assert 0 < len(few) < len(texts.heldout)
     assert set(few) == set(texts.share(0.02))
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_shuffled_passages_keep_their_characters_and_a_larger_share_has_the_same(
+    a: float, b: float
+) -> None:
+    texts = corpus()
+    plain = texts.share(0.1)
+    few, many = texts.share(0.1, min(a, b)), texts.share(0.1, max(a, b))
+    for before, first, second in zip(plain, few, many, strict=True):
+        assert sorted(before.text) == sorted(first.text)
+        assert first.text in (before.text, second.text)
+    assert texts.share(0.1, 0.0) == plain
+    assert all(one.text != two.text for one, two in zip(plain, texts.share(0.1, 1.0), strict=True))
+    assert set(texts.seen(0.1, max(a, b))) <= set(many)

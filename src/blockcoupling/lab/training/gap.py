@@ -19,13 +19,14 @@ def gap_scores(checkpoint: Checkpoint, seen: Mapping[str, float], before: Rows) 
 
     Args:
         checkpoint: Checkpoint of a model trained here.
-        seen: `text`, the share of the training text that the model was trained on.
+        seen: `text`, the share of the training text that the model was trained on, and `shuffled`,
+            the share of its passages that were shuffled.
         before: Rows that include the score `heldout`.
 
     Returns:
         Rows of the score `training`, on as many of those passages as are held out, and of `gap`.
     """
-    training = passage_scores(checkpoint, "training", corpus().seen(seen["text"]))
+    training = passage_scores(checkpoint, "training", corpus().seen(seen["text"], seen["shuffled"]))
     heldout = [row for row in before if row["score"] == "heldout"]
     source = builtin_source()
     return training + [{"score": "gap", "source": source, **row} for row in gap(heldout, training)]

@@ -46,14 +46,15 @@ def new_model(shape: Training) -> GPTNeoXForCausalLM:
         return GPTNeoXForCausalLM._from_config(config, attn_implementation="eager")
 
 
-def training_bytes(share: float = 1.0) -> np.ndarray:
+def training_bytes(share: float = 1.0, shuffled: float = 0.0) -> np.ndarray:
     """Training passages as token ids, each after an end-of-text token; shape (bytes,), int64.
 
     Args:
         share: Share of the training text; see `Corpus.share`.
+        shuffled: Share of its passages that are shuffled.
     """
     pieces: list[Any] = []
-    for passage in corpus().share(share):
+    for passage in corpus().share(share, shuffled):
         pieces += [[END_OF_TEXT_ID], np.frombuffer(passage.text.encode(), np.uint8)]
     return np.concatenate(pieces).astype(np.int64)
 
@@ -61,8 +62,8 @@ def training_bytes(share: float = 1.0) -> np.ndarray:
 class NeoxRun(Run):
     """The state of a language model's training.
 
-    AdamW; the learning rate rises linearly over the first 5 % of the steps and falls to a tenth
-    along a cosine. The loss is in nats a byte, without a penalty.
+    AdamW; the learning rate rises linearly over the first 5 % of the steps, then falls to a tenth
+    along a cosine or stays. The loss is in nats a byte, without a penalty.
 
     Args:
         shape: what is trained, and how.
@@ -79,7 +80,7 @@ class NeoxRun(Run):
             tie(layers)
         if shape.stochastic_depth:
             drop_neox_branches(layers, shape.stochastic_depth)
-        self._tokens = torch.from_numpy(training_bytes(shape.text))
+        self._tokens = torch.from_numpy(training_bytes(shape.text, shape.shuffled))
         self._draw = torch.Generator().manual_seed(shape.seed)
         falls = torch.Generator().manual_seed(another(shape.seed, 2))
         self._penalties: Penalties | None = None
@@ -99,7 +100,8 @@ class NeoxRun(Run):
 
     def learning_rate(self, step: int) -> float:
         """Learning rate at an update, numbered from 1."""
-        return self.shape.learning_rate * learning_rate_factor(step, self.shape.steps)
+        shape = self.shape
+        return shape.learning_rate * learning_rate_factor(step, shape.steps, shape.schedule)
 
     def batch_loss(self, step: int) -> tuple[torch.Tensor, float]:
         """The loss of a batch of windows, plus the penalty at updates that have one."""
@@ -129,6 +131,7 @@ class NeoxRun(Run):
         )
 
 
-def learning_rate_factor(step: int, total: int) -> float:
-    """Share of the full learning rate at an update, numbered from 1: warm-up, then a cosine."""
-    return warmed_cosine(step, total, math.ceil(WARMUP * total), FINAL_LEARNING_RATE)
+def learning_rate_factor(step: int, total: int, schedule: str = "cosine") -> float:
+    """Share of the full learning rate at an update, numbered from 1, with its warm-up."""
+    final = FINAL_LEARNING_RATE if schedule == "cosine" else 1.0
+    return warmed_cosine(step, total, math.ceil(WARMUP * total), final)

@@ -41,7 +41,7 @@ def test_a_model_trained_on_little_text_has_a_gap_and_an_untrained_one_none(tmp_
     steps = {"steps": 300, "learning_rate": 0.01, "checkpoints": [0, 300]}
     train({"name": "m", **TRAIN, **steps}, tmp_path, threads=1)
     asked = spec(gap=True)
-    assert asked["gap"] == {"text": 0.02}
+    assert asked["gap"] == {"text": 0.02, "shuffled": 0.0}
     tables = {}
     for step in (0, 300):
         where = {"source": "train", "path": str(tmp_path / f"step{step}")}

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from blockcoupling.config.models import Training
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.lab.training import train
-from blockcoupling.lab.training.neox import learning_rate_factor, training_bytes
+from blockcoupling.lab.training.neox import NeoxRun, learning_rate_factor, training_bytes
 from blockcoupling.scores.text import text_scores
 from blockcoupling.sources.corpus import corpus
 
@@ -177,3 +178,22 @@ def test_the_learning_rate_rises_to_one_and_falls_to_a_tenth(total: int) -> None
     assert factors[top:] == sorted(factors[top:], reverse=True)
     if total >= 20:
         assert factors[-1] == pytest.approx(0.1)
+
+
+def test_a_constant_learning_rate_does_not_fall_after_its_warm_up() -> None:
+    factors = [learning_rate_factor(step, 100, "constant") for step in range(1, 101)]
+    assert factors == [*(step / 5 for step in range(1, 5)), *[1.0] * 96]
+
+
+def test_the_schedule_reaches_the_optimizer() -> None:
+    rates = {}
+    for schedule in ("cosine", "constant"):
+        shape = Training(**{k: SPEC[k] for k in SPEC if k in Training.model_fields})
+        run = NeoxRun(shape.model_copy(update={"schedule": schedule}), "tiny")
+        rates[schedule] = run.learning_rate(20)
+    assert rates == pytest.approx({"cosine": 1e-3, "constant": 1e-2})
+
+
+def test_shuffled_text_is_what_a_model_is_trained_on() -> None:
+    assert (training_bytes(0.1, 1.0) != training_bytes(0.1)).any()
+    assert sorted(training_bytes(0.1, 1.0)) == sorted(training_bytes(0.1))
