@@ -21,6 +21,12 @@ class Intervention(Section):
     shams: list[Name] = Field(default=[])
     """Populations with the same treatment as the doses except for coupling: each dose is also
     compared with them."""
+    positive_controls: list[Name] = Field(default=[])
+    """Populations with a treatment that is known to change the outcomes. A dose counts as
+    equivalent to the control only where one of them differs from it in the same test."""
+    training_loss: PositiveFloat | None = None
+    """The training loss, in the headline metric, at which all members are compared. Unset: for
+    each pair the highest of its members' final losses."""
     smallest_effect: dict[str, PositiveFloat] = Field(default={})
     """The smallest relevant difference by outcome: `SCORE.METRIC`, or `damage.TREATMENT` in powers
     of ten. These outcomes are also tested for equivalence."""

@@ -22,6 +22,8 @@ FACTORS = "factors"
 """The fact of a member that holds its values, by key of `train`."""
 POPULATION = "population"
 """The fact of a member that names its population."""
+SCHEDULE = "schedule"
+"""The fact of a member that says how its learning rate goes on after the warm-up."""
 DIGITS = 3
 """Significant digits of a value drawn from a range: exact in a table, and on any machine."""
 
@@ -224,17 +226,17 @@ def _members(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], lis
         return {}, [f"{where}.{error}"]
     members, wrong = {}, {}
     for member, factors in chosen.items():
-        facts = shared.get("facts") or {}
+        facts = {**(shared.get("facts") or {}), POPULATION: name, FACTORS: factors}
         members[member] = {
             **shared,
             "source": "train",
             "train": _set(common, factors),
-            "facts": {**facts, POPULATION: name, FACTORS: factors},
+            "facts": facts,
             "population": name,
             "together": population.together,
         }
         try:
-            TrainedModel.model_validate(members[member])
+            facts[SCHEDULE] = TrainedModel.model_validate(members[member]).train.schedule
         except ValidationError as error:
             wrong[member] = [sentence(line) for line in error.errors()]
     return members, _once(where, wrong, len(members))

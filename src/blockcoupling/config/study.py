@@ -350,8 +350,8 @@ class Study(Section):
             return []
         known, section = self.populations(), self.intervention
         named = [("control", section.control)]
-        named += [("doses", name) for name in section.doses]
-        named += [("shams", name) for name in section.shams]
+        for role in ("doses", "shams", "positive_controls"):
+            named += [(role, name) for name in getattr(section, role)]
         wrong = [
             f"intervention.{key}: no population{did_you_mean(name, known)}"
             for key, name in named

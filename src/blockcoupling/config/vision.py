@@ -1,6 +1,6 @@
 """A vision transformer and how it is trained: DeiT's recipe (arXiv 2012.12877, table 9)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -44,6 +44,8 @@ class Augmentation(Section):
 class VisionTraining(Section):
     """A ViT and how it is trained; sizes in pixels, times in passes over the images (epochs)."""
 
+    schedule: ClassVar[str] = "cosine"
+    """Of the learning rate, as in `Training`; not a setting here."""
     architecture: Literal["vit"] = "vit"
     images: ImageSource = DigitsImages()
     image_count: PositiveInt | None = None

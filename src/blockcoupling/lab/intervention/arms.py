@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from blockcoupling.config.populations import FACTORS, POPULATION
+from blockcoupling.config.populations import FACTORS, POPULATION, SCHEDULE
 from blockcoupling.errors import UserError
 from blockcoupling.lab.ablation.statistics import groups, mean_damage
 from blockcoupling.statistics.points import (
@@ -47,9 +47,9 @@ def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: st
     Returns:
         Columns model, checkpoint, step, final, population, arm (the population, and its factors
         that the control lacks), pair (values of the control's factors), stratum (these without the
-        seed), weight (of the penalty), coupling, one `SCORE.METRIC` a score, and
-        `damage.TREATMENT`, log₁₀ of the mean KL of changing one block (`skip`, `exit`) or two
-        (`skip_two`, `replace`, `swap`, `merge`).
+        seed), weight (of the penalty), schedule (of the learning rate), coupling, one
+        `SCORE.METRIC` a score, and `damage.TREATMENT`, log₁₀ of the mean KL of changing one block
+        (`skip`, `exit`) or two (`skip_two`, `replace`, `swap`, `merge`).
 
     Raises:
         UserError: a population has no members in the catalog, or members of an arm have a pair
@@ -72,8 +72,9 @@ def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: st
     table["pair"] = [_listed(each) for each in common]
     table["stratum"] = [_listed({f: v for f, v in e.items() if f != "seed"}) for e in common]
     table["weight"] = [each.get("penalty.weight", np.nan) for each in values_of]
+    table["schedule"] = [given[key].get(SCHEDULE) for key in _keys(table)]
     kept = [*CHECKPOINT, "step", "final", "population", "arm", "pair", "stratum", "weight"]
-    table = table[[*kept, COUPLING]]
+    table = table[[*kept, "schedule", COUPLING]]
     twice = table[table.duplicated(["arm", "pair", "step"])]
     if len(twice):
         row = twice.iloc[0]
@@ -161,6 +162,27 @@ def label(outcome: str) -> str:
     if outcome.startswith(DAMAGE):
         return f"log₁₀ KL of {words(outcome.removeprefix(DAMAGE))}"
     return words(outcome.replace(".", ", "))
+
+
+def incomparable(arms: Sequence[pd.DataFrame], loss: str, target: float) -> str:
+    """Return why the members of a pair cannot be compared at equal training loss; "" if they can.
+
+    A model at the end of a falling learning rate has a lower loss than one that passes the same
+    step at a high one: only at a constant rate do the same losses mean the same.
+
+    Args:
+        arms: the checkpoints of each member.
+        loss: column of the training loss.
+        target: value of that loss.
+    """
+    if any(own["schedule"].ne("constant").any() for own in arms):
+        return "the learning rate is not constant"
+    for own in arms:
+        if not own[loss].min() <= target:
+            return f"{own['arm'].iloc[0]} does not reach that training loss"
+        if not own[loss].max() >= target:
+            return f"{own['arm'].iloc[0]} is below that training loss at its first checkpoint"
+    return ""
 
 
 def at_loss(own: pd.DataFrame, loss: str, target: float, wanted: Sequence[str]) -> dict[str, float]:

@@ -26,12 +26,13 @@ def section(part: Part) -> Section | None:
         return None
     table = part.catalog.one(kind="intervention").read()
     control = str(part.catalog.one(kind="arms").read(columns=["control"])["control"].iloc[0])
-    own = table[(table["stratum"] == "") & (table["at"] == TOKENS)]
+    whole = table[table["stratum"] == ""]
+    own = whole[whole["at"] == TOKENS]
     slopes = _slopes(own, headline(part.catalog, table["outcome"].unique()))
     return Section(
         "Experiment",
         _LEAD,
-        [*_doses(own, control), *slopes, *_equivalent(own, control)],
+        [*_doses(own, control), *slopes, *_equivalent(whole, control)],
         tables=[every_number(table)],
         headline=capitalized(slopes[0]) if slopes else "",
     )
@@ -68,21 +69,18 @@ def _slopes(table: pd.DataFrame, outcomes: Sequence[str]) -> list[str]:
 
 
 def _equivalent(table: pd.DataFrame, control: str) -> list[str]:
-    """Say which arms differ by the smallest effect of interest, and which do not."""
+    """Say what the comparisons with the control show about the smallest effects of interest."""
     own = table[(table["analysis"] == DIFFERENCE) & (table["against"] == control)]
-    own = own[own["smallest"].notna() & own["p"].notna()]
+    own = own[own["smallest"].notna() & (own["verdict"] != "")]
     sentences = []
-    for outcome, part in own.groupby("outcome", sort=False):
-        differ = part[(part["p_adjusted"] < _SURE) & (part["estimate"].abs() >= part["smallest"])]
-        same = part[part["p_equivalent"] < _SURE]
-        listed = [("different by more than that", differ), ("equivalent", same)]
+    for (at, outcome), part in own.groupby(["at", "outcome"], sort=False):
         said = "; ".join(
-            f"{what}: {', '.join(map(str, rows['arm'])) if len(rows) else 'none'}"
-            for what, rows in listed
+            f"{verdict}: {', '.join(arms)}"
+            for verdict, arms in part.groupby("verdict", sort=False)["arm"]
         )
         smallest = number(float(part["smallest"].iloc[0]), 3)
         sentences.append(
-            f"{label(str(outcome))} compared with {control} (smallest effect of interest "
+            f"{label(str(outcome))} compared with {control} at {at} (smallest effect of interest "
             f"{smallest}): {said}."
         )
     return sentences
@@ -98,7 +96,8 @@ def every_number(table: pd.DataFrame) -> Table:
     caption = (
         "Differences are means over pairs with Student's 95 % interval; slopes are means of the "
         "slopes of each pair. p adjusted for the number of arms and outcomes of a comparison "
-        "(Holm); equivalence by two one-sided tests. For a slope, the two couplings are its ends."
+        "(Holm); equivalence by two one-sided tests; detectable with a power of 80 %. For a "
+        "slope, the two couplings are its ends."
     )
     cells = {
         "comparison": lambda row: ", ".join(
@@ -115,6 +114,9 @@ def every_number(table: pd.DataFrame) -> Table:
         "p": shown("p", p_value),
         "adjusted p": shown("p_adjusted", p_value),
         "p of equivalence": shown("p_equivalent", p_value),
+        "verdict": plain("verdict"),
+        "detectable": shown("detectable", lambda value: number(value, 3)),
+        "note": plain("note"),
     }
     text = list(cells)[:4]
     title = f"All {len(table)} comparisons of arms"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from blockcoupling.lab.intervention.arms import (
     LOSS,
     TOKENS,
     at_loss,
+    incomparable,
     members,
     outcomes,
     populations,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from blockcoupling.catalog import Catalog
 
 DIFFERENCE, SLOPE = "difference", "slope"
+POSITIVE = "positive control"
+LEVEL = 0.05
 ALL = ""
 SIDES = ("all doses", "coupled more", "coupled less")
 """Doses of a slope, always with the control: all; those that raised the mean coupling; those that
@@ -55,7 +59,8 @@ def write_intervention(
     Raises:
         UserError: a population or an outcome is not in the catalog.
     """
-    named = [section.control, *section.doses, *section.shams, *populations(catalog)]
+    roles = [section.control, *section.doses, *section.shams, *section.positive_controls]
+    named = [*roles, *populations(catalog)]
     table = members(catalog, list(dict.fromkeys(named)), k=k, variant=variant)
     known = outcomes(table)
     for key in ("smallest_effect", "outcomes"):
@@ -65,7 +70,7 @@ def write_intervention(
                 f"{', '.join(known)}"
             )
     rows = pd.DataFrame(compare(table, section, f"training.{metric}"))
-    result = adjust_prespecified(rows, section, equal_outcomes(table))
+    result = judge(adjust_prespecified(rows, section, equal_outcomes(table)), section)
     arms = table.assign(k=k, variant=variant, control=section.control)
     result = result.assign(k=k, variant=variant)
     return write_tables({"intervention": result, "arms": arms}, out)
@@ -121,6 +126,33 @@ def adjust_prespecified(
     return tested.assign(p=rows["p"])
 
 
+def judge(rows: pd.DataFrame, section: Intervention) -> pd.DataFrame:
+    """Say what each difference from the control shows about the smallest effect of interest.
+
+    That a dose changes nothing is shown only by a comparison that could have shown a change: one
+    in which a positive control differs from the control, and is not equivalent to it.
+
+    Args:
+        rows: as :func:`adjust_prespecified` returns them.
+        section: with the positive controls.
+
+    Returns:
+        The rows with `verdict`: "different", "equivalent", both, "neither shown nor excluded", or
+        "equivalent, but so are the positive controls"; empty where nothing was tested.
+    """
+    tested = rows["p"].notna() & rows["p_equivalent"].notna()
+    same = tested & rows["p_equivalent"].lt(LEVEL)
+    differ = tested & rows["p_adjusted"].fillna(rows["p"]).lt(LEVEL)
+    moved = differ & ~same & rows["population"].isin(section.positive_controls)
+    by = [rows[name] for name in ("at", "stratum", "outcome", "against")]
+    able = moved.groupby(by).transform("any") | (not section.positive_controls)
+    verdict = pd.Series("", rows.index).mask(tested, "neither shown nor excluded")
+    verdict = verdict.mask(differ, "different")
+    verdict = verdict.mask(same, "equivalent, but so are the positive controls")
+    verdict = verdict.mask(same & able, "equivalent").mask(same & differ, "different, equivalent")
+    return rows.assign(verdict=verdict)
+
+
 def compare(table: pd.DataFrame, section: Intervention, loss: str) -> Iterator[dict[str, Any]]:
     """Compare arms with the control and with the shams, and estimate slopes on coupling.
 
@@ -132,8 +164,9 @@ def compare(table: pd.DataFrame, section: Intervention, loss: str) -> Iterator[d
     Yields:
         analysis (`difference`, `slope`), at (`equal tokens`, `equal training loss`), stratum (of
         the pairs; empty: all), outcome, arm (of a slope: one of :data:`SIDES`), population,
-        weight, against, coupling and coupling_against (means over the pairs), pairs, points,
-        estimate, low, high, p, smallest, p_equivalent, note.
+        weight, against, coupling and coupling_against, mean and mean_against (of the outcome; all
+        over the pairs), pairs, points, estimate, low, high, p, smallest, p_equivalent, sd,
+        detectable, pairs_for_equivalence, note.
     """
     strata = [each for each in dict.fromkeys(table["stratum"]) if each]
     for stratum in [ALL, *(strata if len(strata) > 1 else [])]:
@@ -155,10 +188,11 @@ def _differences(
         for arm, own in arms.items():
             if whose[arm] == whose[reference] or (sham and whose[arm] not in section.doses):
                 continue
-            both = _side_by_side([own, arms[reference]], loss)
+            both, lost = _side_by_side([own, arms[reference]], loss, section.training_loss)
             for outcome in _known(table, loss):
                 smallest = section.smallest_effect.get(outcome)
                 mine, theirs = (each[outcome].to_numpy(float) for each in both)
+                known = np.isfinite(mine - theirs)
                 yield {
                     "analysis": DIFFERENCE,
                     "outcome": outcome,
@@ -168,8 +202,10 @@ def _differences(
                     "against": reference,
                     "coupling": float(both[0][COUPLING].mean()),
                     "coupling_against": float(both[1][COUPLING].mean()),
+                    "mean": float(mine[known].mean()) if known.any() else np.nan,
+                    "mean_against": float(theirs[known].mean()) if known.any() else np.nan,
                     "smallest": np.nan if smallest is None else smallest,
-                    **paired_difference(mine, theirs, smallest),
+                    **paired_difference(mine, theirs, smallest, lost),
                 }
 
 
@@ -191,10 +227,12 @@ def _slopes(
         ]
         if len(chosen) < 2:
             continue
-        stacked = pd.concat(_side_by_side(chosen, loss))
+        together, lost = _side_by_side(chosen, loss, section.training_loss)
+        stacked = pd.concat(together)
         for outcome in _known(table, loss):
             if outcome == COUPLING:
                 continue
+            slope = slope_in_pairs(stacked[COUPLING], stacked[outcome], stacked["pair"])
             yield {
                 "analysis": SLOPE,
                 "outcome": outcome,
@@ -206,7 +244,8 @@ def _slopes(
                 "coupling_against": float(stacked[COUPLING].min()),
                 "smallest": np.nan,
                 "p_equivalent": np.nan,
-                **slope_in_pairs(stacked[COUPLING], stacked[outcome], stacked["pair"]),
+                **slope,
+                "note": "; ".join(filter(None, [lost, slope["note"]])),
             }
 
 
@@ -219,22 +258,39 @@ def _known(table: pd.DataFrame, loss: str | None) -> list[str]:
     ]
 
 
-def _side_by_side(arms: Sequence[pd.DataFrame], loss: str | None) -> list[pd.DataFrame]:
-    """Outcomes of some arms, a row a pair, the same pairs in each.
+class _Pairs(NamedTuple):
+    arms: list[pd.DataFrame]
+    """Outcomes of each arm, a row a pair, the same pairs in each; missing where they were lost."""
+    lost: str
+    """How many pairs were lost, and why; "" if none was."""
+
+
+def _side_by_side(arms: Sequence[pd.DataFrame], loss: str | None, at: float | None) -> _Pairs:
+    """Outcomes of some arms, pair by pair.
 
     Args:
         arms: their rows of `members`.
         loss: None means the last checkpoints; else the column of the loss at which the members of
-            a pair are compared: the highest of their final losses.
+            a pair are compared.
+        at: that loss; None: the highest of their final losses.
     """
     shared = sorted(set.intersection(*(set(own["pair"]) for own in arms)))
     if loss is None:
-        return [own[own["final"]].set_index("pair").loc[shared].reset_index() for own in arms]
+        last = [own[own["final"]].set_index("pair").loc[shared].reset_index() for own in arms]
+        return _Pairs(last, "")
+    wanted = _known(arms[0], loss)
     found: list[list[dict[str, Any]]] = [[] for _ in arms]
+    reasons: Counter[str] = Counter()
     for pair in shared:
         mine = [own[own["pair"].eq(pair)] for own in arms]
-        target = max(float(each.loc[each["final"], loss].iloc[0]) for each in mine)
+        target = at or max(float(each.loc[each["final"], loss].iloc[0]) for each in mine)
+        reason = incomparable(mine, loss, target)
+        reasons[reason] += 1
         for rows, each in zip(found, mine, strict=True):
-            values = at_loss(each, loss, target, _known(each, loss))
-            rows.append({"pair": pair, **values})
-    return [pd.DataFrame(rows, columns=["pair", *_known(arms[0], loss)]) for rows in found]
+            missing = dict.fromkeys(wanted, np.nan)
+            rows.append(
+                {"pair": pair} | (missing if reason else at_loss(each, loss, target, wanted))
+            )
+    why = "; ".join(f"{reason} ({count})" for reason, count in reasons.items() if reason)
+    lost = f"{len(shared) - reasons['']} of {len(shared)} pairs lost: {why}" if why else ""
+    return _Pairs([pd.DataFrame(rows, columns=["pair", *wanted]) for rows in found], lost)

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
-from blockcoupling.lab.intervention.paired import paired_difference, slope_in_pairs
+from blockcoupling.lab.intervention.paired import (
+    detectable,
+    equivalence_power,
+    paired_difference,
+    pairs_for_equivalence,
+    slope_in_pairs,
+)
 
 RANDOM = np.random.default_rng(5)
 
@@ -113,6 +119,36 @@ def test_a_pair_whose_dose_did_not_take_hardly_counts() -> None:
     assert row["low"] < 0.1 < row["high"]
     assert row["high"] - row["low"] < 0.1
     assert row["note"] == "1 of 6 pairs hardly differ in coupling, and hardly count"
+
+
+@pytest.mark.parametrize("pairs", [3, 6, 25])
+def test_the_detectable_difference_is_found_four_times_in_five(pairs: int) -> None:
+    """Of 20 000 simulated studies; the binomial error of the share is 0.003."""
+    random = np.random.default_rng(pairs)
+    values = random.normal(detectable(2.0, pairs), 2.0, (20_000, pairs))
+    assert (stats.ttest_1samp(values, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(
+        0.8, abs=0.01
+    )
+
+
+@pytest.mark.parametrize(("pairs", "smallest"), [(3, 0.2), (6, 0.05), (6, 0.02), (25, 0.011)])
+def test_the_power_of_equivalence_is_that_of_simulated_studies(pairs: int, smallest: float) -> None:
+    """20 000 studies without an effect: binomial error 0.0035."""
+    random = np.random.default_rng(pairs)
+    values = random.normal(0, 0.027, (20_000, pairs))
+    reach = stats.t.ppf(0.95, pairs - 1) * values.std(axis=1, ddof=1) / np.sqrt(pairs)
+    share = (np.abs(values.mean(1)) + reach < smallest).mean()
+    assert equivalence_power(0.027, smallest, pairs) == pytest.approx(share, abs=0.012)
+
+
+@pytest.mark.parametrize("smallest", [0.02, 0.1, 5])
+def test_the_pairs_for_equivalence_are_just_enough(smallest: float) -> None:
+    count = pairs_for_equivalence(0.1, smallest)
+    assert equivalence_power(0.1, smallest, count) >= 0.8
+    assert count == 2 or equivalence_power(0.1, smallest, count - 1) < 0.8
+    row = paired_difference(np.random.default_rng(0).normal(0, 0.1, 9), np.zeros(9), smallest)
+    assert row["pairs_for_equivalence"] == pairs_for_equivalence(row["sd"], smallest)
+    assert row["detectable"] == detectable(row["sd"], 9)
 
 
 def test_lost_pairs_and_infinite_values_are_said() -> None:

@@ -12,6 +12,7 @@ from blockcoupling.lab.intervention.statistics import (
     adjust_prespecified,
     compare,
     equal_outcomes,
+    judge,
 )
 
 SECTION = Intervention(
@@ -47,6 +48,7 @@ def experiment(
                         **{"model": f"{arm}-{seed}", "checkpoint": f"step{step}", "step": step},
                         **{"final": step == 400, "population": arm.split()[0], "arm": arm},
                         **{"pair": f"seed {seed}", "stratum": "", "weight": weight},
+                        "schedule": "constant",
                         "coupling": mine,
                         "training.loss": training,
                         "heldout.loss": 1.1 * training
@@ -97,6 +99,67 @@ def test_a_model_that_is_merely_behind_is_not_worse_at_equal_training_loss() -> 
     equal = of(rows, arm="couple 1", at=LOSS)
     assert equal["pairs"] == 8
     assert abs(equal["estimate"]) < 0.02
+
+
+def test_a_falling_learning_rate_forbids_comparing_at_equal_training_loss() -> None:
+    """The arm is at the end of its schedule, the control in the middle of the same one."""
+    rows = found(experiment(behind=0.5).assign(schedule="cosine"))
+    equal = of(rows, arm="couple 1", at=LOSS)
+    assert equal["pairs"] == 0
+    assert equal["note"].startswith("8 of 8 pairs lost: the learning rate is not constant (8)")
+    assert of(rows, analysis="slope", arm="all doses", at=LOSS)["pairs"] == 0
+    assert of(rows, arm="couple 1")["pairs"] == 8  # at equal tokens as ever
+
+
+def test_all_members_are_compared_at_the_training_loss_that_was_fixed_beforehand() -> None:
+    table = experiment()
+    number = table["pair"].str.removeprefix("seed ").astype(int)
+    behind = 10 * number * table["arm"].eq("couple 1")
+    table["training.loss"] = 3 - (table["step"] - behind) / 200  # ends at 1; doses at 1 … 1.35
+    table["heldout.loss"] = 1.1 * table["training.loss"] + 0.2 * table["arm"].eq("couple 1")
+
+    def at(target: float) -> pd.Series:
+        section = SECTION.model_copy(update={"training_loss": target})
+        return of(pd.DataFrame(compare(table, section, "training.loss")), arm="couple 1", at=LOSS)
+
+    row = at(1.22)
+    assert row["pairs"] == 5
+    assert row["note"].startswith(
+        "3 of 8 pairs lost: couple 1 does not reach that training loss (3)"
+    )
+    # Linear in the loss, as between checkpoints; the dose does not differ but by what was planted.
+    assert (row["mean"], row["mean_against"]) == pytest.approx((1.1 * 1.22 + 0.2, 1.1 * 1.22))
+    assert row["estimate"] == pytest.approx(0.2)
+    row = at(2.6)
+    assert "is below that training loss at its first checkpoint" in row["note"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "verdict"),
+    [(0.2, "equivalent"), (0.0, "equivalent, but so are the positive controls")],
+)
+def test_equivalence_counts_only_where_a_positive_control_fails_it(
+    moved: float, verdict: str
+) -> None:
+    table = experiment()
+    table.loc[table["population"] == "tied", "heldout.loss"] += moved
+    section = SECTION.model_copy(update={"positive_controls": ["tied"]})
+    rows = pd.DataFrame(compare(table, section, "training.loss"))
+    judged = judge(adjust_prespecified(rows, section, {}), section)
+    assert of(judged, arm="couple 1")["verdict"] == verdict
+    assert of(judged, arm="tied")["verdict"] == ("different" if moved else verdict)
+    unnamed = judge(adjust_prespecified(rows, SECTION, {}), SECTION)
+    assert of(unnamed, arm="couple 1")["verdict"] == "equivalent"
+    assert (judged.loc[judged["outcome"] == "damage.skip", "verdict"] == "").all()
+
+
+def test_what_scatters_too_much_is_neither_shown_nor_excluded() -> None:
+    table = experiment()
+    table["heldout.loss"] += np.random.default_rng(2).normal(0, 0.2, len(table))
+    rows = pd.DataFrame(compare(table, SECTION, "training.loss"))
+    row = of(judge(adjust_prespecified(rows, SECTION, {}), SECTION), arm="couple 1")
+    assert row["verdict"] == "neither shown nor excluded"
+    assert row["detectable"] > SECTION.smallest_effect["heldout.loss"]
 
 
 def test_slopes_of_each_side_have_the_control_and_the_doses_of_that_side() -> None:
