@@ -20,7 +20,7 @@ from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.lab.ablation.baselines import Baseline
 from blockcoupling.lab.ablation.statistics import relate, with_baselines
-from blockcoupling.lab.intervention.statistics import compare
+from blockcoupling.lab.intervention.statistics import adjust_prespecified, compare, judge
 from blockcoupling.statistics.multiplicity import adjust
 from blockcoupling.statistics.write import write_statistics
 from blockcoupling.store.comparisons import PLACES
@@ -151,6 +151,7 @@ def _experiment(folder: Path) -> dict[str, Path]:
                     **{"model": f"{arm}-{seed}", "checkpoint": f"step{step}", "step": step},
                     **{"final": step == 512, "population": arm.split()[0], "arm": arm},
                     **{"pair": f"seed {seed}", "stratum": "", "weight": weight},
+                    "schedule": "constant",
                     "coupling": coupling + random.normal(0, 0.02),
                     "training.loss": loss - 0.05,
                     "heldout.loss": loss,
@@ -161,7 +162,7 @@ def _experiment(folder: Path) -> dict[str, Path]:
     section.smallest_effect = {"heldout.loss": 0.02}
     table = pd.DataFrame(rows)
     told = pd.DataFrame(compare(table, section, "training.loss"))
-    told = adjust(told, by=["analysis", "at", "against"], columns=["p"])
+    told = judge(adjust_prespecified(told, section, {}), section)
     files = {name: folder / f"{name}.parquet" for name in ("arms", "intervention")}
     table.assign(control="plain").to_parquet(files["arms"], index=False)
     told.to_parquet(files["intervention"], index=False)

@@ -257,8 +257,9 @@ class Study(Section):
         section = self.models[model]
         last = section.names()[-1]
         trained = section.train if isinstance(section, TrainedModel) else None
-        text = isinstance(trained, Training)
-        seen = trained.model_dump(include={"text", "shuffled"}) if text else None
+        seen = None
+        if isinstance(trained, Training):
+            seen = trained.model_dump(include={"text", "shuffled"})
         images = trained.images if isinstance(trained, VisionTraining) else None
         of_text = section.takes == "text"
         test = {"images": {"images": images.model_dump(mode="json")}} if images else {}
