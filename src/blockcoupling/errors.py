@@ -4,6 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 _FULL = "free some room, or write to another file system"
 _ADVICE = {
@@ -76,6 +77,14 @@ def explained_imports() -> Iterator[None]:
         raise UserError(
             f"the package {module} is not installed: pip install 'blockcoupling[{EXTRAS[module]}]'"
         ) from error
+
+
+def importable(module: str) -> bool:
+    """Whether a module is installed."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its package is not
+        return False
 
 
 def system_error(error: BaseException) -> OSError | None:

@@ -38,6 +38,16 @@ def measure(
         typer.Option(help=f"Mis-coupling variant; default: {DEFAULT_VARIANT}."),
     ] = None,
     settings: Annotated[Extract, Except(without=NOT_SHOWN, also={"tokens": "--token"})],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the code that comes with the weights.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Read weights from .bin files (pickles) if there is no safetensors file.",
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="The figure to write.")] = Path("coupling.png"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -55,7 +65,8 @@ def measure(
     settings = settings.model_copy(update={"k": k, "overlaps": True, **kept_for([variant])})
     if bool(prompts) == bool(image):
         raise UserError("give one or more PROMPTs, or --image for an image model")
-    ds = measured(model, prompts or [], settings, image or [])
+    permissions = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    ds = measured(model, prompts or [], settings, image or [], **permissions)
     quick_figure(ds, k, variant, model, out)
     table = summary(ds, k, variant)
     if as_json:
@@ -66,7 +77,11 @@ def measure(
 
 
 def measured(
-    name: str, prompts: list[str], options: Extract, images: Sequence[Path] = ()
+    name: str,
+    prompts: list[str],
+    options: Extract,
+    images: Sequence[Path] = (),
+    **permissions: bool,
 ) -> "xr.Dataset":
     """Load a model and measure prompts or images on it.
 
@@ -75,18 +90,21 @@ def measured(
         prompts: Texts.
         options: What to measure, and how.
         images: Image files, instead of texts.
+        permissions: `trust_remote_code`, `allow_pickle`.
 
     Raises:
         UserError: The model, a prompt, an image or a setting cannot be used.
     """
     from blockcoupling.measurement.measure import measure
+    from blockcoupling.measurement.prepare import module_of
     from blockcoupling.progress import Progress
     from blockcoupling.sources.image_folder import read_image
     from blockcoupling.sources.models import load_model, load_streamed, record_of, takes_images
     from blockcoupling.sources.preprocessing import prepared
+    from blockcoupling.transformer.images import channels_of
 
     pictures = [read_image(file) for file in images]
-    record = record_of(name)
+    record = record_of(name, **permissions, **({"modality": "image"} if images else {}))
     if takes_images(record) != bool(images):
         wanted, remedy = (
             ("images", "--image FILE") if takes_images(record) else ("text", "a PROMPT")
@@ -96,7 +114,7 @@ def measured(
     loaded, processor = load(record, options.device, options.dtype)
     what: dict[str, Any] = {"tokenizer": processor, "prompts": prompts}
     if images:
-        what = {"images": prepared(processor, pictures)}
+        what = {"images": prepared(processor, pictures, channels_of(module_of(loaded)))}
     each = "image" if images else "prompt"
     with Progress(len(prompts) + len(images), "measuring", each) as progress:
         return measure(

@@ -24,7 +24,7 @@ from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
 from blockcoupling.store.svd import OF_PROMPTS, SVD
-from blockcoupling.transformer.images import Picture
+from blockcoupling.transformer.images import Picture, channels_of
 
 # What a setting adds to a prompt's store without changing the other numbers: a store that holds
 # more than is asked for need not be measured again.
@@ -108,7 +108,8 @@ def _prepare(
     """The model, and the prompts of a file of texts or images as it sees them."""
     if takes_images(record):
         images = read_image_prompts(prompts)
-        values = preprocessed(processor, [image.picture for image in images])
+        pictures = [image.picture for image in images]
+        values = preprocessed(processor, pictures, channels_of(loaded))
         names = [image.id for image in images]
         return prepare_images(loaded, names, values, settings, k_when_smaller=k_when_smaller)
     texts = [(prompt.id, prompt.text) for prompt in read_prompts(prompts)]

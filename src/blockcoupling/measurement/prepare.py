@@ -165,7 +165,7 @@ def prepare_prompts(
 def prepare_images(
     model: AnyModel,
     names: Sequence[str],
-    values: Float[Tensor, "image channel height width"],
+    values: Sequence[Float[Tensor, "channel height width"]],
     settings: Settings,
     *,
     k_when_smaller: str = "error",
@@ -176,7 +176,7 @@ def prepare_images(
     Args:
         model: a model in memory.
         names: ids of the images.
-        values: their pixel values, in the model's own preprocessing.
+        values: their pixel values, in the model's own preprocessing; sizes may differ.
         settings: what to measure.
         k_when_smaller: see `prepare`.
         known: what is known to be wrong already.
@@ -192,11 +192,16 @@ def prepare_images(
     if not names:
         raise UserError("no image to measure")
     weights = next(p.dtype for p in module.parameters() if p.is_floating_point())
-    values = values.to(device_of(module), weights)
-    prepared = prepare(model, values[:1], settings, k_when_smaller)
+    given = [value[None].to(device_of(module), weights) for value in values]
+    prepared = prepare(model, given[0], settings, k_when_smaller)
+    first = {each.shape: each for each in reversed(given)}  # of every size
     with differentiable(module), torch.no_grad():
-        layout = find_layout(module, prepared.blocks, values[:1])
-    images = [Picture(name, value[None], layout) for name, value in zip(names, values, strict=True)]
+        layouts = {
+            shape: find_layout(module, prepared.blocks, each) for shape, each in first.items()
+        }
+    images = [
+        Picture(name, each, layouts[each.shape]) for name, each in zip(names, given, strict=True)
+    ]
     return _checked(model, prepared, images, settings, known)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.transformer.images import PIXELS, Picture, takes_images
+from blockcoupling.transformer.images import Picture, image_parts, takes_images, takes_texts
 from blockcoupling.transformer.tokens import TokenizedPrompt
 
 Prompt = TokenizedPrompt | Picture
@@ -32,11 +32,11 @@ def refuse_images(model: nn.Module) -> None:
     Raises:
         UserError: saying so.
     """
-    named = getattr(model, "main_input_name", None)
-    if named is not None and named != PIXELS:
+    if takes_texts(model):
         raise UserError(
             f"{type(model).__name__} expects texts: pass prompts. To measure images with a model "
             "of images and texts, pass its vision tower"
+            + "".join(f", model.{part}" for part in image_parts(model))
         )
 
 

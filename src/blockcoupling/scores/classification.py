@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,13 +62,17 @@ def logits_of(model: Any, processor: Any, images: Images) -> Float64[np.ndarray,
     """A classifier's logits for every image."""
     import torch
 
+    from blockcoupling.transformer.images import channels_of
+
     found = []
     weights = next(model.parameters())
     with Progress(len(images), "scoring", "image") as progress, torch.inference_mode():
         for start in range(0, len(images), _BATCH):
             batch = images.pictures[start : start + _BATCH]
-            pixels = prepared(processor, batch).to(weights.device, weights.dtype)
-            found.append(model(pixel_values=pixels).logits.double().cpu().numpy())
+            values = prepared(processor, batch, channels_of(model))
+            for _, of_one_size in groupby(values, key=lambda each: each.shape):
+                pixels = torch.stack(list(of_one_size)).to(weights.device, weights.dtype)
+                found.append(model(pixel_values=pixels).logits.double().cpu().numpy())
             for _ in batch:
                 progress.advance()
     return np.concatenate(found)

@@ -1,105 +1,165 @@
-"""The kind of model that a configuration describes, and whether it can be measured."""
+"""The class that a model is loaded as, and which of its parts is measured, by what it takes.
+
+No architecture is named: the model is built without weights, and its forward shows what it takes.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from blockcoupling.config.choices import Modality
 from blockcoupling.errors import UserError
-from blockcoupling.sources.local import ENCODER_DECODER, not_measured
+from blockcoupling.sources.local import not_an_encoder
+from blockcoupling.transformer.images import IDS, PIXELS, image_parts, named_inputs
 
-_ENCODER = "a text encoder"
-_VISION = "a vision model"
-# In order: a kind is that of the first of transformers' tables of model types that has it.
-_KINDS = {
-    ENCODER_DECODER: ("SEQ_TO_SEQ_CAUSAL_LM",),
-    "a multimodal model": ("IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "VISION_2_SEQ"),
-    "a speech model": (
-        "SPEECH_SEQ_2_SEQ",
-        "CTC",
-        "AUDIO_CLASSIFICATION",
-        "AUDIO_XVECTOR",
-        "TEXT_TO_WAVEFORM",
-        "TEXT_TO_SPECTROGRAM",
-        "AUDIO_TOKENIZATION",
-    ),
-    "a video model": ("VIDEO_CLASSIFICATION",),
-    "a model of images and texts side by side": ("ZERO_SHOT_IMAGE_CLASSIFICATION",),
-    _VISION: (
-        "IMAGE_CLASSIFICATION",
-        "MASKED_IMAGE_MODELING",
-        "IMAGE",
-        "OBJECT_DETECTION",
-        "ZERO_SHOT_OBJECT_DETECTION",
-        "SEMANTIC_SEGMENTATION",
-        "UNIVERSAL_SEGMENTATION",
-        "MASK_GENERATION",
-        "DEPTH_ESTIMATION",
-        "IMAGE_TO_IMAGE",
-        "KEYPOINT_DETECTION",
-    ),
-    _ENCODER: ("MASKED_LM", "TEXT_ENCODING"),
-    "a model of time series": ("TIME_SERIES_PREDICTION",),
-}
+if TYPE_CHECKING:
+    from torch import nn
+
+_AUTO, _CAUSAL = "AutoModel", "AutoModelForCausalLM"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A model's input, and whether it is causal, if its configuration shows that.
+    """A model's input, and the part of it that is measured.
 
     Attributes:
         modality: text or image.
-        causal: it predicts the next token from those before it.
+        causal: it predicts the next token from those before it, according to its configuration.
+        part: name of the submodule that is measured; empty: the whole model.
     """
 
     modality: Modality
     causal: bool
+    part: str = ""
 
 
-def kind_of(where: str, config: Mapping[str, Any]) -> Kind:
-    """The kind of model that a configuration describes.
+def class_of(config: Any, architecture: str | None, causal: bool, trust: bool) -> Any:
+    """The class of transformers, or of a trusted directory, that a model is loaded as.
 
     Args:
-        where: What to call the model in a sentence.
-        config: The mapping in its config.json (`local.read_config`). One with Python code of its
-            own is taken for a language model.
+        config: its configuration (`transformers.AutoConfig`).
+        architecture: the class that it was saved from.
+        causal: load it as a language model.
+        trust: whether the directory's own code may be run.
+    """
+    import transformers
+
+    own = _own(config, trust)
+    if causal and (_CAUSAL in own or config.model_type in _listed("CAUSAL_LM")):
+        return transformers.AutoModelForCausalLM
+    if automatic := sorted(name for name in own if name.startswith(_AUTO)):
+        return getattr(transformers, automatic[0])
+    if config.model_type in _listed("IMAGE_TEXT_TO_TEXT"):
+        return transformers.AutoModelForImageTextToText
+    home = type(config).__module__
+    places = [transformers]
+    if home.startswith("transformers.models."):
+        places.append(import_module(home.replace(".configuration_", ".modeling_")))
+    for place in places:
+        named = getattr(place, str(architecture), None)
+        if isinstance(named, type) and getattr(named, "config_class", None) is type(config):
+            # With the head that was saved, if any: else its weights were said to be missing.
+            return named
+    return transformers.AutoModel
+
+
+def predicts(config: Any, trust: bool) -> bool | None:
+    """Whether a configuration is that of a causal language model; None: its model has to show it.
+
+    Args:
+        config: the configuration.
+        trust: whether the directory's own code may be run.
+    """
+    if own := _own(config, trust):
+        return True if _CAUSAL in own else None
+    if config.model_type not in _listed("CAUSAL_LM"):
+        return None
+    return config.model_type not in _listed("MASKED_LM") or config.is_decoder is True
+
+
+def kind_of(where: str, model: nn.Module, images: bool = False) -> Kind:
+    """The kind of a model that is not a language model, or that is to be measured at images.
+
+    Args:
+        where: What to call it in a sentence.
+        model: It, perhaps without weights.
+        images: Prefer its part for images to its language model.
 
     Raises:
-        UserError: It is of a kind that is not measured by name.
+        UserError: It takes neither texts nor images alone, and no part of it takes images alone.
     """
-    from transformers import __version__
-    from transformers.models.auto import modeling_auto
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str):
-        raise UserError(f"{where}: its config.json names no model_type, the kind of model it is")
-    if config.get("is_encoder_decoder") is True:
-        raise UserError(not_measured(where, model_type, ENCODER_DECODER))
-    if "auto_map" in config:
-        return Kind("text", causal=True)
-    if model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        masked = model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        return Kind("text", causal=not masked or config.get("is_decoder") is True)
-    if model_type not in CONFIG_MAPPING_NAMES:
+    name, taken = type(model).__name__, named_inputs(model)
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    decodes = "decoder_input_ids" in _parameters(model)
+    if decodes and PIXELS not in taken:
+        raise UserError(not_an_encoder(where, str(model_type)))
+    if model_type in _listed("VIDEO_CLASSIFICATION"):
         raise UserError(
-            f"{where}: transformers {__version__} does not know its model_type, {model_type}, and "
-            "no Python code comes with it; take a version of transformers that does, or correct "
-            "its config.json"
+            f"{where} is a video model ({name}); only models of texts or single images can be "
+            "measured"
         )
-    kind = next(
-        (
-            kind
-            for kind, tables in _KINDS.items()
-            for table in tables
-            if model_type in getattr(modeling_auto, f"MODEL_FOR_{table}_MAPPING_NAMES", {})
-        ),
-        "no language model",
-    )
-    if kind == _ENCODER:
-        return Kind("text", causal=False)
-    if kind == _VISION or model_type.endswith("_vision_model"):
+    if taken == {PIXELS}:
+        _refuse_more(where, name, _required(model) - {PIXELS})
         return Kind("image", causal=False)
-    raise UserError(not_measured(where, model_type, kind))
+    generates = PIXELS in taken and not decodes and getattr(model, "can_generate", bool)()
+    more = _required(model) - {IDS}
+    if taken == {IDS}:
+        _refuse_more(where, name, more)
+    if taken == {IDS} or (generates and not images and not more):
+        return Kind("text", causal=generates)
+    towers = image_parts(model)
+    if not towers and IDS in taken and not images and not more:
+        return Kind("text", causal=False)  # images may be added
+    if len(towers) > 1:
+        raise UserError(
+            f"{where} has {len(towers)} parts for images ({', '.join(towers)}); load it and pass "
+            "the one to measure to bc.measure(model.PART, images=pixel_values)"
+        )
+    if not towers:
+        takes = ", ".join([n for n in _parameters(model) if "args" not in n][:3])
+        raise UserError(
+            f"{where} is a {name}, which takes {takes}: neither it nor a part of it takes token "
+            "ids or pixel values alone, as models that can be measured do"
+        )
+    ((part, tower),) = towers.items()
+    _refuse_more(where, f"{name}.{part}", _required(tower) - {PIXELS})
+    return Kind("image", causal=False, part=part)
+
+
+def _own(config: Any, trust: bool) -> Mapping[str, Any]:
+    """The classes that come with a trusted directory, by the name of transformers' class."""
+    own = getattr(config, "auto_map", None) if trust else None
+    return own if isinstance(own, dict) else {}
+
+
+def _listed(task: str) -> Mapping[str, Any]:
+    """The kinds of models that transformers has for a task."""
+    from transformers.models.auto import modeling_auto
+
+    return getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES")
+
+
+def _refuse_more(where: str, name: str, needed: set[str]) -> None:
+    if needed:
+        raise UserError(
+            f"{where}: {name} also needs {', '.join(sorted(needed))}; a model that needs more than "
+            "token ids or pixel values cannot be measured"
+        )
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(model.forward).parameters
+
+
+def _required(model: nn.Module) -> set[str]:
+    """Names of the arguments that a model's forward cannot do without."""
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name
+        for name, parameter in _parameters(model).items()
+        if parameter.default is parameter.empty and parameter.kind not in open_ended
+    }

@@ -37,6 +37,19 @@ def read_config(directory: Path | str) -> dict[str, Any]:
     That is the language model or, next to a text tower, the image model.
 
     Raises:
+        UserError: as `own_config`.
+    """
+    config = own_config(directory)
+    nested = [config[key] for key in NESTED if isinstance(config.get(key), dict)]
+    if nested and is_text_tower(nested[0]):
+        nested = [config[key] for key in (VISION,) if isinstance(config.get(key), dict)]
+    return config | nested[0] if nested else config
+
+
+def own_config(directory: Path | str) -> dict[str, Any]:
+    """The directory's `config.json` as it is.
+
+    Raises:
         UserError: there is none, or it is not a model's configuration.
     """
     file = Path(directory) / "config.json"
@@ -52,10 +65,7 @@ def read_config(directory: Path | str) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read as JSON ({error}); get it again") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} is not a model's configuration: it is not a JSON object")
-    nested = [config[key] for key in NESTED if isinstance(config.get(key), dict)]
-    if nested and is_text_tower(nested[0]):
-        nested = [config[key] for key in (VISION,) if isinstance(config.get(key), dict)]
-    return config | nested[0] if nested else config
+    return config
 
 
 def processor_problem(directory: Path | str) -> str | None:
@@ -151,8 +161,10 @@ def checkpoint_problems(
     found = []
     if not isinstance(stored.get("model_type"), str):
         found.append(f"{directory}/config.json names no model_type, the kind of model it is")
-    if stored.get("is_encoder_decoder") is True:
-        found.append(not_measured(str(directory), str(stored.get("model_type")), ENCODER_DECODER))
+    # An encoder that was saved by itself may keep the configuration of both.
+    alone = "Encoder" in str(facts["architecture"]).replace("EncoderDecoder", "")
+    if stored.get("is_encoder_decoder") is True and not alone:
+        found.append(not_an_encoder(str(directory), str(stored.get("model_type"))))
     if facts["blocks"] is not None and facts["blocks"] < 2:
         found.append(
             f"{directory} has {facts['blocks']} block: coupling is between blocks, and needs two"
@@ -160,14 +172,11 @@ def checkpoint_problems(
     return found + (_weights_missing(directory, allow_pickle) if weights else [])
 
 
-ENCODER_DECODER = "an encoder-decoder"
-
-
-def not_measured(where: str, model_type: str, kind: str) -> str:
-    """The sentence for a model of another kind than those that are measured by name."""
+def not_an_encoder(where: str, model_type: str) -> str:
+    """The sentence for a model with an encoder and a decoder."""
     return (
-        f"{where} is {kind} (model_type {model_type}), and only causal language "
-        "models, text encoders and vision transformers can be measured"
+        f"{where} is an encoder-decoder (model_type {model_type}), which has two residual streams; "
+        "its encoder can be measured if it is saved by itself (such as T5EncoderModel)"
     )
 
 

@@ -12,16 +12,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blockcoupling.errors import UserError, explained_imports
+from blockcoupling.errors import UserError, explained_imports, importable
 from blockcoupling.progress import plain_libraries
 from blockcoupling.sources.hub import Snapshot, download_model
 from blockcoupling.sources.identity import content_identity, demand_same_content
 from blockcoupling.sources.kept import kept
-from blockcoupling.sources.kinds import kind_of
+from blockcoupling.sources.kinds import Kind, class_of, kind_of, predicts
 from blockcoupling.sources.local import (
     checkpoint_facts,
     checkpoint_problems,
     count_parameters,
+    own_config,
     processor_problem,
     read_config,
     tokenizer_problem,
@@ -97,9 +98,14 @@ def model_record(spec: Mapping[str, Any]) -> dict[str, Any]:
     return with_facts(record, spec)
 
 
-def record_of(argument: str) -> dict[str, Any]:
-    """The record of a model given by one word: a directory, or a hub id with `@revision`."""
-    return model_record(spec_from_argument(argument))
+def record_of(argument: str, **options: Any) -> dict[str, Any]:
+    """The record of a model given by one word: a directory, or a hub id with `@revision`.
+
+    Args:
+        argument: the word.
+        options: further keys of the description, such as `trust_remote_code`.
+    """
+    return model_record(spec_from_argument(argument) | options)
 
 
 def stored_in(record: Mapping[str, Any]) -> Path:
@@ -215,8 +221,11 @@ def load_streamed(
     device = _device(device)
     path = _directory(record)
     with _explained(record):
-        streamed = stream_model(path, getattr(torch, dtype), device)
-        return streamed, _tokenizer(record, path, trust=False)
+        trust = bool(record.get("trust_remote_code"))
+        kind, _ = _class_and_config(record, path, trust)
+        of_type = getattr(torch, dtype)
+        streamed = stream_model(path, of_type, device, loaded_as=kind, trust_remote_code=trust)
+        return streamed, _tokenizer(record, path, trust)
 
 
 def _device(asked: str) -> str:
@@ -249,34 +258,30 @@ def _directory(record: Mapping[str, Any]) -> Path:
 def _tokenizer(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        Path(record.get("tokenizer") or path), trust_remote_code=trust
-    )
+    place = Path(record.get("tokenizer") or path)
+    try:
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
+    except Exception as error:  # transformers names what it tries last, tiktoken
+        sentencepiece = any(place.glob("*.model")) and not (place / "tokenizer.json").exists()
+        for module in ("sentencepiece", "google.protobuf") if sentencepiece else ():
+            if not importable(module):
+                raise ModuleNotFoundError(name=module) from error
+        raise
 
 
 def _processor(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
-    """What prepares images; in plain NumPy and Pillow, which give the same pixels everywhere."""
-    from transformers import AutoImageProcessor
+    from blockcoupling.sources.preprocessing import image_processor
 
-    return AutoImageProcessor.from_pretrained(
-        Path(record.get("tokenizer") or path), trust_remote_code=trust, backend="pil"
-    )
+    return image_processor(Path(record.get("tokenizer") or path), trust)
 
 
 def _class_and_config(record: Mapping[str, Any], path: Path, trust: bool) -> tuple[Any, Any]:
-    """The class of transformers that a model is loaded as, and its configuration."""
-    import transformers
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    """The class that a model is loaded as, and its configuration."""
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
-    if record.get("causal", True):
-        return AutoModelForCausalLM, config
-    if config.model_type != record["model_type"]:  # of two towers, the one of images
-        return AutoModel, config.vision_config
-    named = getattr(transformers, str(record.get("architecture")), None)
-    fitting = isinstance(named, type) and getattr(named, "config_class", None) is type(config)
-    # With the head that was saved, where there is one: else its weights were said to be missing.
-    return (named if fitting else AutoModel), config
+    saved = checkpoint_facts(path)["architecture"]  # the record has the class of the part
+    return class_of(config, saved, record.get("causal", True), trust), config
 
 
 def _of(kind: Any, config: Any, trust: bool, **options: Any) -> Any:
@@ -294,7 +299,8 @@ def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(record["init_seed"])
         dtype = getattr(torch, record["dtype"])
-        return _of(kind, config, trust, dtype=dtype, attn_implementation="eager")
+        model = _of(kind, config, trust, dtype=dtype, attn_implementation="eager")
+    return model.get_submodule(record.get("part") or "")
 
 
 def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
@@ -315,9 +321,13 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
             ignore_mismatched_sizes=True,  # so that they are named below
         )
     # transformers fills these with random numbers and continues.
-    if absent := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
+    missing = {*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}
+    if part := record.get("part"):
+        model = model.get_submodule(part)
+        missing = {name for name in missing if name.startswith(f"{part}.")}
+    if absent := sorted(missing):
         body = f"{model.base_model_prefix}."
-        if model.base_model is model or any(name.startswith(body) for name in absent):
+        if part or model.base_model is model or any(name.startswith(body) for name in absent):
             raise ValueError(
                 f"{len(absent)} weights are missing from its files or have another shape: "
                 f"{', '.join(absent[:5])}"
@@ -334,16 +344,11 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
 def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Facts that transformers' class for the configuration tells, without any weights."""
     import torch
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers import AutoConfig
 
     plain_libraries()
     stored = read_config(path)
     trust = bool(record.get("trust_remote_code"))
-    if "auto_map" in stored and stored.get("model_type") not in CONFIG_MAPPING and not trust:
-        raise UserError(
-            f"{_title(record)} comes with Python code of its own, which would be run; read it, and "
-            "set trust_remote_code: true if you trust it"
-        )
     if quantized := stored.get("quantization_config"):
         known = isinstance(quantized, dict)
         method = quantized.get("quant_method", "unknown") if known else "unknown"
@@ -351,25 +356,53 @@ def _facts_of_class(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
             f"{_title(record)} is stored quantized ({method}), and cannot be differentiated; use "
             "the unquantized weights, with quantization: nf4, nf4-double or int8 where wanted"
         )
-    kind = {} if trust else asdict(kind_of(_title(record), stored))
+    _known(_title(record), own_config(path), trust)
+    images = takes_images(record)  # as the description of the model asks
     with _explained(record), torch.device("meta"):
-        loaded_as, config = _class_and_config({**record, **kind}, path, trust)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust)
+        causal = predicts(config, trust)
+        loaded_as = class_of(config, record["architecture"], bool(causal) and not images, trust)
         # Else transformers would fetch, and run, the kernels that a configuration may name.
         model = _of(loaded_as, config, trust, attn_implementation="eager")
+        if causal is None or images:
+            kind = kind_of(_title(record), model, images)
+        else:
+            kind = Kind("text", causal)
         if record.get("quantization"):
             refuse_unrounded(model)
-    if kind.get("causal", True) and _holds_no_head(path, model):
+    if kind.causal and _holds_no_head(path, model):
         model = model.base_model
-    text = config.get_text_config()
+    model = model.get_submodule(kind.part)
+    of_part = getattr(model, "config", config) if kind.part else config.get_text_config()
     facts = {
         "architecture": type(model).__name__,
+        "model_type": getattr(of_part, "model_type", None) if kind.part else record["model_type"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "blocks": getattr(text, "num_hidden_layers", None),
-        "dimension": getattr(text, "hidden_size", None),
-        "context": getattr(text, "max_position_embeddings", None),
-        "vocabulary": getattr(text, "vocab_size", None),
+        "blocks": getattr(of_part, "num_hidden_layers", None),
+        "dimension": getattr(of_part, "hidden_size", None),
+        "context": getattr(of_part, "max_position_embeddings", None),
+        "vocabulary": getattr(of_part, "vocab_size", None),
     }
-    return {key: value for key, value in facts.items() if value is not None} | kind
+    return {key: value for key, value in facts.items() if value is not None} | asdict(kind)
+
+
+def _known(title: str, stored: Mapping[str, Any], trust: bool) -> None:
+    """Refuse a kind of model that transformers does not know, without code that is trusted."""
+    from transformers import __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if stored.get("model_type") in CONFIG_MAPPING_NAMES or (trust and "auto_map" in stored):
+        return
+    if "auto_map" in stored:
+        raise UserError(
+            f"{title} comes with Python code of its own, which would be run; read it, and "
+            "set trust_remote_code: true (in a study) or --trust-remote-code if you trust it"
+        )
+    raise UserError(
+        f"{title}: transformers {__version__} does not know its model_type, "
+        f"{stored.get('model_type')}, and no Python code comes with it; take a version of "
+        "transformers that does, or correct its config.json"
+    )
 
 
 def _holds_no_head(path: Path, model: Any) -> bool:

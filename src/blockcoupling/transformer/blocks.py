@@ -2,13 +2,15 @@
 
 No architecture is named here. The blocks are the one `ModuleList` of the module tree through which
 the residual stream passes in order: every member is called once, with the hidden state that the
-previous member returned.
+previous member returned. Where no `ModuleList` is like that, a `Sequential` or `ModuleDict` may be
+whose members are of one class and consist of modules themselves: layers that only follow each
+other, in a head or an embedding, are not blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +57,11 @@ class _Visit:
     streams: int = 0
 
     @property
+    def reached(self) -> bool:
+        """Whether a member has received a hidden state."""
+        return any(hidden is not None for hidden in self.inputs)
+
+    @property
     def width(self) -> int:
         """Width of the first member's hidden state."""
         assert self.inputs[0] is not None
@@ -74,10 +81,11 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
             found instead.
     """
     lists = {
-        name: module
+        name: [member for member in module._modules.values() if member is not None]
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) > 0
+        if isinstance(module, nn.ModuleList) or _is_chain(module)
     }
+    lists = {name: members for name, members in lists.items() if members}
     visits = {name: _Visit() for name in lists}
     tokens = None if given.is_floating_point() else given.shape[1]
 
@@ -102,32 +110,18 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
             for index, member in enumerate(members):
                 handle = member.register_forward_hook(watch(name, index), with_kwargs=True)
                 hooks.callback(handle.remove)
-        try:
+        with explained(model, given):
             run(model, given, use_cache=False)
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            # Some encoder-decoders need the decoder's input as well, others run without it.
-            name = type(model).__name__
-            if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-                raise UserError(f"{name} is an encoder-decoder: {_ONE_STREAM}") from error
-            why = (next(iter(str(error).splitlines()), "") or type(error).__name__).rstrip(".")
-            if tokens is None:
-                shape = " × ".join(str(n) for n in given.shape[1:])
-                raise UserError(
-                    f"{name} cannot be run on an image of {shape} (channel, height, width) alone: "
-                    f"{why}. Pass preprocessed images, and a model that needs pixel_values and "
-                    "nothing else (the vision tower of a model with two)."
-                ) from error
-            raise UserError(
-                f"{name} cannot be run on a prompt's token ids alone: {why}. Pass a "
-                "model that needs input_ids and nothing else."
-            ) from error
 
     reasons = {name: _why_not_a_stack(visits[name], len(lists[name])) for name in lists}
     stacks = [name for name, why in reasons.items() if why is None]
     # Lists inside a block (of experts, for example) can look like a stack: keep the outermost.
     stacks = [n for n in stacks if not any(n.startswith(outer + ".") for outer in stacks)]
+    # Members that are called one after the other are a stack by themselves: no proof of blocks.
+    chains = tuple(f"{name}." for name in stacks if _is_chain(model.get_submodule(name)))
+    others = [name for name in lists if not _is_chain(model.get_submodule(name))]
+    if any(visits[name].reached and not name.startswith(chains) for name in others):
+        stacks = [name for name in stacks if f"{name}." not in chains]
     if stage is not None:
         if not 1 <= stage <= len(stacks) or len(stacks) == 1:
             found = f"{len(stacks)} stacks" if len(stacks) != 1 else "one stack"
@@ -163,6 +157,47 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
             "least two."
         )
     return Blocks(path, tuple(lists[path][index] for index in order), widths[0])
+
+
+@contextmanager
+def explained(model: nn.Module, given: Given) -> Iterator[None]:
+    """A context for running a model, in which an error says what the model cannot be run on.
+
+    Raises:
+        UserError: the body raised an error of the model's.
+    """
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # Some encoder-decoders need the decoder's input as well, others run without it.
+        name = type(model).__name__
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            raise UserError(f"{name} is an encoder-decoder: {_ONE_STREAM}") from error
+        why = (next(iter(str(error).splitlines()), "") or type(error).__name__).rstrip(".")
+        if given.is_floating_point():
+            shape = " × ".join(str(n) for n in given.shape[1:])
+            raise UserError(
+                f"{name} cannot be run on an image of {shape} (channel, height, width) alone: "
+                f"{why}. Pass preprocessed images, and a model that needs pixel_values and "
+                "nothing else (the vision tower of a model with two)."
+            ) from error
+        raise UserError(
+            f"{name} cannot be run on a prompt's token ids alone: {why}. Pass a "
+            "model that needs input_ids and nothing else."
+        ) from error
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Whether a module holds several others of one class, which consist of modules themselves."""
+    members = list(module._modules.values())
+    return (
+        isinstance(module, nn.Sequential | nn.ModuleDict)
+        and len(members) > 1
+        and len({type(member) for member in members}) == 1
+        and all(member is not None and member._modules for member in members)
+    )
 
 
 def _why_not_a_stack(visit: _Visit, length: int) -> str | None:

@@ -6,6 +6,7 @@ same state for every image is the model's own (a class token, registers); the ot
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from blockcoupling.errors import UserError
-from blockcoupling.transformer.agreement import agreeing, identical
-from blockcoupling.transformer.blocks import Blocks
+from blockcoupling.transformer.agreement import agreeing, identical, random_like
+from blockcoupling.transformer.blocks import Blocks, explained
 from blockcoupling.transformer.recording import record_full
 
-PIXELS = "pixel_values"
+IDS, PIXELS = "input_ids", "pixel_values"
 
 
 @dataclass(frozen=True)
@@ -87,29 +88,69 @@ class Picture:
 
 
 def takes_images(model: nn.Module) -> bool:
-    """Whether a model takes images and no text."""
-    named = getattr(model, "main_input_name", None)
-    if named is not None:
-        return named == PIXELS
-    taken = inspect.signature(model.forward).parameters
-    return PIXELS in taken and "input_ids" not in taken
+    """Whether a model takes images and no text, as its forward shows.
+
+    What its class declares counts only if the forward names neither input.
+    """
+    named = named_inputs(model)
+    return named == {PIXELS} if named else getattr(model, "main_input_name", None) == PIXELS
 
 
-def pixel_values_of(images: object) -> Float[Tensor, "image channel height width"]:
+def takes_texts(model: nn.Module) -> bool:
+    """Whether a model takes texts, perhaps with images."""
+    if named := named_inputs(model):
+        return IDS in named
+    declared = getattr(model, "main_input_name", None)
+    open_ended = inspect.Parameter.VAR_KEYWORD in {
+        parameter.kind for parameter in inspect.signature(model.forward).parameters.values()
+    }
+    return open_ended and declared not in (None, PIXELS)
+
+
+def image_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """The outermost models inside a model that take images and no text, by name."""
+    found: dict[str, nn.Module] = {}
+    for part, module in model.named_modules():
+        inside = any(part.startswith(f"{outer}.") for outer in found)
+        blocks = any(isinstance(each, nn.ModuleList) for each in module.modules())
+        if blocks and not inside and named_inputs(module) == {PIXELS}:
+            found[part] = module
+    return found
+
+
+def named_inputs(model: nn.Module) -> set[str]:
+    """Which of token ids and pixel values the forward of a model names."""
+    return {IDS, PIXELS} & inspect.signature(model.forward).parameters.keys()
+
+
+def channels_of(model: nn.Module) -> int:
+    """How many channels a model's first convolution takes; 3 without one."""
+    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
+    return next((each.in_channels for each in convolutions), 3)
+
+
+def pixel_values_of(images: object) -> list[Float[Tensor, "channel height width"]]:
     """The pixel values that a user passed as images.
 
     Args:
-        images: a tensor or array (image, channel, height, width), preprocessed for the model; or
-            a mapping with `pixel_values`, as image processors return it.
+        images: a tensor or array (image, channel, height, width), preprocessed for the model; a
+            list of (channel, height, width), perhaps of different sizes; or a mapping with
+            `pixel_values`, as image processors return it.
 
     Raises:
-        UserError: the argument is neither.
+        UserError: the argument is none of these.
     """
     if isinstance(images, Mapping) or hasattr(images, PIXELS):
         held: Any = images
         images = held.get(PIXELS) if isinstance(held, Mapping) else held[PIXELS]
     what = "pixel values (image, channel, height, width), as the model's image processor makes them"
+    several: list[Any] = list(images) if isinstance(images, list | tuple) else []
+    arrays = bool(several) and all(hasattr(each, "shape") for each in several)
+    if arrays and len({tuple(each.shape) for each in several}) > 1:
+        return [value for each in several for value in pixel_values_of([each])]
     try:
+        if arrays:
+            images = torch.stack([torch.as_tensor(each) for each in several])
         values = torch.as_tensor(images)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"images are {what}, not a {type(images).__name__}") from error
@@ -121,7 +162,7 @@ def pixel_values_of(images: object) -> Float[Tensor, "image channel height width
     broken = (~torch.isfinite(values)).flatten(1).any(1).nonzero().flatten().tolist()
     if broken:
         raise UserError(f"image {broken[0]} has pixel values that are not finite")
-    return values
+    return list(values)
 
 
 def find_layout(
@@ -137,12 +178,14 @@ def find_layout(
     Raises:
         UserError: one image gives different tokens twice, or no token changes with the image.
     """
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(image.shape, generator=generator).to(image)
-    first, again, other = (
-        record_full(model, blocks, given)[0].input[0] for given in (image, image, noise)
-    )
+    # Other noise for every image: an image may itself be noise, of any seed.
+    seed = hashlib.blake2b(image.cpu().double().numpy().tobytes(), digest_size=7).digest()
+    noise = random_like(image, int.from_bytes(seed, "big"))
     name = type(model).__name__
+    with explained(model, image):
+        first, again, other = (
+            record_full(model, blocks, given)[0].input[0] for given in (image, image, noise)
+        )
     if not identical(first, again):
         raise UserError(
             f"{name} gives different tokens for the same image (it masks patches at random); it "

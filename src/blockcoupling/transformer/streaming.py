@@ -303,7 +303,12 @@ class StreamedModel:
 
 
 def stream_model(
-    directory: Path | str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    directory: Path | str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    *,
+    loaded_as: Any = None,
+    trust_remote_code: bool = False,
 ) -> StreamedModel:
     """Set a model up for streaming.
 
@@ -311,6 +316,8 @@ def stream_model(
         directory: a Hugging Face model directory with safetensors files (a hub snapshot is one).
         dtype: of the weights in memory.
         device: where they are kept.
+        loaded_as: class of transformers to build; None: AutoModelForCausalLM.
+        trust_remote_code: run the Python code that comes with the directory, if any.
 
     Raises:
         UserError: the directory has no safetensors files, they cannot be read (every reason is
@@ -326,14 +333,14 @@ def stream_model(
             "Save the model with save_pretrained, or measure it without streaming."
         )
     # Without this, transformers asks on the terminal whether to run code from the directory.
-    own = {"trust_remote_code": False}
+    own = {"trust_remote_code": trust_remote_code}
     config = AutoConfig.from_pretrained(directory, **own)
     if getattr(config, "quantization_config", None):
         raise UserError(
             f"{directory} is stored quantized, and cannot be streamed; use the unquantized weights"
         )
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(
+        model = (loaded_as or AutoModelForCausalLM).from_config(
             config, dtype=dtype, attn_implementation="eager", **own
         )
     model.eval().requires_grad_(False)

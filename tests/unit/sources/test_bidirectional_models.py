@@ -69,7 +69,7 @@ def test_what_is_loaded_is_what_was_saved(kind: str, tmp_path: Path) -> None:
     model, processor = load_model(record, "cpu")
     if of_images:
         picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-        given = {"pixel_values": prepared(processor, [picture])}
+        given = {"pixel_values": torch.stack(prepared(processor, [picture]))}
         assert given["pixel_values"].shape == (1, 3, SIZE, SIZE)
         # Resized, then from 0 … 255 to −1 … 1: the class's defaults.
         small = np.asarray(Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
@@ -92,7 +92,7 @@ def test_a_processor_that_transformers_5_saved_is_enough(tmp_path: Path) -> None
     assert not (tmp_path / "preprocessor_config.json").exists()
     found = load_model(model_record({**SPEC, "path": str(tmp_path)}), "cpu")[1]
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    assert torch.equal(prepared(found, [picture]), prepared(images, [picture]))
+    assert torch.equal(prepared(found, [picture])[0], prepared(images, [picture])[0])
 
 
 def test_new_weights_for_a_classifiers_configuration(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_images_are_prepared_or_refused(tmp_path: Path) -> None:
     record = save(MODELS["tower"](), tmp_path)
     processor = load_model(record, "cpu")[1]
     Image.new("L", (5, 9), 100).save(tmp_path / "grey.png")
-    assert prepared(processor, [read_image(tmp_path / "grey.png")]).shape == (1, 3, SIZE, SIZE)
+    assert prepared(processor, [read_image(tmp_path / "grey.png")])[0].shape == (3, SIZE, SIZE)
     with pytest.raises(UserError, match="image processor cannot prepare the images"):
         prepared(processor, [np.zeros((3, 4, 5, 6), np.uint8)])
     (tmp_path / "preprocessor_config.json").write_text("{}")

@@ -138,7 +138,8 @@ def test_small_pictures_keep_their_axes(shape: tuple[int, int]) -> None:
     """Each colour is constant, so that resizing keeps it: (value / 255 − 1/2) / (1/2)."""
     processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
     colours = np.array([0, 102, 255], np.uint8)
-    (values,) = prepared(processor, [np.broadcast_to(colours, (*shape, 3)).copy()]).double()
+    (values,) = prepared(processor, [np.broadcast_to(colours, (*shape, 3)).copy()])
+    values = values.double()
     wanted = colours / 127.5 - 1
     np.testing.assert_allclose(values.mean((1, 2)).numpy(), wanted, atol=1e-6)
     assert float(values.flatten(1).std(1).max()) < 1e-6

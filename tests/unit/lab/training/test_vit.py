@@ -43,7 +43,10 @@ def test_checkpoints_are_ordinary_directories(straight: dict[int, Path]) -> None
     for epoch, path in straight.items():
         model = AutoModelForImageClassification.from_pretrained(path)
         processor = AutoImageProcessor.from_pretrained(path)
-        assert model(pixel_values=prepared(processor, pictures)).logits.shape == (3, 10)
+        assert model(pixel_values=torch.stack(prepared(processor, pictures))).logits.shape == (
+            3,
+            10,
+        )
         assert model.config.id2label[7] == "7"
         told = facts(path)
         assert (told["epoch"], told["step"], told["images"]) == (epoch, 3 * epoch, 180 * epoch)
@@ -59,7 +62,7 @@ def test_the_log_says_what_the_saved_model_does(straight: dict[int, Path]) -> No
     data = image_data(shape)
     model = AutoModelForImageClassification.from_pretrained(straight[3])
     processor = AutoImageProcessor.from_pretrained(straight[3])
-    pixels = prepared(processor, list(data.watched.permute(0, 2, 3, 1).numpy()))
+    pixels = torch.stack(prepared(processor, list(data.watched.permute(0, 2, 3, 1).numpy())))
     with torch.inference_mode():
         logits = model(pixel_values=pixels).logits
     row = facts(straight[3])["log"][-1]
@@ -133,7 +136,7 @@ def test_weight_decay_is_for_matrices() -> None:
 def test_scaled_pictures_are_the_image_processors(straight: dict[int, Path]) -> None:
     picture = np.random.default_rng(0).integers(256, size=(20, 20, 3), dtype=np.uint8)
     processor = AutoImageProcessor.from_pretrained(straight[0])
-    theirs = prepared(processor, [picture])
+    theirs = prepared(processor, [picture])[0][None]
     ours = torch.from_numpy(scaled(picture, 8)).permute(2, 0, 1)[None]
     ours = normalised(ours, processor.image_mean, processor.image_std)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)  # float32's rounding
