@@ -9,11 +9,13 @@ steps it took.
 
 import argparse
 import atexit
+import copy
 import functools
 import hashlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,28 +28,43 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 import blockcoupling.study.check
 import blockcoupling.study.needs  # noqa: F401  (before forking)
 
 HERE = Path(__file__).parent
+PYTHON = sys.executable
 RULES = [
     *("train", "checkpoint", "weights", "model", "prompts", "extract", "reduce", "score"),
     *("catalog_measurements", "correlate", "costs", "catalog_statistics", "figures"),
     *("catalog_figures", "report", "catalog"),
 ]
+QUEUED = ["train", "weights", "prompts", "extract", "reduce", "score", "correlate"]
 VERBS = [
     *("train", "model", "prompts", "extract", "reduce", "score", "catalog", "correlate"),
     *("costs", "figures", "report"),
 ]
 RESULTS = Path("results/walk")
 QUESTIONS = {"path": "questions.jsonl", "template": "arc_challenge"}
+PICTURES = {"source": "folder", "path": "pictures"}
+VIT = {"architecture": "vit", "images": PICTURES, "image_size": 8, "hidden_size": 16, "blocks": 2}
+VIT |= {"heads": 2, "epochs": 2, "warmup": 0}
+
+
+BEHIND = {"link": "behind", "pictures": "pictures"}
+"""Links, and the beginning of the names of the directories that they lead to."""
 
 
 class Study:
-    """A directory with a study in it: a trained model, one in a directory, one behind a link."""
+    """A directory with a study in it: a trained model, one in a directory, one behind a link.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: Where it is made.
+        of_images: Whether it also has a model of images, which are behind a link.
+    """
+
+    def __init__(self, directory: Path, of_images: bool = False) -> None:
         self.directory = directory
         self.files = {"mine.jsonl": 0, "questions.jsonl": 0, "local": 0, "link": 0}
         self.config: dict[str, Any] = {
@@ -69,8 +86,13 @@ class Study:
             "figures": {"formats": ["png"]},
         }
         directory.mkdir(parents=True)
+        if of_images:
+            self.files["pictures"] = 0
+            self.config["models"]["seeing"] = {"train": VIT, "checkpoints": [0, 2]}
+            self.config["datasets"]["seen"] = {"images": PICTURES}
         for number in (0, 1):
             _model(directory / f"behind{number}", f"behind {number}")
+            _pictures(directory / f"pictures{number}", number)
         for name in self.files:
             self.write(name, 0)
         self.configure()
@@ -86,9 +108,9 @@ class Study:
         self.files[name] = number
         path = self.directory / name
         written = [path]
-        if name == "link":
+        if name in BEHIND:
             path.unlink(missing_ok=True)
-            path.symlink_to(f"behind{number}")
+            path.symlink_to(f"{BEHIND[name]}{number}")
             return
         if name == "mine.jsonl":
             path.write_text(json.dumps({"text": f"prompt {number}"}) + "\n")
@@ -110,6 +132,16 @@ class Study:
                     found[str(path.relative_to(self.directory))] = path.read_text()
         report = self.directory / RESULTS / "report.html"
         return found | {"report": report.read_text()}
+
+
+def _pictures(path: Path, number: int) -> None:
+    """A folder of images; every other one is older than whatever was made from those before."""
+    for split in ("train", "test"):
+        file = path / split / "grey" / "one.png"
+        file.parent.mkdir(parents=True)
+        Image.new("L", (8, 8), 50 + number).save(file)
+        if number % 2:
+            os.utime(file, (10**9, 10**9))
 
 
 def _model(path: Path, weights: str) -> list[Path]:
@@ -144,7 +176,13 @@ def snakemake(directory: Path, *words: str) -> int:
     child = os.fork()
     if child == 0:
         os.setsid()
-        os._exit(_snakemake(directory, words))
+        os.chdir(directory)
+        os.environ["SNAKEMAKE_PID"] = str(os.getpid())
+        snakefile = str(HERE.parents[1] / "Snakefile")
+        fixed = ["--snakefile", snakefile, "--cores", "2"]
+        if (queue := Path("queue.json")).exists():
+            _queue(**json.loads(queue.read_text()))
+        os._exit(_snakemake([*fixed, *words, "--configfile", "study.yaml"]))
     _, ended = os.waitpid(child, 0)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # nothing that it has started goes on
@@ -168,13 +206,11 @@ def _serve() -> None:
         print(snakemake(Path(directory), *words), flush=True)
 
 
-def _snakemake(directory: Path, words: Sequence[str]) -> int:
+def _snakemake(words: Sequence[str]) -> int:
     from snakemake.cli import main
 
     # Tests that run in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(directory)
-    os.environ["SNAKEMAKE_PID"] = str(os.getpid())
     # The Snakefile puts the verbs next to this Python first.
     sys.executable = str(HERE / "stub" / "python")
     with (
@@ -186,14 +222,36 @@ def _snakemake(directory: Path, words: Sequence[str]) -> int:
         os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        snakefile = str(HERE.parents[1] / "Snakefile")
         try:
-            main(["--snakefile", snakefile, "--cores", "2", *words, "--configfile", "study.yaml"])
+            main(list(words))
         except SystemExit as end:
             return int(end.code or 0)
         except KeyboardInterrupt:
             return 130
     return 0
+
+
+def _queue(rule: str, jobs: int) -> None:
+    """Have the first jobs of a rule read the configuration when they start, as on a cluster.
+
+    They are processes of their own. Before the first one starts, `edited.yaml` has replaced the
+    configuration that the run began with.
+    """
+    from snakemake.executors.local import Executor
+
+    run, waiting = Executor.run_single_job, [None] * jobs
+
+    def run_single_job(self: Any, job: Any) -> Any:
+        if job.rule.name != rule or not waiting:
+            return run(self, job)
+        waiting.pop()
+        with suppress(FileNotFoundError):
+            Path("edited.yaml").replace("study.yaml")
+        return self.pool.submit(self.cached_or_run, job, self.spawn_job, job)
+
+    Executor.run_single_job = run_single_job
+    python = shlex.join([PYTHON, __file__, "--job"])
+    Executor.get_python_executable = lambda self: python
 
 
 def calls(directory: Path) -> list[str]:
@@ -208,6 +266,7 @@ def calls(directory: Path) -> list[str]:
 
 
 def _edits(study: Study, chance: random.Random) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Other settings in the configuration."""
     config = study.config
     models = config["models"]
 
@@ -255,6 +314,11 @@ def _edits(study: Study, chance: random.Random) -> Iterator[tuple[str, Callable[
     yield "bootstrap", toggle(config["correlate"], "bootstrap", 20, 30)
     yield "formats", toggle(config["figures"], "formats", ["png"], ["png", "pdf"])
     yield "a dataset in or out", swap(config["datasets"], "built-in", {"name": "handwritten"})
+    yield "a task in or out", swap(config["score"]["harness"], "again", QUESTIONS)
+
+
+def _replacements(study: Study, chance: random.Random) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Other content of the user's files, which may be older than what was made from them."""
     for name in study.files:
         old = chance.random() < 0.5
         number = chance.choice([n for n in (0, 1) if n != study.files[name]])
@@ -265,10 +329,30 @@ def _edits(study: Study, chance: random.Random) -> Iterator[tuple[str, Callable[
 
 
 def _edit(study: Study, chance: random.Random) -> str:
-    name, change = chance.choice(list(_edits(study, chance)))
+    edits = [*_edits(study, chance), *_replacements(study, chance)]
+    name, change = chance.choice(edits)
     change()
     study.configure()
     return name
+
+
+def _edit_in_the_queue(study: Study, chance: random.Random) -> str:
+    """The configuration is edited while jobs wait, and put back or not when the run has ended."""
+    before = copy.deepcopy(study.config)
+    name, change = chance.choice(list(_edits(study, chance)))
+    change()
+    edited, study.config = study.config, before
+    rule = chance.choice(QUEUED)
+    (study.directory / "edited.yaml").write_text(yaml.safe_dump(edited))
+    queue = study.directory / "queue.json"
+    queue.write_text(json.dumps({"rule": rule, "jobs": 2}))
+    status = unlocked(study, *chance.choice([[], ["--keep-going"], ["--forcerun", rule]]))
+    for file in (queue, study.directory / "edited.yaml"):
+        file.unlink(missing_ok=True)
+    if stays := chance.random() < 0.3:
+        study.config = edited
+    study.configure()
+    return f"run with {rule} in the queue, {name} meanwhile, {'kept' * stays or 'back'} -> {status}"
 
 
 def _run(study: Study, chance: random.Random) -> str:
@@ -352,7 +436,7 @@ class Walks:
         key = study.key()
         if key not in self._fresh:
             place = self.directory / f"fresh-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-            other = Study(place)
+            other = Study(place, "pictures" in study.files)
             other.config = study.config
             other.configure()
             for name, number in study.files.items():
@@ -366,14 +450,16 @@ class Walks:
     def walk(self, seed: int, steps: int = 4) -> list[str]:
         """One walk; returns what is wrong, after the steps that led there; empty: nothing."""
         chance = random.Random(seed)
-        study = Study(self.directory / f"walk{seed}")
-        took = []
+        study = Study(self.directory / f"walk{seed}", of_images=chance.random() < 0.3)
+        took = ["a study of images too"] * ("pictures" in study.files)
         if chance.random() < 0.8:  # from a finished study
             took.append(f"run plain -> {snakemake(study.directory)}")
         for _ in range(chance.randint(1, steps)):
-            kind = chance.choice([_edit, _edit, _edit, _removal, _forgetting])
+            kind = chance.choice(
+                [_edit, _edit, _edit, _edit, _removal, _removal, _forgetting, _edit_in_the_queue]
+            )
             took.append(kind(study, chance))
-            if chance.random() < 0.8:
+            if kind is not _edit_in_the_queue and chance.random() < 0.8:
                 took.append(_run(study, chance))
         wrong = self.wrong(study)
         if not wrong:
@@ -422,5 +508,7 @@ if __name__ == "__main__":
 
     if sys.argv[1:] == ["--serve"]:
         _serve()
+    elif sys.argv[1:2] == ["--job"]:  # of `_queue`: -m snakemake, then its words
+        sys.exit(_snakemake(sys.argv[4:]))
     else:
         main()

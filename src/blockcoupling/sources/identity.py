@@ -12,8 +12,9 @@ one that does not match its name was damaged during the download or since, and i
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,16 @@ _HOW_LOADED = ("init_seed", "dtype", "quantization")
 
 
 def content_identity(
-    description: Mapping[str, Any], directory: Path | str | None = None
+    description: Mapping[str, Any],
+    directory: Path | str | None = None,
+    digest: Callable[[Path], str] = remembered_digest,
 ) -> Identity:
     """What decides the numbers of a model: the content of its files, and how they are loaded.
 
     Args:
         description: a model's record, or what `model_record` takes (`Study.model_spec(…)`).
         directory: where the files lie; None: the description's `path`.
+        digest: of a file. `digests.file_digest` reads every file again.
 
     Returns:
         `config`, `weights` (None if they are randomly re-initialised), `tokenizer`, `code` (None
@@ -83,11 +87,12 @@ def content_identity(
     reinitialised = description.get("init_seed") is not None
     trusted = bool(description.get("trust_remote_code"))
     with_config = () if tokenizer.resolve() == place.resolve() else ("config.json",)
+    together = partial(_together, digest)
     identity: Identity = {
-        "config": _together(place, _found(place, ("config.json",))),
-        "weights": None if reinitialised else _together(place, _weights(place)),
-        "tokenizer": _together(tokenizer, _beside(tokenizer) + _found(tokenizer, with_config)),
-        "code": _together(place, _found(place, ("*.py",))) if trusted else None,
+        "config": together(place, _found(place, ("config.json",))),
+        "weights": None if reinitialised else together(place, _weights(place)),
+        "tokenizer": together(tokenizer, _beside(tokenizer) + _found(tokenizer, with_config)),
+        "code": together(place, _found(place, ("*.py",))) if trusted else None,
         **{key: description.get(key) for key in _HOW_LOADED},
     }
     identity["dtype"] = identity["dtype"] or "float32"
@@ -126,26 +131,40 @@ def demand_same_content(record: Mapping[str, Any], directory: Path | str, title:
     Raises:
         UserError: it holds something else.
     """
-    now, then = content_identity(record, directory), record.get("identity", {})
-    # How files are loaded is the record's own word, and None is what it does not look at.
-    held = [key for key in _CONTENT if now[key] is not None and then.get(key) is not None]
-    if changed := [key for key in held if now[key] != then[key]]:
+    if changed := changed_content(record, content_identity(record, directory)):
+        remedy = (
+            "Look it up again (in a study: run snakemake again; by hand: `blockcoupling model`)"
+        )
+        if record.get("source") == "train":
+            remedy = f"Remove {directory} and run snakemake again, which makes it again"
         raise UserError(
             f"{title}: {' and '.join(changed)} changed after the model's record was made, so that "
-            "numbers would stand under the wrong model. Look it up again (in a study: run "
-            "snakemake again; by hand: `blockcoupling model`)"
+            f"numbers would stand under the wrong model. {remedy}"
         )
 
 
-def _file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; hashed once.
+def changed_content(record: Mapping[str, Any], now: Identity) -> list[str]:
+    """Which contents of a model's files are not those that its record names.
+
+    Args:
+        record: of the model; one without an `identity` is not compared.
+        now: what its files hold.
+    """
+    then = record.get("identity", {})
+    # How files are loaded is the record's own word, and None is what it does not look at.
+    held = [key for key in _CONTENT if now[key] is not None and then.get(key) is not None]
+    return [key for key in held if now[key] != then[key]]
+
+
+def _file_digest(digest: Callable[[Path], str], path: Path) -> str:
+    """SHA-256 of a file's bytes.
 
     Raises:
         UserError: the file cannot be read, or is in the hub's cache and not what the hub has.
     """
     try:
         target = path.resolve(strict=True)
-        return _as_named(target, remembered_digest(target))
+        return _as_named(target, digest(target))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
@@ -178,20 +197,22 @@ def _found(place: Path, patterns: Iterable[str]) -> list[Path]:
     return sorted({file for pattern in patterns for file in place.glob(pattern)})
 
 
-def _together(place: Path, files: Iterable[Path]) -> str:
-    return json_digest({str(file.relative_to(place)): _settings_or_bytes(file) for file in files})
+def _together(digest: Callable[[Path], str], place: Path, files: Iterable[Path]) -> str:
+    return json_digest(
+        {str(file.relative_to(place)): _settings_or_bytes(digest, file) for file in files}
+    )
 
 
-def _settings_or_bytes(file: Path) -> str:
+def _settings_or_bytes(digest: Callable[[Path], str], file: Path) -> str:
     """The digest of a file; of a small one of settings, without those that decide nothing."""
     if file.name not in ("config.json", "tokenizer_config.json", "processor_config.json"):
-        return _file_digest(file)
+        return _file_digest(digest, file)
     try:
         settings = json.loads(file.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     except ValueError:
-        return _file_digest(file)  # loading it reports the problem
+        return _file_digest(digest, file)  # loading it reports the problem
     if not isinstance(settings, dict):
-        return _file_digest(file)
+        return _file_digest(digest, file)
     return json_digest({key: settings[key] for key in settings.keys() - _IRRELEVANT})

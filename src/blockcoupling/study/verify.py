@@ -3,19 +3,26 @@
 Every byte is read and compared with the digest in the entry and with the checksums of the format:
 those of metadata and chunks of a Zarr store, those of pages of a Parquet file. Artifacts are read
 one after the other, stores by chunks (or shards), so that memory does not grow with them.
+
+What artifacts were made from is checked too, as far as it is in the results and has no entry of
+its own: checkpoints of models trained here, records of models, catalogs of the stages before.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blockcoupling.catalog.entries import MADE
+from blockcoupling.digests import file_digest
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.sources.identity import changed_content, content_identity
 from blockcoupling.store import checksums
 
 if TYPE_CHECKING:
@@ -62,15 +69,68 @@ class Verdict:
 def verify_study(
     catalog: Catalog, advance: Callable[[str], None] = lambda _: None
 ) -> Iterator[Verdict]:
-    """Check the entries, in the order of their names.
+    """Check the entries, in the order of their names; then what they were made from, if wrong.
 
     Args:
         catalog: The study's.
         advance: Called with the name of each entry that was checked.
     """
+    own = set[Path | None]()
     for name in catalog:
-        yield _verdict(catalog, name)
+        verdict = _verdict(catalog, name)
+        own.add(verdict.path)
+        yield verdict
         advance(name)
+    if isinstance(results := catalog.metadata.get("results"), str):  # none if joined by hand
+        place = Path(str(catalog.user_parameters["CATALOG_PATH"])).absolute().parent / results
+        for name in catalog:
+            for verdict in _made_from(catalog, name, Path(os.path.realpath(place)), own):
+                own.add(verdict.path)
+                yield verdict
+
+
+def _made_from(
+    catalog: Catalog, name: str, results: Path, known: set[Path | None]
+) -> Iterator[Verdict]:
+    """What is wrong with files in the results that an artifact was made from.
+
+    Args:
+        catalog: The catalog.
+        name: The name of its entry.
+        results: Directory of the results.
+        known: Files that have a verdict already.
+    """
+    try:
+        path, made = catalog.path(name), catalog.entries[name].metadata[MADE]
+        inputs, model = made["inputs"].values(), made.get("model", {})
+        wanted = {Path(os.path.normpath(path.parent / each["path"])): each for each in inputs}
+    except (UserError, KeyError, TypeError, AttributeError):
+        return  # said of the entry itself, or entered by hand
+    for where, each in wanted.items():
+        if where in known or not (where.is_relative_to(results) and catalog.allows(where)):
+            continue
+        if where.exists() and checksums.digest(where) != each.get("digest"):
+            yield Verdict(name, CHANGED, where, "it has changed since this was made from it")
+    if catalog.entries[name].metadata["kind"] == "model" and model.get("source") == "train":
+        yield from _checkpoint(name, model, results)
+
+
+def _checkpoint(name: str, model: Mapping[str, Any], results: Path) -> Iterator[Verdict]:
+    """What is wrong with the files of a checkpoint that was trained here; each is read."""
+    place = results / "checkpoints" / str(model.get("name")) / str(model.get("checkpoint"))
+    if not place.is_dir():
+        yield Verdict(name, MISSING, place, "the checkpoint is missing")
+        return
+    try:
+        changed = changed_content(model, content_identity(model, place, file_digest))
+        facts = json.loads((place / "training.json").read_bytes())
+    except (UserError, OSError, ValueError) as error:
+        yield Verdict(name, DAMAGED, place, f"the checkpoint cannot be read ({error})")
+        return
+    changed += ["training.json"] * (facts != model.get("training"))
+    if changed:
+        reason = f"{' and '.join(changed)} of the checkpoint differ from what was measured"
+        yield Verdict(name, CHANGED, place, reason)
 
 
 def _verdict(catalog: Catalog, name: str) -> Verdict:

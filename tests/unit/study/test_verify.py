@@ -14,6 +14,11 @@ from typer.testing import CliRunner
 
 from blockcoupling import cli
 from blockcoupling.catalog import join, open_catalog, write_entry
+from blockcoupling.catalog.making import making
+from blockcoupling.errors import UserError
+from blockcoupling.lab.training import train
+from blockcoupling.sources.models import load_model, model_record
+from blockcoupling.sources.records import write_record
 from blockcoupling.store.checksums import write_store
 from blockcoupling.store.svd import SVD
 from blockcoupling.study.verify import as_text, verify_study
@@ -272,3 +277,59 @@ def test_no_catalog_is_an_error_of_the_user(tmp_path: Path):
     result = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "none.yml")])
     assert result.exit_code == 2
     assert "no catalog at" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one model that was trained in it, as the workflow leaves it."""
+    root = tmp_path_factory.mktemp("trained")
+    results = root / "results"
+    shape = {"hidden_size": 16, "blocks": 2, "heads": 2, "steps": 1, "context": 16, "batch": 2}
+    place = train({"name": "m", **shape, "checkpoints": [1]}, results / "checkpoints" / "m")[1]
+    about = {"name": "m", "checkpoint": "step1", "source": "train", "path": str(place), "step": 1}
+    record = model_record(about)
+    weights, model = (results / folder / "m" / "step1.json" for folder in ("weights", "models"))
+    for file in (weights, model):
+        write_record(record, file)
+    record["training"] = json.loads((place / "training.json").read_text())
+    made = making([], {"model": weights}, record)
+    facets = {"model": "m", "checkpoint": "step1"}
+    write_entry(root / "entries" / "model.yml", "model", model, facets, made)
+    join([root / "entries" / "model.yml"], root / "c.yml", study="s", results=results)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "removed"),
+    [
+        *[
+            (f"checkpoints/m/step1/{name}", "checkpoints/m/step1")
+            for name in ("model.safetensors", "config.json", "tokenizer.json", "training.json")
+        ],
+        ("weights/m/step1.json", "weights/m/step1.json"),
+    ],
+)
+def test_a_flipped_bit_in_what_results_were_made_from_is_found(
+    trained: Path, tmp_path: Path, file: str, removed: str
+):
+    root = shutil.copytree(trained, tmp_path / "moved")
+    words = ["verify", str(root / "c.yml")]
+    assert CliRunner().invoke(cli.app, words).stdout == "1 artifacts: all unchanged\n"
+    flip(root / "results" / file)
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 3
+    assert "model/m/step1" in result.stdout
+    command = f"rm {'-r ' * (removed != file)}{root / 'results' / removed}\n"
+    assert f"\n  {command}" in result.stdout
+    (root / "results" / file).unlink()
+    shutil.rmtree(root / "results" / "checkpoints" / "m")
+    assert "the checkpoint is missing" in CliRunner().invoke(cli.app, words).stdout
+
+
+def test_a_job_that_finds_its_checkpoint_damaged_says_what_makes_it_again(trained: Path, tmp_path):
+    root = shutil.copytree(trained, tmp_path / "s")
+    place = root / "results/checkpoints/m/step1"
+    record = json.loads((root / "results/weights/m/step1.json").read_text()) | {"path": str(place)}
+    flip(place / "model.safetensors", -1)
+    with pytest.raises(UserError, match=f"Remove {place} and run snakemake again"):
+        load_model(record)
