@@ -1,5 +1,6 @@
 """The Hugging Face hub: downloads that are tried again, and failures that say what to do."""
 
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import tenacity
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.weight_files import weight_files
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ def download_model(
     """Bring a model's configuration, tokenizer and weights into the hub's cache.
 
     A commit that is in the cache already is taken from there, without a question to the hub; with
-    HF_HUB_OFFLINE=1 so is any revision.
+    HF_HUB_OFFLINE=1 so is any revision, as it was when it was downloaded last.
 
     Args:
         repository: The model's id, such as `EleutherAI/pythia-70m`.
@@ -100,7 +103,35 @@ def download_model(
         what,
         page,
     )
+    _name_commit(Path(found).parents[1], revision, str(info.sha))
     return Snapshot(Path(found), str(info.sha))
+
+
+def _name_commit(repository: Path, revision: str, commit: str) -> None:
+    """Note in the hub's cache which commit a revision stands for, so that it is found offline.
+
+    The hub's client does so only for what is downloaded under the revision's own name.
+
+    Args:
+        repository: directory of a repository in the cache.
+        revision: branch, tag or commit.
+        commit: that it stood for.
+    """
+    if revision != commit:
+        named = repository / "refs" / revision
+        try:
+            named.parent.mkdir(parents=True, exist_ok=True)
+            named.write_text(commit)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): offline, name the commit", named, error)
+
+
+def _dataset_in_cache(repository: str) -> Path:
+    """Directory of a dataset in the hub's cache."""
+    from huggingface_hub import constants, file_download
+
+    name = file_download.repo_folder_name(repo_id=repository, repo_type="dataset")
+    return Path(constants.HF_HUB_CACHE) / name
 
 
 def dataset_table(
@@ -116,8 +147,11 @@ def dataset_table(
 
     what = f"the dataset {repository}, revision {revision}"
     page = f"https://huggingface.co/datasets/{repository}"
-    commit = revision
-    if not (huggingface_hub.is_offline_mode() or _COMMIT.fullmatch(revision)):
+    commit, cached = revision, _dataset_in_cache(repository)
+    if huggingface_hub.is_offline_mode():
+        named = cached / "refs" / revision
+        commit = named.read_text().strip() if named.is_file() else revision
+    elif not _COMMIT.fullmatch(revision):
         api = huggingface_hub.HfApi()
         info = _attempt(lambda: api.dataset_info(repository, revision=revision), what, page)
         commit = str(info.sha)
@@ -131,6 +165,14 @@ def dataset_table(
         raise UserError(f"{what} cannot be had: {error}; see {page}") from error
     except (ValueError, RuntimeError) as error:  # no such configuration or split; a script
         raise UserError(f"{what}, configuration {config}, split {split}: {error}") from error
+    if huggingface_hub.is_offline_mode():
+        # `datasets` takes what it prepared last, whatever the revision is.
+        held = {Path(file["filename"]).parent.name for file in table.cache_files}
+        if commit not in held and _COMMIT.fullmatch(commit):
+            raise UserError(f"{what} {_OFFLINE} (the cache has {', '.join(sorted(held))})")
+        commit = next(iter(held), commit)
+    elif cached.is_dir():
+        _name_commit(cached, revision, commit)
     return table, commit
 
 

@@ -218,3 +218,54 @@ def test_a_dataset_offline(play, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     with pytest.raises(UserError, match=r"the dataset a/b, revision main is not in the cache"):
         hub.dataset_rows("a/b", None, "test", "main")
     assert "attempt" not in capsys.readouterr().err
+
+
+def put(cache: Path, kind: str, *names: str) -> Path:
+    """A commit of the repository a/b in the hub's cache."""
+    place = cache / f"{kind}s--a--b" / "snapshots" / COMMIT
+    place.mkdir(parents=True)
+    for name in names:
+        (place / name).write_text("{}")
+    return place
+
+
+@pytest.mark.parametrize("revision", ["main", "refs/pr/1"])
+def test_a_name_that_was_downloaded_is_found_offline(
+    play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, revision: str
+) -> None:
+    """Online the client is played here; offline it is the hub's own."""
+    own = huggingface_hub.snapshot_download
+    played = play(REPOSITORY, [])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    played.directory = put(tmp_path, "model", "config.json", "model.safetensors")
+    assert hub.download_model("a/b", revision).commit == COMMIT
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", own)
+    assert hub.download_model("a/b", revision) == hub.Snapshot(played.directory, COMMIT)
+    with pytest.raises(UserError, match="revision another is not in the cache"):
+        hub.download_model("a/b", "another")
+
+
+def test_a_dataset_that_was_downloaded_by_name_is_found_offline(
+    play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+
+    prepared = tmp_path / "a___b" / "default" / "0.0.0" / COMMIT / "b-test.arrow"
+    table = SimpleNamespace(cache_files=[{"filename": str(prepared)}])
+    play([], [])
+    info = SimpleNamespace(sha=COMMIT)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: info)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: table)
+    put(tmp_path, "dataset")
+    assert hub.dataset_table("a/b", None, "test", "main") == (table, COMMIT)
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
+    assert hub.dataset_table("a/b", None, "test", "main") == (table, COMMIT)
+    assert hub.dataset_table("a/b", None, "test", COMMIT) == (table, COMMIT)
+    # `datasets` gives what it has of that name, whichever commit is asked for.
+    with pytest.raises(UserError, match=f"not in the cache.*{COMMIT}"):
+        hub.dataset_table("a/b", None, "test", "f" * 40)
+    (tmp_path / "datasets--a--b" / "refs" / "main").write_text("f" * 40)
+    with pytest.raises(UserError, match="not in the cache"):
+        hub.dataset_table("a/b", None, "test", "main")
