@@ -18,9 +18,11 @@ rule score:
     params:
         options=options_of("score"),
         content=of(inputs.content_of_scores),
+        # Scores of this checkpoint, in a directory that no rule owns: Snakemake would clear it.
+        kept=f"{study.results}/kept_scores/{{model}}/{{checkpoint}}",
         entered=entered("score"),
     message:
         "Score {wildcards.model}, {wildcards.checkpoint}"
     shell:
         "blockcoupling score --model {input.weights:q} {params.options} --out {output.score:q}"
-        " --device {resources.device:q} {params.entered} > {log:q} 2>&1"
+        " --kept {params.kept:q} --device {resources.device:q} {params.entered} > {log:q} 2>&1"

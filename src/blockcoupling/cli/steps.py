@@ -282,6 +282,10 @@ def score(
     spec: Spec,
     out: Out,
     device: Device = "auto",
+    kept: Annotated[
+        Path | None,
+        typer.Option(help="Directory of evaluations, which are not made a second time."),
+    ] = None,
     entries: Entries = None,
     facet: Facets = None,
 ) -> None:
@@ -293,7 +297,7 @@ def score(
     from blockcoupling.scores.scores import write_scores
 
     about = read_spec(spec)
-    write_scores(model, about, out, device=device)
+    write_scores(model, about, out, device=device, kept=kept)
     tasks = about.get("harness", {}).items()
     questions = {
         f"questions {name}": Path(task["path"]) for name, task in tasks if task.get("path")

@@ -13,6 +13,7 @@ import pandas as pd
 
 from blockcoupling.atomic import replacing
 from blockcoupling.errors import UserError
+from blockcoupling.scores.kept import Kept, several
 from blockcoupling.scores.table import EVALUATIONS, Rows
 from blockcoupling.sources.models import load_model
 from blockcoupling.sources.records import read_record
@@ -73,15 +74,19 @@ def write_scores(
     spec: Mapping[str, Any],
     out: Path | str,
     device: str = "auto",
+    kept: Path | None = None,
 ) -> None:
     """Evaluate and write a Parquet table; see `evaluate`."""
-    table = evaluate(record, spec, device)
+    table = evaluate(record, spec, device, kept)
     with replacing(out) as unfinished:
         table.to_parquet(unfinished, index=False, write_page_checksum=True)
 
 
 def evaluate(
-    record: Mapping[str, Any] | Path | str, spec: Mapping[str, Any], device: str = "auto"
+    record: Mapping[str, Any] | Path | str,
+    spec: Mapping[str, Any],
+    device: str = "auto",
+    kept: Path | None = None,
 ) -> pd.DataFrame:
     """Compute every score of a checkpoint.
 
@@ -92,6 +97,7 @@ def evaluate(
             fields of `config.images.ImagePrompts`), `heldout` (whether to evaluate the built-in
             held-out text) and `harness` (tasks of lm-evaluation-harness by name).
         device: Where to evaluate.
+        kept: Directory of scores that were evaluated before; others are added to it.
 
     Returns:
         One row per metric: model, checkpoint, score, metric, value, standard_error (NaN if
@@ -105,13 +111,28 @@ def evaluate(
         record = read_record(record)
     checkpoint = Checkpoint(record, device)
     rows: Rows = []
-    for key, function in EVALUATIONS.items():
+    before = Kept(kept, record.get("identity") or record)
+    for key in EVALUATIONS:
         if spec.get(key):
-            rows += resolve_name(function)(checkpoint, spec[key], rows)
+            rows += _scored(checkpoint, key, spec[key], rows, before)
     identity = {"model": record["name"], "checkpoint": record["checkpoint"]}
     table = pd.DataFrame([identity | row for row in rows], columns=list(COLUMNS))
     types = {"value": float, "standard_error": float, "n": int, "higher_is_better": bool}
     return table.astype(types)
+
+
+def _scored(checkpoint: Checkpoint, key: str, asked: Any, rows: Rows, kept: Kept) -> Rows:
+    """The rows of one key of `scores.table.EVALUATIONS`; only what is not kept is evaluated."""
+    parts = dict(asked) if several(key) else {key: asked}
+    found = {name: kept.read(key, name, part) for name, part in parts.items()}
+    if missing := [name for name, own in found.items() if own is None]:
+        left = {name: parts[name] for name in missing} if several(key) else asked
+        fresh = resolve_name(EVALUATIONS[key])(checkpoint, left, rows)
+        for name in missing:
+            own = [row for row in fresh if row["score"] == name] if several(key) else fresh
+            kept.write(key, parts[name], own)
+            found[name] = own
+    return [row for name in parts for row in found[name] or []]
 
 
 def recorded_scores(

@@ -12,6 +12,7 @@ from blockcoupling.config.images import (
     ImageSource,
     Split,
 )
+from blockcoupling.digests import remembered_digest, remembered_tree_digest
 from blockcoupling.sources.pictures import Images
 
 HELD_OUT = 1 / 5
@@ -44,6 +45,14 @@ def load_images(section: ImageSource, split: Split) -> Images:
 
             return read_hub_images(section, split)
     raise AssertionError(section)
+
+
+def images_digest(section: ImageSource) -> str | None:
+    """Digest of the images on this machine that a section names; None if they are elsewhere."""
+    if not isinstance(section, Cifar10Images | FolderImages):
+        return None
+    place = section.path.resolve()
+    return remembered_tree_digest(place) if place.is_dir() else remembered_digest(place)
 
 
 def _digits(split: Split) -> Images:

@@ -4,21 +4,16 @@ Files that are not made here are known by their content: their times do not show
 replaced by an older one, or that a link now leads to another directory.
 """
 
-from pathlib import Path
 from typing import Any
 
 from blockcoupling.config.datasets import BuiltinDataset, JsonlDataset
 from blockcoupling.config.models import LocalModel, TrainedModel, Training
 from blockcoupling.config.steps import entered_by
 from blockcoupling.config.study import Study
-from blockcoupling.digests import (
-    file_digest,
-    json_digest,
-    remembered_digest,
-    remembered_tree_digest,
-)
+from blockcoupling.digests import file_digest, json_digest
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.sources.identity import content_identity
+from blockcoupling.sources.images import images_digest
 
 
 def entries_since(study: Study, catalog: str) -> list[str]:
@@ -39,11 +34,7 @@ def training_record(study: Study, model: str, checkpoint: str) -> list[str]:
 
 
 def _content_of_images(section: Any) -> str | None:
-    path: Path | None = getattr(getattr(section, "images", None), "path", None)
-    if path is None:
-        return None
-    place = path.resolve()
-    return remembered_tree_digest(place) if place.is_dir() else remembered_digest(place)
+    return images_digest(getattr(section, "images", None))
 
 
 def content_of_model(study: Study, model: str, checkpoint: str) -> str | None:

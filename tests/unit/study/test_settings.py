@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from blockcoupling import lab
+from blockcoupling.config.images import FolderImages
 from blockcoupling.config.steps import steps
 from blockcoupling.errors import UserError
 from blockcoupling.study.check import load_config
@@ -134,7 +135,7 @@ def test_images_are_known_by_their_content(here: Path):
     _pictures(here / "same", b"1", old=True)
     link = here / "pics"
 
-    section = SimpleNamespace(images=SimpleNamespace(path=link))
+    section = SimpleNamespace(images=FolderImages(path=link))
     fake: Any = SimpleNamespace(datasets={"pictures": section})
 
     def digest(target: str) -> Any:
