@@ -16,6 +16,7 @@ from blockcoupling.catalog.artifact import Artifact
 from blockcoupling.catalog.formats import FORMATS, described
 from blockcoupling.catalog.place import HERE, Place, problem
 from blockcoupling.catalog.plain import Facet, relative
+from blockcoupling.catalog.studies import STUDY, demand_comparable
 from blockcoupling.errors import UserError
 from blockcoupling.wording import did_you_mean
 
@@ -34,9 +35,9 @@ class Catalog(IntakeCatalog):
     package creates the readers itself; readers named in the file are ignored.
     """
 
-    _place: Place
     _allow_outside: bool
-    _urls: Mapping[str, str]
+    _where: Mapping[str, tuple[Place, Any]]
+    """Url of each entry, and the place that it is relative to."""
     _whole: Mapping[str, ReaderDescription]
     """All entries, of a catalog that is the result of a search."""
 
@@ -59,8 +60,42 @@ class Catalog(IntakeCatalog):
             path: of the catalog file.
             allow_outside: whether artifacts may be outside of the study's directory.
         """
-        catalog, place = cls(metadata=dict(metadata)), Place.around(path)
-        for name, (about, url) in entries.items():
+        place = Place.around(path)
+        placed = {name: (about, place, url) for name, (about, url) in entries.items()}
+        catalog = cls._of(placed, metadata, allow_outside)
+        catalog.user_parameters.update(
+            CATALOG_PATH=path, CATALOG_DIR=place.directory, STORAGE_OPTIONS={}
+        )
+        return catalog
+
+    @classmethod
+    def of_several(
+        cls,
+        entries: Mapping[str, tuple[str | None, tuple[Catalog, str]]],
+        *,
+        allow_outside: bool,
+    ) -> Catalog:
+        """Make a catalog of the entries of several catalogs.
+
+        Args:
+            entries: study, and catalog and name in it, by the name that each gets.
+            allow_outside: as for :meth:`of`.
+        """
+        placed = {}
+        for name, (study, (source, own)) in entries.items():
+            facet = {STUDY: study} if study else {}
+            placed[name] = (source.entries[own].metadata | facet, *source._where[own])
+        return cls._of(placed, {}, allow_outside)
+
+    @classmethod
+    def _of(
+        cls,
+        entries: Mapping[str, tuple[Mapping[str, Any], Place, Any]],
+        metadata: Mapping[str, Any],
+        allow_outside: bool,
+    ) -> Catalog:
+        catalog = cls(metadata=dict(metadata))
+        for name, (about, _, url) in entries.items():
             reader, kwargs, result = "builtins:NotImplementedError", {}, None
             if problem(url) is None:
                 data, own = described(Path(url).suffix, str(about["kind"]), key_of(name), url)
@@ -72,11 +107,8 @@ class Catalog(IntakeCatalog):
             entry._tok = name
             catalog.entries[name] = entry
             catalog.aliases[name] = name
-        catalog.user_parameters.update(
-            CATALOG_PATH=path, CATALOG_DIR=place.directory, STORAGE_OPTIONS={}
-        )
-        catalog._place, catalog._allow_outside = place, allow_outside
-        catalog._urls = {name: url for name, (_, url) in entries.items()}
+        catalog._allow_outside = allow_outside
+        catalog._where = {name: (place, url) for name, (_, place, url) in entries.items()}
         catalog._whole = catalog.entries
         return catalog
 
@@ -122,8 +154,8 @@ class Catalog(IntakeCatalog):
             user_parameters=self.user_parameters,
             metadata=self.metadata,
         )
-        chosen._place, chosen._allow_outside = self._place, self._allow_outside
-        chosen._urls, chosen._whole = self._urls, self._whole
+        chosen._allow_outside = self._allow_outside
+        chosen._where, chosen._whole = self._where, self._whole
         return chosen
 
     def facets(self) -> dict[str, list[Facet]]:
@@ -154,10 +186,12 @@ class Catalog(IntakeCatalog):
                 ``filters=[("k", "==", 10)]``, so that only what is asked for is loaded.
 
         Raises:
-            UserError: there are no entries, some are no tables, or cannot be read.
+            UserError: there are no entries, some are no tables, cannot be read, or are of several
+                studies that cannot be compared.
         """
         import pandas as pd
 
+        demand_comparable(_metadata(self.entries), _metadata(self._whole))
         if not len(self):
             raise UserError("nothing to read: no entry of the catalog matches the search")
         tables = []
@@ -184,15 +218,24 @@ class Catalog(IntakeCatalog):
 
     def at(self, path: str | Path) -> str | None:
         """Return the name of the entry whose artifact lies at a local path; None: of none."""
-        if not self._place.local:
-            return None
-        url = HERE + relative(Path(path), Path(self._place.directory))
-        return next((name for name in self.entries if self._urls.get(name) == url), None)
+        urls = {
+            place: HERE + relative(Path(path), Path(place.directory))
+            for place in self._places
+            if place.local
+        }
+        found = ((name, *self._where[name]) for name in self.entries)
+        return next((name for name, place, url in found if urls.get(place) == url), None)
 
     def allows(self, path: str | Path) -> bool:
         """Whether something at a local path may be read for this catalog."""
         where = os.path.realpath(path)
-        return self._place.local and (self._allow_outside or self._place.holds(where))
+        return any(
+            place.local and (self._allow_outside or place.holds(where)) for place in self._places
+        )
+
+    @property
+    def _places(self) -> set[Place]:
+        return {place for place, _ in self._where.values()}
 
     def __getitem__(self, name: str) -> Artifact:
         """Return the reader of an entry.
@@ -203,8 +246,9 @@ class Catalog(IntakeCatalog):
         """
         if name not in self.entries:
             raise KeyError(f"no entry {name!r}{did_you_mean(name, self.entries, list_all=False)}")
+        place, url = self._where[name]
         try:
-            where = self._place.find(self._urls[name], allow_outside=self._allow_outside)
+            where = place.find(url, allow_outside=self._allow_outside)
         except UserError as reason:
             raise UserError(f"{name} is not read: {reason}") from None
         about, chosen = self.entries[name].metadata, FORMATS[Path(where).suffix]
@@ -226,6 +270,10 @@ class Catalog(IntakeCatalog):
 def key_of(name: str) -> str:
     """Return what a catalog file calls the file of an entry."""
     return f"file of {name}"
+
+
+def _metadata(entries: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {name: each.metadata for name, each in entries.items()}
 
 
 def _has(metadata: Mapping[str, Any], key: str) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,13 @@ from blockcoupling.catalog.formats import described
 from blockcoupling.catalog.owner import HEAD, Owner, taken
 from blockcoupling.catalog.place import HERE, Place
 from blockcoupling.catalog.plain import Facet, as_json, parse, read_text, relative
+from blockcoupling.catalog.studies import STUDY, Source, put_together
 from blockcoupling.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+COMBINED = "combined"
+"""In the metadata of a catalog: its entries are of several studies."""
 
 _BEGIN = '{"version": 2,'
 """Beginning of every catalog that is written here; entry files begin differently."""
@@ -38,7 +41,8 @@ def join(
 ) -> Catalog:
     """Build the catalog file from entry files, replacing what was there; return it opened.
 
-    The result depends on the entries alone, not on their order.
+    The result depends on the entries alone, not on their order. Entries of catalogs of several
+    studies keep their study, in their names and as a facet (see :mod:`catalog.studies`).
 
     Args:
         files: made by :func:`write_entry`, or by this function: a catalog counts as its entries.
@@ -56,13 +60,14 @@ def join(
     owner = None if study is None or results is None else Owner.of(study, results, target)
     if owner is not None and (why := taken(target, owner.study, str(results))):
         raise UserError(why)
-    entries = _joined(files)
+    entries, several = _joined(files)
     metadata = {
         "description": "Block coupling of transformers: every artifact of a study",
         "created_by": f"blockcoupling {blockcoupling.__version__}",
         **(owner._asdict() if owner else {}),
         **({"configuration": os.fspath(configuration)} if configuration else {}),
         **({"command": command} if command else {}),
+        **({COMBINED: True} if several else {}),
     }
     with replacing(target) as fresh:
         fresh.write_text(_written(entries, metadata, target.parent), encoding="utf-8")
@@ -79,27 +84,30 @@ def join(
     return open_catalog(target, allow_outside=True)
 
 
-def _joined(files: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
-    claims: dict[str, list[str]] = defaultdict(list)
-    entries: dict[str, dict[str, Any]] = {}
-    problems = []
+def _joined(files: Iterable[str | Path]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Return the entries by name, and whether they are of several studies."""
+    sources, problems = [], []
     for file in files:
         try:
-            found = _of_catalog(file) if _is_catalog(file) else [read_entry(file)]
+            if _is_catalog(file):
+                sources.append(_of_catalog(file))
+            else:
+                found = read_entry(file)
+                sources.append(Source(str(file), {found["name"]: found}))
         except UserError as error:
             problems.append(str(error))
-            continue
-        for each in found:
-            claims[each["name"]].append(str(file))
-            entries[each["name"]] = each
-    problems += [
-        f"{name} is claimed by {len(claiming)} files: {', '.join(sorted(claiming))}"
-        for name, claiming in sorted(claims.items())
-        if len(claiming) > 1
-    ]
-    if problems:
+    entries, claimed = put_together(sources)
+    if problems := [*problems, *claimed]:
         raise UserError("the catalog cannot be built:\n" + "\n".join(f"- {p}" for p in problems))
-    return {name: entries[name] for name in sorted(entries)}
+    several = any(study for study, _ in entries.values()) or any(s.combined for s in sources)
+    return {name: _of_study(study, each) for name, (study, each) in entries.items()}, several
+
+
+def _of_study(study: str | None, described: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with its study as a facet, in a catalog of several."""
+    if study is None:
+        return described
+    return {**described, "metadata": {**described["metadata"], STUDY: study}}
 
 
 def _is_catalog(file: str | Path) -> bool:
@@ -110,16 +118,25 @@ def _is_catalog(file: str | Path) -> bool:
         return False  # reading it reports the problem
 
 
-def _of_catalog(file: str | Path) -> list[dict[str, Any]]:
+def _of_catalog(file: str | Path) -> Source:
     """Return what :func:`read_entry` would of the entries that a catalog was joined from."""
-    opened = open_catalog(file, allow_outside=True)
-    entries = []
+    opened = _open(file, allow_outside=True)
+    entries = {}
     for name, each in opened.entries.items():
         path = opened.path(name).resolve()
         if not path.exists():
             raise UserError(f"{file} names {path}, which does not exist")
-        entries.append({"name": name, "path": str(path), "metadata": dict(each.metadata)})
-    return entries
+        entries[name] = {"name": name, "path": str(path), "metadata": dict(each.metadata)}
+    return _source(str(file), opened, entries)
+
+
+def _source(file: str, opened: Catalog, entries: Mapping[str, Any]) -> Source:
+    """Return what is put together with others of an opened catalog."""
+    about, place = opened.metadata, Place.around(file).directory
+    study = None
+    if isinstance(about.get("study"), str):
+        study = about["study"], os.path.normpath(f"{place}/{about.get('results')}")
+    return Source(file, entries, study, bool(about.get(COMBINED)))
 
 
 def _written(
@@ -149,11 +166,15 @@ def _block(lines: list[str]) -> str:
     return ",\n".join(lines) + ("\n" if lines else "")
 
 
-def open_catalog(path: str | Path, *, allow_outside: bool = False) -> Catalog:
+def open_catalog(
+    path: str | Path | Sequence[str | Path], *, allow_outside: bool = False
+) -> Catalog:
     """Open a catalog file (a local path or any fsspec url). Nothing in it is run.
 
     Args:
-        path: the file.
+        path: the file. Several of them, of different studies, are opened as one catalog: the name
+            of each entry begins with that of its study, which is also the facet `study`. Studies
+            of one name are numbered in their order.
         allow_outside: whether its entries may lead out of the study's directory, which is that of
             the catalog, or the one around it where that is a folder named `catalog`. For catalogs
             that you made or trust.
@@ -161,6 +182,23 @@ def open_catalog(path: str | Path, *, allow_outside: bool = False) -> Catalog:
     Raises:
         UserError: there is no such file, or it is not an Intake 2 catalog of this package.
     """
+    if isinstance(path, str | Path):
+        return _open(path, allow_outside)
+    files = [os.fspath(file) for file in path]
+    opened = [_open(file, allow_outside) for file in files]
+    if len(opened) == 1:
+        return opened[0]
+    sources = [
+        _source(file, each, {name: (each, name) for name in each})
+        for file, each in zip(files, opened, strict=True)
+    ]
+    entries, problems = put_together(sources)
+    if problems:
+        raise UserError("\n".join(problems))
+    return Catalog.of_several(entries, allow_outside=allow_outside)
+
+
+def _open(path: str | Path, allow_outside: bool) -> Catalog:
     url = os.fspath(path)
     text = _text_of(url)
     content = parse(text, f"{url} is not YAML, or damaged, so no catalog")
