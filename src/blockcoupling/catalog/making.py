@@ -26,7 +26,10 @@ LIBRARIES = (
 )
 """Libraries that numbers, tables and figures depend on."""
 
-_OF_MODEL = ("source", "id", "revision", "path", "name", "checkpoint", "identity", "training")
+_OF_MODEL = (
+    *("source", "id", "revision", "revision_requested", "path", "name", "checkpoint"),
+    *("identity", "training"),
+)
 
 
 def making(

@@ -60,6 +60,8 @@ class Step:
         result: Whether a study asks for its files by themselves; otherwise they are made again only
             when another step needs them.
         catalog: Whether it is a join of entries: of those of all rows since the join before.
+        version: Increased whenever the same settings and inputs give other results: all of its
+            jobs are then run again.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Step:
     other_verb: str | None = None
     catalog: bool = False
     result: bool = True
+    version: int = 1
 
     @property
     def verb(self) -> str:
@@ -169,6 +172,7 @@ _STEPS = [
         },
         needs=f"{_NEEDS}:reduce_needs",
         options=f"{_OPTIONS}:reduce",
+        version=2,  # CKA without bias
     ),
     Step(
         "score",

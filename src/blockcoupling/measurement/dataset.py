@@ -16,6 +16,7 @@ from blockcoupling.measurement import states
 from blockcoupling.measurement.prepare import Prepared
 from blockcoupling.measurement.record import RecordedPrompt
 from blockcoupling.store.schema import plain, stamp
+from blockcoupling.store.svd import CKA
 from blockcoupling.transformer.images import Picture
 
 _PAIR = ("prompt", "pair")
@@ -132,4 +133,5 @@ def _attributes(prepared: Prepared, prompt: Any) -> dict[str, Any]:
         "seed": settings.seed,
         "modality": "image" if isinstance(prompt, Picture) else "text",
         "causal": prepared.is_causal,
+        **CKA,
     }

@@ -23,7 +23,7 @@ from blockcoupling.sources.preprocessing import prepared as preprocessed
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
-from blockcoupling.store.svd import OF_PROMPTS, SVD
+from blockcoupling.store.svd import CKA, OF_PROMPTS, SVD
 from blockcoupling.transformer.images import Picture, channels_of
 
 # What a setting adds to a prompt's store without changing the other numbers: a store that holds
@@ -79,7 +79,7 @@ def extract(
     prepared, wanted = _prepare(record, loaded, processor, prompts, settings, k_when_smaller)
 
     decisive, added = _decisive(prepared.settings, prepared.k, prepared.blocks.dimension)
-    provenance = {"settings": decisive, "model": record["identity"], "dtype": dtype}
+    provenance = {"settings": decisive, "model": record["identity"], "dtype": dtype, **CKA}
     if batch is None:
         batch = _lasting_batch(parts / "plan.json", provenance, prepared, wanted)
     expected = fingerprints({p.id: _content(p) for p in wanted}, batch, provenance)

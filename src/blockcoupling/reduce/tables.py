@@ -107,6 +107,12 @@ def reduce_store(
             idle.update(_idle(tables["singular_values"]["s"]))
             for _ in range(tables["coupling"].sizes["prompt"]):
                 progress.advance()
+    if whole_prompt.has_biased_cka(ds):
+        logger.warning(
+            "%s was measured by an earlier version, whose CKA is biased where tokens are few: the "
+            "column `cka` is empty. To fill it, remove the store and measure again",
+            svd,
+        )
     if undefined:
         logger.warning(
             "%d tokens have a step or a state that is exactly zero, or directions that cancel, and "

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from blockcoupling.reduce.cosine import block_influence
-from blockcoupling.store.svd import OF_PROMPTS
+from blockcoupling.store.svd import CKA, OF_PROMPTS
 
 
 def mean_block_influence(ds: xr.Dataset) -> xr.DataArray:
@@ -23,10 +23,15 @@ def neighbours_cka(ds: xr.Dataset) -> xr.DataArray:
 
     Returns:
         float64, dimensionless, (prompt). NaN where it is undefined of one of them, and throughout
-        where the store, of an older version, has none.
+        where the store, of an older version, has none or a biased one.
     """
-    found = _of_prompts(ds, "cka")
+    found = _of_prompts(ds.drop_vars("cka") if has_biased_cka(ds) else ds, "cka")
     return found.isel(block=slice(1, None)).mean("block", skipna=False).rename("cka")
+
+
+def has_biased_cka(ds: xr.Dataset) -> bool:
+    """Whether a store is of a version that estimated CKA with a bias."""
+    return "cka" in ds and not CKA.items() <= ds.attrs.items()
 
 
 def columns(ds: xr.Dataset) -> dict[str, xr.DataArray]:

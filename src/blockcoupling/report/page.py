@@ -13,6 +13,7 @@ import pandas as pd
 
 import blockcoupling
 from blockcoupling.atomic import replacing
+from blockcoupling.catalog.mixed import mixed
 from blockcoupling.catalog.modality import MODALITIES, modalities, of_modality
 from blockcoupling.report.answer import Line, answer, findings
 from blockcoupling.report.material import score_sources
@@ -95,6 +96,7 @@ def _rendered(catalog: Catalog, title: str, catalog_path: str) -> tuple[str, lis
         sections=sections,
         costs=costs(catalog),
         provenance=provenance(measured, catalog, parts[0].correlation),
+        mixed=mixed(catalog),
         stores=stores(measured),
         scores=score_sources(read_scores(catalog)),
         snippet=snippet(catalog, last, catalog_path, taken[0] if several else None),

@@ -97,6 +97,9 @@ VARIABLES = {
 # Variables of whole prompts; stores of older versions lack them.
 OF_PROMPTS = ("cka", "rankme", "own_loss")
 
+CKA = {"cka_estimator": "debiased"}
+"""Attribute of stores with the debiased `cka`; without it, `cka` is another, biased quantity."""
+
 # Kept where a study asks for them; the others do not change.
 ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
 

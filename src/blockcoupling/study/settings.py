@@ -111,6 +111,8 @@ class Settings:
         found: dict[str, Any] = {"options": options_of(self._study, rule, wildcards)}
         if rule in _CONTENT:
             found["content"] = self._content_of(rule, wildcards)
+        if step(rule).version > 1:
+            found["version"] = step(rule).version
         if step(rule).catalog:
             found["entries"] = self._entries_of(rule)
         return found

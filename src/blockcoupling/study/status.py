@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from blockcoupling.catalog import open_catalog
+from blockcoupling.catalog.mixed import mixed
 from blockcoupling.config.steps import steps
 from blockcoupling.config.study import Study
+from blockcoupling.errors import UserError
 from blockcoupling.study.journal import Failure
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.running import QUEUED, RUNNING, Now
@@ -62,12 +65,14 @@ class Status:
         jobs: All of its jobs.
         seconds: The mean seconds of finished jobs, by step and model.
         now: What is running in the directory.
+        notes: What is to be known of the results, a sentence each (see `catalog.mixed`).
     """
 
     study: str
     jobs: Sequence[JobStatus]
     seconds: Mapping[tuple[str, str | None], float] = field(default_factory=dict)
     now: Now = field(default_factory=Now)
+    notes: Sequence[str] = ()
 
     @property
     def counts(self) -> Counter[str]:
@@ -103,7 +108,13 @@ class Status:
         return {key: groups[key] for key in sorted(groups, key=place)}
 
 
-def status(study: Study, jobs: Sequence[Planned], planned_at: float, now: Now) -> Status:
+def status(
+    study: Study,
+    jobs: Sequence[Planned],
+    planned_at: float,
+    now: Now,
+    notes: Sequence[str] = (),
+) -> Status:
     """Find the state of each job.
 
     Args:
@@ -112,10 +123,23 @@ def status(study: Study, jobs: Sequence[Planned], planned_at: float, now: Now) -
         planned_at: In seconds of the epoch.
         now: What is running in the directory, looked at before planning: a job that ends in
             between then counts as running, not as stale.
+        notes: What is to be known of the results.
     """
     usual = Usual(study, jobs)
     found = [_status(study, job, planned_at, now, usual(job)) for job in jobs]
-    return Status(study.study, found, usual.means, now)
+    return Status(study.study, found, usual.means, now, notes)
+
+
+def notes(study: Study) -> list[str]:
+    """What the results that have been catalogued were made from, if it is not one thing."""
+    joins = [study.results / file for row in reversed(steps()) if row.catalog for file in row.files]
+    latest = next((file for file in [study.catalog, *joins] if file.is_file()), None)
+    if latest is None:
+        return []
+    try:
+        return mixed(open_catalog(latest, allow_outside=True))
+    except UserError as error:
+        return [str(error)]
 
 
 def _status(study: Study, job: Planned, planned_at: float, now: Now, usual: float) -> JobStatus:
@@ -165,6 +189,7 @@ def as_json(found: Status) -> dict[str, Any]:
         "at_once": found.at_once,
         "snakemake": found.now.processes,
         "interrupted": found.now.interrupted,
+        "notes": list(found.notes),
         "steps": [
             {
                 "model": model,

@@ -27,6 +27,7 @@ def page(found: Status) -> RenderableType:
         ("Failed", [_failed(each) for each in found.of(FAILED)]),
         ("Stale: the next run makes them again", _stale(found.of(STALE))),
         ("Begun and not finished", [_begun(each) for each in found.of(WAITING) if each.prompts]),
+        ("Notes", [f"  {note}" for note in found.notes]),
     ):
         if lines:
             more = [f"  and {len(lines) - _SHOWN} more"] * (len(lines) > _SHOWN)

@@ -13,7 +13,7 @@ from rich.live import Live
 from blockcoupling.config.study import Study
 from blockcoupling.study.planned import Planned, planned
 from blockcoupling.study.running import now
-from blockcoupling.study.status import Status, as_json, status
+from blockcoupling.study.status import Status, as_json, notes, status
 from blockcoupling.study.status_page import page
 
 _EVERY = 2.0
@@ -30,6 +30,7 @@ class _Watch:
     def __init__(self, study: Study, config: Path, snakefile: Path | None) -> None:
         self._study, self._config, self._snakefile = study, config, snakefile
         self._jobs: list[Planned] = []
+        self._notes: list[str] = []
         self._planned_at, self._until = 0.0, 0.0
 
     def look(self) -> Status:
@@ -37,9 +38,10 @@ class _Watch:
         if time.time() >= self._until:
             began = time.time()
             self._jobs = planned(self._config, self._snakefile)
+            self._notes = notes(self._study)
             self._planned_at = began
             self._until = time.time() + _PLAN_SHARE * (time.time() - began)
-        return status(self._study, self._jobs, self._planned_at, running)
+        return status(self._study, self._jobs, self._planned_at, running, self._notes)
 
 
 def as_document(study: Study, config: Path, snakefile: Path | None = None) -> dict[str, Any]:

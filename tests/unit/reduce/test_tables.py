@@ -12,7 +12,7 @@ from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import chance, chunks, coupling, overlap, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
-from blockcoupling.store.svd import SVD
+from blockcoupling.store.svd import CKA, SVD
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -184,7 +184,7 @@ def test_numbers_of_whole_prompts(tmp_path, ds):
     own = {"rankme": random.uniform(1, 3, 3), "own_loss": np.array([2.5, 3.5, np.nan])}
     ds = ds.assign(
         {"cka": (("prompt", "block"), alike), **{n: (("prompt",), v) for n, v in own.items()}}
-    )
+    ).assign_attrs(CKA)
     reduce_store(write(tmp_path / "svd.zarr", ds), tmp_path, [2], ["frobenius"], IDENTITY)
     found = read(tmp_path)[0]["whole_prompt"]
     # The first block's input is no block's output.
@@ -197,6 +197,13 @@ def test_numbers_of_whole_prompts(tmp_path, ds):
         unit = states / np.linalg.norm(states, axis=-1, keepdims=True)
         cosines = np.einsum("tse,tse->ts", unit[:, :-1], unit[:, 1:])
         assert row.block_influence == pytest.approx(1 - cosines.mean(), rel=1e-10)
+
+
+def test_a_biased_cka_of_an_older_version_is_not_taken_for_the_present_one(tmp_path, ds, caplog):
+    ds = ds.assign({"cka": (("prompt", "block"), np.full((3, 4), 0.9))})
+    reduce_store(write(tmp_path / "svd.zarr", ds), tmp_path, [2], ["frobenius"], IDENTITY)
+    assert read(tmp_path)[0]["whole_prompt"]["cka"].isna().all()
+    assert "whose CKA is biased" in caplog.text
 
 
 def test_a_store_of_an_older_version_has_no_numbers_of_whole_prompts(reduced):

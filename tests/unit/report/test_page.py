@@ -1,5 +1,6 @@
 """The report: one file with the study's numbers and figures, shown by a browser without fault."""
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blockcoupling.catalog import Catalog, join, write_entry
+from blockcoupling.catalog import Catalog, join, open_catalog, write_entry
 from blockcoupling.errors import UserError
 from blockcoupling.figures import FIGURES, draw, save
 from blockcoupling.report.correlated import findings
@@ -167,6 +168,19 @@ def test_provenance_names_versions_and_seeds(page):
         assert said in text
     assert "200 resamples, seed 0" in text
     assert ["neox-64", "neox-64/step600/heldout", "none"] in page.rows  # measured, by its id
+
+
+def test_results_of_two_versions_of_the_code_are_named(page, illustrated, tmp_path):
+    assert "versions of the code" not in page.text
+    content = json.loads(Path(illustrated.user_parameters["CATALOG_PATH"]).read_text())
+    for number, entry in enumerate(content["entries"].values()):
+        made = {"code": {"version": str(number % 2)}}
+        entry["metadata"]["made"] = made
+    file = Path(illustrated.user_parameters["CATALOG_PATH"]).with_name("mixed.yml")
+    file.write_text(json.dumps(content))
+    html = render(open_catalog(file, allow_outside=True))
+    assert "Not the same for all results: results were made by 2 versions of the code" in html
+    assert "<details open><summary><h2>Provenance</h2>" in html
 
 
 def test_the_loading_snippet_runs_as_printed(file, illustrated, tmp_path, monkeypatch):

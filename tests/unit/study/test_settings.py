@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,6 +118,15 @@ def test_jobs_of_a_chunk_have_one_file_that_changes_with_each_of_them():
     before = written()
     Settings(study(**sections, extract={"tolerance": 1e-3}), main=True).write()
     assert len([n for n in written().keys() - before.keys() if n.startswith(TOGETHER)]) == 2
+
+
+def test_a_step_that_gives_other_results_in_a_new_version_is_run_again(monkeypatch):
+    Settings(study(), main=True).write()
+    before = written()
+    rows = [replace(row, version=9) if row.name == "correlate" else row for row in steps()]
+    monkeypatch.setattr("blockcoupling.config.steps._STEPS", rows)
+    Settings(study(), main=True).write()
+    assert {name.split("/")[0] for name in written().keys() - before.keys()} == {"correlate"}
 
 
 def _pictures(place: Path, content: bytes, old: bool = False) -> None:

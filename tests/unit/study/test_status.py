@@ -5,7 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from blockcoupling.catalog import join as joined
+from blockcoupling.catalog import making, write_entry
 from blockcoupling.config.damage import Damage
 from blockcoupling.config.study import Study
 from blockcoupling.lab import join
@@ -13,8 +16,8 @@ from blockcoupling.lab.needs import damage_needs
 from blockcoupling.study.journal import Begun, Failure, Jobs, Run
 from blockcoupling.study.planned import Planned
 from blockcoupling.study.running import Now
-from blockcoupling.study.status import as_json, status
-from blockcoupling.study.status_page import summary
+from blockcoupling.study.status import as_json, notes, status
+from blockcoupling.study.status_page import page, summary
 
 OF = {"model": "small", "checkpoint": "step2", "dataset": "mine"}
 NAME = "small/step2/mine"
@@ -172,3 +175,22 @@ def test_ablation_tells_how_far_it_is_from_the_table_of_steps(study: Study):
     work = damage_needs(of_damage, OF["model"], OF["dataset"], OF["checkpoint"]).expected
     assert work > 0
     assert found.left == pytest.approx(3 / 4 * (10 + 60 * work))
+
+
+def test_results_of_two_versions_of_the_code_are_noted(study: Study, capsys):
+    files = []
+    for version in ("1", "2"):
+        write(f"results/s/models/{version}.json", "{}")
+        made_by = {**making.making([], {}), "code": {"version": version}}
+        files.append(Path(f"results/s/entries/{version}.yml"))
+        facets = {"model": version, "checkpoint": "main"}
+        write_entry(files[-1], "model", f"results/s/models/{version}.json", facets, made_by)
+    assert notes(study) == []
+    # The latest catalog there is: that of measurements, until the study is done.
+    joined(files, study.results / "catalog" / "measurements.yml", study="s", results=study.results)
+    found = status(study, [], time.time(), Now(), notes(study))
+    assert as_json(found)["notes"] == notes(study)
+    Console(width=200).print(page(found))
+    assert "results were made by 2 versions of the code" in capsys.readouterr().out
+    write("results/s/catalog/measurements.yml", "{}")
+    assert "is not an Intake 2 catalog" in notes(study)[0]
