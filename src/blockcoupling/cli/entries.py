@@ -58,6 +58,9 @@ def catalog(
 ) -> None:
     """Join entry files into one Intake catalog.
 
+    Catalogs of several studies can be joined, too: each entry is then named STUDY/… and has the
+    facet `study`.
+
     Example:  `blockcoupling catalog --out catalog.yml entries/*.yml`
     """
     from blockcoupling.catalog import join
