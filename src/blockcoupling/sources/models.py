@@ -33,6 +33,7 @@ from blockcoupling.sources.quantization import (
     rounding,
 )
 from blockcoupling.sources.records import read_record, spec_from_argument, with_facts
+from blockcoupling.transformer.weight_files import stored_tensors
 
 if TYPE_CHECKING:
     from blockcoupling.transformer.streaming import StreamedModel
@@ -306,10 +307,12 @@ def _initialised(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
 def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
     import torch
 
+    from blockcoupling.transformer.unused_weights import refuse_unused, unused_by
+
     quantization = record.get("quantization")
     kind, config = _class_and_config(record, path, trust)
     with torch.random.fork_rng(devices=[]):  # what is missing is drawn at random
-        model, loading = kind.from_pretrained(
+        whole, loading = kind.from_pretrained(
             path,
             config=config,
             trust_remote_code=trust,
@@ -320,6 +323,7 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named below
         )
+    model = whole
     # transformers fills these with random numbers and continues.
     missing = {*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}
     if part := record.get("part"):
@@ -334,6 +338,10 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
             )
         # The directory holds the body alone, or with another head. Blocks need none.
         model = model.base_model
+    named = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
+    if config.model_type == named:  # else the files hold another tower, too
+        stored = {*stored_tensors(path), *whole.state_dict()}
+        refuse_unused(whole, unused_by(whole, loading["unexpected_keys"]), stored)
     if not quantization:
         return model
     refuse_unrounded(model)

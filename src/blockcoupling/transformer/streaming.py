@@ -7,7 +7,6 @@ Several prompts pass through the blocks in lockstep, so a block is read once for
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from torch.nn import functional
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.running import replaced_forward, text_config, without_head
 from blockcoupling.transformer.slices import linear_in_slices
+from blockcoupling.transformer.unused_weights import refuse_unused, unused_by
 from blockcoupling.transformer.weight_files import StoredTensor, stored_tensors, under_another_name
 
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ class BlockWeights:
             for name, value in state.items()
             if self._needed(model, name) and aliases[id(value)] == name
         }
-        self._refuse_unused(model, prefix, state)
+        refuse_unused(model, unused_by(model, files), files)
         outside = [
             n for n in self._stored if not any(n.startswith(m + ".") for m in self._names.values())
         ]
@@ -78,22 +78,6 @@ class BlockWeights:
     def _needed(self, model: nn.Module, name: str) -> bool:
         """Whether a parameter takes part: that of a skipped head does not."""
         return without_head(model) is model or name.startswith(f"{model.base_model_prefix}.")
-
-    def _refuse_unused(self, model: nn.Module, prefix: str, state: Mapping[str, Tensor]) -> None:
-        """Refuse tensors that neither the model nor a head beside its body has a use for."""
-        own = {*state, *(name for name, _ in model.named_buffers())}
-        known = {s for n in own for s in (n, n.removeprefix(prefix), prefix + n)}
-        ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-        left = sorted(self._files.keys() - known)
-        left = [name for name in left if not any(re.search(each, name) for each in ignored)]
-        if without_head(model) is not model and any(n.startswith(prefix) for n in self._files):
-            left = [name for name in left if name.startswith(prefix)]  # others are heads
-        if left:
-            raise UserError(
-                f"the files hold {len(left)} tensors that {type(model).__name__} has no use for: "
-                f"{', '.join(left[:5])}. Numbers without them may be wrong: save the model again "
-                "with save_pretrained, or remove them."
-            )
 
     def _find(self, name: str, prefix: str, parameter: Tensor) -> str:
         for stored in (name, name.removeprefix(prefix), prefix + name):
@@ -321,10 +305,11 @@ def stream_model(
 
     Raises:
         UserError: the directory has no safetensors files, they cannot be read (every reason is
-            listed), or they need converting.
+            listed), or they need converting; or the model is not a causal language model.
     """
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     files = stored_tensors(directory)
     if not files:
@@ -338,6 +323,11 @@ def stream_model(
     if getattr(config, "quantization_config", None):
         raise UserError(
             f"{directory} is stored quantized, and cannot be streamed; use the unquantized weights"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"{directory} holds a model of kind {config.model_type}, and only causal language "
+            "models can be streamed. Measure it without streaming."
         )
     with init_empty_weights(include_buffers=False):
         model = (loaded_as or AutoModelForCausalLM).from_config(

@@ -277,3 +277,20 @@ def test_a_model_of_the_hub_is_recorded_with_its_commit(
         ("a/tiny", "c" * 40, True),
         ("a/tiny", "c" * 40, False),
     ]
+
+
+@pytest.mark.parametrize("name", ["gpt_neox.layers.1.q_norm.weight", "gpt_neox.embed_norm.weight"])
+def test_stored_weights_without_a_use_are_refused_by_name(copy: Path, name: str) -> None:
+    file = copy / "model.safetensors"
+    save_file(load_file(file) | {name: torch.ones(64)}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"no use for: {name}"):
+        load_model(model_record(local(copy)), "cpu")
+
+
+def test_a_second_head_is_named_in_the_log(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = copy / "model.safetensors"
+    save_file(
+        load_file(file) | {"score.weight": torch.ones(2, 64)}, file, metadata={"format": "pt"}
+    )
+    load_model(model_record(local(copy)), "cpu")
+    assert "does not use and no block depends on: score.weight" in caplog.text

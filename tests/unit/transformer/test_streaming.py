@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import prompt, small_model
+from bidirectional import small_encoder
 from coupling_by_definition import numbers
 from safetensors.torch import load_file, save_file
 from tiny_causal_lms import tiny
@@ -69,6 +70,30 @@ def test_a_tensor_without_a_use_is_refused_by_name(tmp_path: Path) -> None:
     small_model("llama", torch.float32).save_pretrained(tmp_path)
     edit(tmp_path, lambda weights: weights.update({NORM: torch.ones(8)}))
     with pytest.raises(UserError, match=rf"no use for: {NORM}"):
+        stream_model(tmp_path)
+
+
+def test_constants_of_earlier_versions_are_no_weights(tmp_path: Path) -> None:
+    """Transformers computes them: Llama 2 on the hub stores them in every block."""
+    small_model("llama", torch.float32).save_pretrained(tmp_path)
+    before = "model.layers.1.self_attn."
+    old = {before + "rotary_emb.inv_freq": torch.ones(4), before + "masked_bias": torch.ones(())}
+    edit(tmp_path, lambda weights: weights.update(old))
+    assert np.isfinite(bc.measure(stream_model(tmp_path), numbers, TEXT, k=3)["S"]).all()
+
+
+def test_a_second_head_is_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_model("llama", torch.float32).save_pretrained(tmp_path)
+    edit(tmp_path, lambda weights: weights.update({"score.weight": torch.ones(2, 32)}))
+    stream_model(tmp_path)
+    assert "no block depends on: score.weight" in caplog.text
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    small_encoder("distilbert", torch.float32).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="of kind distilbert, and only causal language models can"):
         stream_model(tmp_path)
 
 
