@@ -24,6 +24,8 @@ _HOME = {
     "line_shape_score": "reduce.trajectory",
     "expodistance": "reduce.trajectory",
     "equidistance": "reduce.trajectory",
+    "watch": "live.trainer",
+    "Watcher": "live.watcher",
     "open_store": "store.svd",
     "open_catalog": "catalog",
 }
@@ -31,6 +33,8 @@ __all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from blockcoupling.catalog import open_catalog as open_catalog
+    from blockcoupling.live.trainer import watch as watch
+    from blockcoupling.live.watcher import Watcher as Watcher
     from blockcoupling.measurement.measure import measure as measure
     from blockcoupling.reduce.chance import chance as chance
     from blockcoupling.reduce.chance import chance_by_draws as chance_by_draws

@@ -8,7 +8,7 @@ entry is made again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,7 @@ def entry(kind: str, path: str | Path, facets: Mapping[str, Any] | None = None) 
     if reserved := given.keys() & _RESERVED:
         raise UserError(f"facets that are set by the catalog itself: {', '.join(sorted(reserved))}")
     identity = [str(given[key]) for key in _IN_NAME if key in given]
-    if wrong := [value for value in identity if not _NAME.fullmatch(value)]:
-        raise UserError(f"not a name (letters, digits, '.', '_', '-'): {', '.join(wrong)}")
+    demand_names(identity)
     return {
         "name": "/".join([kind, *identity]),
         "path": str(artifact),
@@ -133,6 +132,12 @@ def _is_entry(described: Any) -> bool:
         and isinstance(described["metadata"], dict)
         and isinstance(described["metadata"].get("kind"), str)
     )
+
+
+def demand_names(values: Iterable[str]) -> None:
+    """Raise a UserError for a value that cannot be part of an entry's name."""
+    if wrong := [value for value in values if not _NAME.fullmatch(value)]:
+        raise UserError(f"not a name (letters, digits, '.', '_', '-'): {', '.join(wrong)}")
 
 
 def demand_format(artifact: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import nn
 from blockcoupling.config.measurement import Asked
 from blockcoupling.errors import UserError
 from blockcoupling.measurement.measure_batch import default_batch, measure_batch
-from blockcoupling.measurement.prepare import prepare_images, prepare_texts
+from blockcoupling.measurement.prepare import Prepared, prepare_images, prepare_texts
+from blockcoupling.measurement.prompts import Prompt
 from blockcoupling.store.svd import SVD
 from blockcoupling.transformer.images import pixel_values_of
 from blockcoupling.transformer.running import refuse_absent_weights
@@ -61,7 +62,41 @@ def measure(
         UserError: prompts, images or settings that cannot be measured on this model.
         MeasurementError: a number cannot be trusted; names block and prompt.
     """
-    given = {"k": k, "preset": preset, **settings}
+    prepared, read = ready(
+        model, tokenizer, prompts, images, {"k": k, "preset": preset, **settings}, dtype=dtype
+    )
+    ds = SVD.combine(measured(prepared, read, batch, progress))
+    SVD.validate(ds)
+    return ds
+
+
+def ready(
+    model: nn.Module | StreamedModel,
+    tokenizer: Callable[[str], Any] | None,
+    prompts: str | Iterable[str] | None,
+    images: Any,
+    given: Mapping[str, Any],
+    *,
+    dtype: torch.dtype | None = None,
+    k_when_smaller: str = "error",
+) -> tuple[Prepared, list[Prompt]]:
+    """Check and prepare what `measure` was called with.
+
+    Args:
+        model: as in `measure`, like tokenizer, prompts, images and dtype.
+        tokenizer: text → input_ids.
+        prompts: the texts.
+        images: pixel values.
+        given: settings by name.
+        dtype: of the weights.
+        k_when_smaller: see `prepare.prepare`.
+
+    Returns:
+        The model, and the prompts named p0, p1, … or the images i0, i1, …
+
+    Raises:
+        UserError: listing all that is wrong.
+    """
     asked, wrong = Asked.read(given, also_known=signature(measure).parameters)
     if (images is None) == (prompts is None) or (prompts is not None and tokenizer is None):
         raise UserError(
@@ -70,23 +105,30 @@ def measure(
         )
     if not isinstance(model, StreamedModel):
         model = in_precision(model, dtype)
+    how: dict[str, Any] = {"k_when_smaller": k_when_smaller, "known": wrong}
     if images is not None:
         values = pixel_values_of(images)
         names = [f"i{i}" for i in range(len(values))]
-        prepared, read = prepare_images(model, names, values, asked.settings, known=wrong)
-    else:
-        assert tokenizer is not None
-        texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
-        prepared, read = prepare_texts(model, tokenizer, texts, asked.settings, known=wrong)
-    batch = batch or default_batch(prepared, read)
+        return prepare_images(model, names, values, asked.settings, **how)
+    assert tokenizer is not None
+    texts = [(f"p{i}", text) for i, text in enumerate(texts_of(prompts))]
+    return prepare_texts(model, tokenizer, texts, asked.settings, **how)
+
+
+def measured(
+    prepared: Prepared,
+    prompts: Sequence[Prompt],
+    batch: int | None = None,
+    progress: Callable[[], object] = lambda: None,
+) -> list[xr.Dataset]:
+    """The dataset of each prompt, measured in batches; see `measure`."""
+    batch = batch or default_batch(prepared, prompts)
     parts: list[xr.Dataset] = []
-    for start in range(0, len(read), batch):
-        for part in measure_batch(prepared, read[start : start + batch]):
+    for start in range(0, len(prompts), batch):
+        for part in measure_batch(prepared, prompts[start : start + batch]):
             parts.append(part)
             progress()
-    ds = SVD.combine(parts)
-    SVD.validate(ds)
-    return ds
+    return parts
 
 
 def in_precision(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:

@@ -1,0 +1,1 @@
+"""Coupling measured during a training."""
