@@ -164,7 +164,8 @@ def _experiment(folder: Path) -> dict[str, Path]:
     told = pd.DataFrame(compare(table, section, "training.loss"))
     told = judge(adjust_prespecified(told, section, {}), section)
     files = {name: folder / f"{name}.parquet" for name in ("arms", "intervention")}
-    table.assign(control="plain").to_parquet(files["arms"], index=False)
+    arms = table.assign(control="plain", compared_at=2.3)
+    arms.to_parquet(files["arms"], index=False)
     told.to_parquet(files["intervention"], index=False)
     return files
 

@@ -50,6 +50,8 @@ class VisionTraining(Section):
     images: ImageSource = DigitsImages()
     image_count: PositiveInt | None = None
     """Number of training images, sampled with seed 0; default: all."""
+    random_labels: Share = 0.0
+    """Share of them whose label is drawn at random: it can only be memorized."""
     image_size: PositiveInt | None = None
     """Height and width that images are scaled to; default: not scaled."""
     patch: PositiveInt = 4

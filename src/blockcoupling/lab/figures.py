@@ -93,4 +93,13 @@ FIGURES: dict[str, Specification] = {
         ("arms", "intervention"),
         modalities=("text",),
     ),
+    "intervention_course": Specification(
+        "Arms of the experiment at the same training loss",
+        "Scores of all checkpoints against the loss on training text, which falls from left to "
+        "right. Faint: trainings; solid: means of each step. Dashed: the training loss at which "
+        "the arms are compared, if the study fixes one.",
+        f"{_LAB}.intervention.figures:course",
+        ("arms", "intervention"),
+        modalities=("text",),
+    ),
 }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TOKENS, LOSS = "equal tokens", "equal training loss"
 COUPLING = "coupling"
-DAMAGE = "damage."
+DAMAGE, TRAINING = "damage.", "training."
 
 
 def members(catalog: Catalog, populations: Sequence[str], *, k: int, variant: str) -> pd.DataFrame:

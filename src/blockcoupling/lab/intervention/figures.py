@@ -8,7 +8,16 @@ import pandas as pd
 
 from blockcoupling.figures.data import NothingToShow
 from blockcoupling.figures.style import FAINT, Look, keys, legend_below, looks, panels, styled
-from blockcoupling.lab.intervention.arms import COUPLING, LOSS, TOKENS, headline, label, outcomes
+from blockcoupling.lab.intervention.arms import (
+    COUPLING,
+    DAMAGE,
+    LOSS,
+    TOKENS,
+    TRAINING,
+    headline,
+    label,
+    outcomes,
+)
 from blockcoupling.lab.intervention.statistics import DIFFERENCE
 
 if TYPE_CHECKING:
@@ -115,6 +124,33 @@ def arms(catalog: Catalog) -> Figure:
         own.set_xlabel("difference")
     figure.suptitle(f"Difference from {experiment.control}, 95 % interval over pairs", size=8.5)
     legend_below(figure, keys(look, line=False))
+    return figure
+
+
+@styled
+def course(catalog: Catalog) -> Figure:
+    """Draw the scores of all checkpoints against their training loss, arm by arm."""
+    experiment = _read(catalog)
+    table = experiment.arms
+    shown = [n for n in experiment.outcomes if not n.startswith((DAMAGE, TRAINING))]
+    loss = f"{TRAINING}{shown[0].rsplit('.', maxsplit=1)[-1]}" if shown else ""
+    if loss not in table:
+        raise NothingToShow("No checkpoint of this experiment has a score on its training text.")
+    look = looks(table["arm"].unique())
+    figure, axes = panels(1, len(shown), size=(3.2, 2.6), sharex=True)
+    for own, outcome in zip(axes.flat, shown, strict=True):
+        for arm, part in table.groupby("arm", sort=False):
+            colour, marker = look[str(arm)]
+            for _, one in part.sort_values("step").groupby("pair"):
+                own.plot(one[loss], one[outcome], color=colour, lw=0.6, alpha=0.35)
+            means = part.groupby("step")[[loss, outcome]].mean()
+            own.plot(means[loss], means[outcome], color=colour, marker=marker, lw=0.9, mec="w")
+        for at in table["compared_at"].dropna().unique():
+            own.axvline(at, color=FAINT, lw=0.7, ls="--")
+        own.set_xlabel(label(loss))
+        own.set_ylabel(label(outcome))
+    axes.flat[0].invert_xaxis()
+    legend_below(figure, keys(look))
     return figure
 
 

@@ -18,6 +18,7 @@ from blockcoupling.lab.intervention.arms import (
     DAMAGE,
     LOSS,
     TOKENS,
+    TRAINING,
     at_loss,
     incomparable,
     members,
@@ -69,9 +70,14 @@ def write_intervention(
                 f"intervention.{key}: no outcome {missing[0]!r}; outcomes of this study: "
                 f"{', '.join(known)}"
             )
-    rows = pd.DataFrame(compare(table, section, f"training.{metric}"))
+    rows = pd.DataFrame(compare(table, section, f"{TRAINING}{metric}"))
     result = judge(adjust_prespecified(rows, section, equal_outcomes(table)), section)
-    arms = table.assign(k=k, variant=variant, control=section.control)
+    arms = table.assign(
+        k=k,
+        variant=variant,
+        control=section.control,
+        compared_at=np.nan if section.training_loss is None else section.training_loss,
+    )
     result = result.assign(k=k, variant=variant)
     return write_tables({"intervention": result, "arms": arms}, out)
 

@@ -58,6 +58,7 @@ def image_data(shape: VisionTraining) -> ImageData:
     if shape.batch > count:
         raise UserError(f"batch = {shape.batch} is more than the {count} images there are")
     images, labels = _part(train, count, shape)
+    labels = with_random_labels(labels, shape.random_labels, len(train.classes))
     watched, watched_labels = _part(test, min(shape.watched, len(test)), shape)
     digest = f"{content_digest(train)} {content_digest(test)}"
     return ImageData(images, labels, watched, watched_labels, train.classes, train.source, digest)
@@ -89,6 +90,25 @@ def _part(
             f"{shape.patch}; choose another patch or image_size"
         )
     return pixels, torch.from_numpy(some.labels)
+
+
+def with_random_labels(
+    labels: Int64[Tensor, " image"], share: float, classes: int
+) -> Int64[Tensor, " image"]:
+    """Labels of which a share is drawn at random (Zhang et al., arXiv 1611.03530).
+
+    The same for every training; a smaller share is within a larger one. By chance a drawn label is
+    the true one for one image in as many as there are classes.
+
+    Args:
+        labels: class of each image.
+        share: of the labels that are drawn, in [0, 1].
+        classes: their number.
+    """
+    random = np.random.default_rng(0)
+    chosen = torch.from_numpy(random.random(len(labels)) < share)
+    drawn = torch.from_numpy(random.integers(classes, size=len(labels)))
+    return torch.where(chosen, drawn, labels)
 
 
 def scaled(picture: Picture, size: int | None) -> Picture:

@@ -190,6 +190,23 @@ def test_folders_of_other_classes_are_refused(tmp_path: Path) -> None:
         train(spec | {"batch": 2}, tmp_path / "out")
 
 
+def test_a_share_of_the_labels_is_drawn_at_random_and_held_out_ones_are_not() -> None:
+    shape = {key: value for key, value in SPEC.items() if key not in ("name", "checkpoints")}
+    shape |= {"image_count": None}
+    plain, half, whole = (
+        image_data(parse(VisionTraining, shape | {"random_labels": share}, "x"))
+        for share in (0.0, 0.5, 1.0)
+    )
+    # 1437 images of 10 classes: of the drawn ones a tenth keeps its class by chance. The binomial
+    # errors of the shares are 0.013 and 0.008.
+    assert (half.labels != plain.labels).float().mean() == pytest.approx(0.45, abs=0.05)
+    assert (whole.labels != plain.labels).float().mean() == pytest.approx(0.9, abs=0.03)
+    changed = half.labels != plain.labels
+    assert torch.equal(half.labels[changed], whole.labels[changed])
+    assert torch.equal(whole.images, plain.images)
+    assert torch.equal(whole.watched_labels, plain.watched_labels)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
