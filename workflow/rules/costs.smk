@@ -4,7 +4,8 @@
 
 rule costs:
     input:
-        "<results>/catalog/measurements.yml",
+        catalog="<results>/catalog/measurements.yml",
+        settings=settled("costs"),
     output:
         **made("costs"),
         entries=entries("costs"),
@@ -23,5 +24,5 @@ rule costs:
     message:
         "Tabulate what the jobs took"
     shell:
-        "blockcoupling costs --benchmarks {params.benchmarks:q} --catalog {input:q}"
+        "blockcoupling costs --benchmarks {params.benchmarks:q} --catalog {input.catalog:q}"
         " --out {output.costs:q} {params.entered} > {log:q} 2>&1"

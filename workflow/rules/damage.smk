@@ -21,7 +21,6 @@ rule damage:
         device=(study.damage or study.extract).device,
     params:
         parts=f"{study.results}/{step('damage').parts}",
-        content=of(inputs.content_of_damage),
         store=subpath(output.block_damage, parent=True),
         options=options_of("damage"),
         entered=entered("damage"),

@@ -21,7 +21,6 @@ rule train:
         kept=of(lab_options.kept_states),
     params:
         options=options_of("train"),
-        content=of(inputs.content_of_training),
         # States to resume from, in a directory that no rule owns: Snakemake would clear it.
         states=subpath(output[0], parent=True),
     message:
@@ -51,7 +50,6 @@ rule checkpoint:
         **need("checkpoint"),
     params:
         options=options_of("checkpoint"),
-        content=of(inputs.content_of_training),
         states=subpath(input.trained, parent=True),
         out=subpath(output[0], ancestor=2),
     message:
@@ -92,7 +90,6 @@ rule weights:
         **need("weights"),
     params:
         options=options_of("weights"),
-        content=of(inputs.content_of_model),
     message:
         "Look up {wildcards.model}, {wildcards.checkpoint}"
     shell:

@@ -15,7 +15,6 @@ rule prompts:
         runtime=scaled(20),
     params:
         options=options_of("prompts"),
-        content=of(inputs.content_of_prompts),
         entered=entered("prompts"),
     message:
         "Collect the prompts of {wildcards.dataset}"

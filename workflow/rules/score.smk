@@ -17,7 +17,6 @@ rule score:
         device=study.extract.device,
     params:
         options=options_of("score"),
-        content=of(inputs.content_of_scores),
         # Scores of this checkpoint, in a directory that no rule owns: Snakemake would clear it.
         kept=f"{study.results}/kept_scores/{{model}}/{{checkpoint}}",
         entered=entered("score"),

@@ -2,7 +2,8 @@
 # with its own log and benchmark: nothing is defined twice.
 
 
-# The list is a separate file, because every output records the parameters of its job.
+# The list is a separate file, because every output records the parameters of its job. It has a
+# digest of what decides each job, so that a chunk starts again where that changes.
 rule jobs:
     input:
         settings=settled(TOGETHER),
@@ -14,7 +15,9 @@ rule jobs:
         "<benchmarks>/jobs/{chunk}.tsv"
     localrule: True
     params:
-        jobs=lambda wildcards: sharing.jobs_of_chunk(workflow, study, wildcards.chunk),
+        jobs=lambda wildcards: sharing.jobs_of_chunk(
+            workflow, study, settings, wildcards.chunk
+        ),
     message:
         "List the jobs of {wildcards.chunk}"
     run:
@@ -99,7 +102,7 @@ for modality in BATCHED:
             **need(f"extract_together_{modality}"),
         params:
             jobs=lambda wildcards: sharing.jobs_of_checkpoint(
-                workflow, study, **wildcards
+                workflow, study, settings, **wildcards
             ),
         message:
             "Measure {wildcards.model}, {wildcards.checkpoint}, on all datasets"

@@ -4,6 +4,7 @@
 rule weight_spectra:
     input:
         weights="<results>/weights/{model}/{checkpoint}.json",
+        settings=settled("weight_spectra"),
     output:
         **made("weight_spectra"),
         entries=entries("weight_spectra"),

@@ -47,7 +47,7 @@ def load_images(section: ImageSource, split: Split) -> Images:
     raise AssertionError(section)
 
 
-def images_digest(section: ImageSource) -> str | None:
+def images_digest(section: ImageSource | None) -> str | None:
     """Digest of the images on this machine that a section names; None if they are elsewhere."""
     if not isinstance(section, Cifar10Images | FolderImages):
         return None

@@ -24,13 +24,11 @@ class RuleJob:
 
     Attributes:
         command: Its shell command.
-        parameters: Its parameters, by name.
         log: Its first log file.
         benchmark: Its benchmark file.
     """
 
     command: str
-    parameters: Mapping[str, Any]
     log: str
     benchmark: str
 
@@ -110,4 +108,4 @@ def job_of_rule(workflow: Any, rule: str, wildcards: Mapping[str, str]) -> RuleJ
 
         graph = SimpleNamespace(workflow=workflow, jobid=lambda job: 0)
         job = Job(workflow.get_rule(rule), graph, dict(wildcards))
-        return RuleJob(job.shellcmd, dict(job.params.items()), str(job.log[0]), str(job.benchmark))
+        return RuleJob(job.shellcmd, str(job.log[0]), str(job.benchmark))

@@ -76,7 +76,6 @@ def test_snakemake_still_gives_all_of_it(tmp_path: Path):
     assert (found["partition"], found["account"]) == ("fast", None), changed
     assert found["job"] == {
         "command": "touch b.txt --of b > logs/b.log",
-        "parameters": {"options": "--of b"},
         "log": "logs/b.log",
         "benchmark": "took/b.tsv",
     }, changed

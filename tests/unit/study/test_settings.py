@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from blockcoupling.study.settings import TOGETHER, Settings
 
 lab.join()
 
+REPOSITORY = Path(__file__).parents[3]
 TRAIN = {"hidden_size": 16, "blocks": 2, "heads": 2, "steps": 4}
 OF = {"model": "a", "checkpoint": "step4", "dataset": "heldout"}
 
@@ -62,6 +64,12 @@ def test_every_job_has_its_file_and_the_rest_is_left_alone():
     assert written().keys() == before.keys()
     newest = max(after.values())
     assert all(time > newest for name, time in written().items() if name.startswith("extract/"))
+
+
+def test_every_rule_of_a_step_has_its_file_as_an_input():
+    rules = "".join(file.read_text() for file in (REPOSITORY / "workflow/rules").glob("*.smk"))
+    read = set(re.findall(r"settings=settled\(\"(\w+)\"\)", rules))
+    assert read == {row.name for row in steps()}
 
 
 def test_no_device_and_no_engine_is_among_them():
@@ -118,6 +126,21 @@ def test_jobs_of_a_chunk_have_one_file_that_changes_with_each_of_them():
     before = written()
     Settings(study(**sections, extract={"tolerance": 1e-3}), main=True).write()
     assert len([n for n in written().keys() - before.keys() if n.startswith(TOGETHER)]) == 2
+
+
+def test_another_content_of_a_users_file_starts_its_chunk_again(here: Path):
+    member = {"train": TRAIN, "checkpoints": [4], "population": "sizes", "together": 2}
+    task = {"path": "questions.jsonl", "template": "arc_challenge"}
+    sections: dict[str, Any] = {"models": dict.fromkeys("ab", member)}
+    sections["score"] = {"harness": {"mine": task}}
+    question = {"question": "1?", "choices": ["a", "b"], "answer": 0}
+    (here / "questions.jsonl").write_text(json.dumps(question) + "\n")
+    Settings(study(**sections), main=True).write()
+    before = written()
+    (here / "questions.jsonl").write_text(json.dumps(question | {"answer": 1}) + "\n")
+    os.utime(here / "questions.jsonl", (10**9, 10**9))
+    Settings(study(**sections), main=True).write()
+    assert [n.split("/")[0] for n in written().keys() - before.keys()] == [TOGETHER]
 
 
 def test_a_step_that_gives_other_results_in_a_new_version_is_run_again(monkeypatch):
