@@ -23,7 +23,7 @@ from blockcoupling.study.by_name import apply
 from blockcoupling.study.check import load_config
 from blockcoupling.study.results_owner import claim
 from blockcoupling.study.screen import ending
-from blockcoupling.study.settings import TOGETHER, Settings
+from blockcoupling.study.settings import TOGETHER, Settings, running
 from blockcoupling.study.slurm_faults import fixed_requests
 from blockcoupling.study.together import jobs_of, rule_needs
 

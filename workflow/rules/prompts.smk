@@ -1,3 +1,12 @@
+# Prompts that are not as their job wrote them are collected again, not measured.
+if inside_snakemake.in_main_process(workflow) and not running():
+    for changed in inputs.changed_prompts(study):
+        logger.warning(
+            f"{changed} was changed or damaged in the results; it is made again"
+        )
+        changed.unlink()
+
+
 rule prompts:
     input:
         settings=settled("prompts"),

@@ -13,8 +13,12 @@ from typing import Any
 
 from blockcoupling.atomic import replacing
 from blockcoupling.config.models import step_of
+from blockcoupling.digests import json_digest
 from blockcoupling.errors import UserError
 
+SEAL = "record_sha256"
+"""Key of a record's digest in its file."""
+_AGAIN = "remove it, then run snakemake again (by hand: `blockcoupling model`)"
 FACTS = ("family", "base", "facts", "tokens", "parameters")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -69,23 +73,27 @@ def spec_from_argument(argument: str) -> dict[str, Any]:
 
 
 def write_record(record: Mapping[str, Any], path: Path | str) -> None:
-    """Write a record as JSON; whole or not at all."""
+    """Write a record as JSON, with a digest of it; whole or not at all."""
+    sealed = {**record, SEAL: json_digest(record)}
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        unfinished.write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
     """Read a record.
 
     Raises:
-        UserError: there is none, or it is not one.
+        UserError: there is none, it is not one, or it is not as it was written.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the model record {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{path} is not a model record: {error}") from error
+        raise UserError(f"{path} is not a model record: {error}; {_AGAIN}") from error
+    digest = record.pop(SEAL, None) if isinstance(record, dict) else None
+    if digest is not None and digest != json_digest(record):  # None: of an earlier version
+        raise UserError(f"{path} has changed since it was written: {_AGAIN}")
     if not isinstance(record, dict) or "checkpoint" not in record:
         raise UserError(f"{path} is not a model record; `blockcoupling model` makes them")
     return record

@@ -4,11 +4,15 @@ Files that are not made here are known by their content: their times do not show
 replaced by an older one, or that a link now leads to another directory.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from blockcoupling.catalog.entries import MADE
+from blockcoupling.catalog.plain import parse, read_text
 from blockcoupling.config.datasets import BuiltinDataset, JsonlDataset
 from blockcoupling.config.models import LocalModel, TrainedModel, Training
-from blockcoupling.config.steps import entered_by
+from blockcoupling.config.steps import entered_by, step
 from blockcoupling.config.study import Study
 from blockcoupling.digests import file_digest, json_digest
 from blockcoupling.sources.corpus import corpus
@@ -24,6 +28,30 @@ def entries_since(study: Study, catalog: str) -> list[str]:
         for wildcards in row.wildcards(study)
         for pattern in row.entries.values()
     ]
+
+
+def changed_prompts(study: Study) -> Iterator[Path]:
+    """Yield each file of prompts that jobs must not read.
+
+    It is not what was entered (damaged, or edited in the results), or it was made from a file that
+    had another content then: the user's file was edited while a run went on, and put back.
+    """
+    row = step("prompts")
+    for wildcards in row.wildcards(study):
+        file, entry = (
+            study.results / pattern["prompts"].format(**wildcards)
+            for pattern in (row.artifacts, row.entries)
+        )
+        if file.is_file() and entry.is_file():
+            about = parse(read_text(entry, "the entry file"), f"{entry} is not an entry file")
+            metadata = about.get("metadata", {})
+            digests = {file: metadata.get("digest")}
+            section = study.datasets[wildcards["dataset"]]
+            if isinstance(section, JsonlDataset):
+                texts = metadata.get(MADE, {}).get("inputs", {}).get("texts", {})
+                digests[section.path] = texts.get("digest")
+            if any(d is not None and d != file_digest(each) for each, d in digests.items()):
+                yield file
 
 
 def training_record(study: Study, model: str, checkpoint: str) -> list[str]:

@@ -43,6 +43,11 @@ _Job = tuple[str, str]
 """A rule, and its wildcards in the order of its paths, joined."""
 
 
+def running() -> bool:
+    """Whether Snakemake runs in this directory, or was killed in it."""
+    return _LOCKS.is_dir() and any(_LOCKS.iterdir())
+
+
 class Settings:
     """The settings of all jobs of a study, and their files.
 
@@ -67,14 +72,14 @@ class Settings:
         Raises:
             UserError: The results cannot be written.
         """
-        running = _LOCKS.is_dir() and any(_LOCKS.iterdir())
+        busy = running()
         there = {rule: _listed(self._place / rule) for rule in self._rules()}
         for rule, wildcards in self._jobs():
             found = self.of(rule, wildcards)
             name = _name(rule, wildcards)
             before = there[rule].get(name, [])
             file = f"{name}.{json_digest(found)[:12]}.json"
-            if running and before:
+            if busy and before:
                 file = before[0]
             elif before != [file]:
                 _replace(self._place / rule, before, file, found)

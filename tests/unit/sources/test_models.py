@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -87,6 +88,18 @@ def test_a_file_that_is_no_record(tmp_path: Path, content: str | None, words: st
         file.write_text(content)
     with pytest.raises(UserError, match=words):
         read_record(file)
+
+
+def test_a_flipped_bit_in_a_record_is_found(tiny: Path, tmp_path: Path) -> None:
+    write_record(model_record(local(tiny)), tmp_path / "main.json")
+    whole = (tmp_path / "main.json").read_bytes()
+    inside = range(whole.index(b"{") + 1, whole.index(b'"record_sha256"'))
+    for place in np.random.default_rng(0).choice(inside, size=50):
+        content = bytearray(whole)
+        content[place] ^= 1
+        (tmp_path / "main.json").write_bytes(content)
+        with pytest.raises(UserError, match="remove it, then run snakemake again"):
+            read_record(tmp_path / "main.json")
 
 
 def test_loaded_models_are_ready_to_be_differentiated(tiny: Path) -> None:

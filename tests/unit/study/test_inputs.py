@@ -1,10 +1,13 @@
 """What jobs read and the workflow does not make is identified by its content."""
 
+from pathlib import Path
 from pydoc_data import topics
 from typing import Any
 
 import pytest
 
+from blockcoupling.catalog import write_entry
+from blockcoupling.catalog.making import making
 from blockcoupling.config.study import Study
 from blockcoupling.sources.corpus import corpus
 from blockcoupling.study import inputs
@@ -58,3 +61,30 @@ def test_another_built_in_text_starts_all_that_read_it_again(
 def test_a_study_that_scores_no_text_does_not_depend_on_it() -> None:
     asked = study(score={"heldout": False, "gap": False})
     assert inputs.content_of_scores(asked, "ours") == {"questions": {}, "text": None}
+
+
+def test_prompts_that_were_damaged_in_the_results_are_found(tmp_path: Path):
+    study = Study(models={"m": {"id": "a/b"}}, datasets={"d": {"name": "handwritten"}})
+    study = study.model_copy(update={"results": tmp_path})
+    file = tmp_path / "prompts" / "d.jsonl"
+    file.parent.mkdir()
+    file.write_text('{"id": "1", "text": "a"}\n')
+    assert list(inputs.changed_prompts(study)) == []  # no entry yet: the job was killed
+    write_entry(tmp_path / "entries/prompts/d/prompts.yml", "prompts", file, {"dataset": "d"})
+    assert list(inputs.changed_prompts(study)) == []
+    file.write_text('{"id": "1", "text": "c"}\n')
+    assert list(inputs.changed_prompts(study)) == [file]
+
+
+def test_prompts_of_a_file_that_was_edited_during_a_run_and_put_back_are_found(tmp_path: Path):
+    texts, file = tmp_path / "mine.jsonl", tmp_path / "prompts" / "d.jsonl"
+    study = Study(models={"m": {"id": "a/b"}}, datasets={"d": {"path": str(texts)}})
+    study = study.model_copy(update={"results": tmp_path})
+    file.parent.mkdir()
+    for each in (texts, file):
+        each.write_text('{"text": "edited"}\n')
+    made = making([], {"texts": texts})
+    write_entry(tmp_path / "entries/prompts/d/prompts.yml", "prompts", file, {"dataset": "d"}, made)
+    assert list(inputs.changed_prompts(study)) == []
+    texts.write_text('{"text": "as before"}\n')
+    assert list(inputs.changed_prompts(study)) == [file]
