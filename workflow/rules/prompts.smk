@@ -1,9 +1,7 @@
-# Prompts that are not as their job wrote them are collected again, not measured.
+# Prompts are collected again if they, or the file that they were made from, are not as they were.
 if inside_snakemake.in_main_process(workflow) and not running():
     for changed in inputs.changed_prompts(study):
-        logger.warning(
-            f"{changed} was changed or damaged in the results; it is made again"
-        )
+        logger.info(f"{changed} is made again: it or its source has changed")
         changed.unlink()
 
 
