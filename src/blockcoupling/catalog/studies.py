@@ -17,6 +17,8 @@ from blockcoupling.errors import UserError
 STUDY = "study"
 """The facet that tells the studies of a catalog apart."""
 
+_SHOWN = 5  # names that are in two studies
+
 _MEASURED_BY = ("extract", "tokenwise", "damage")
 """Verbs whose settings decide what tables hold."""
 _DECIDE_NONE = frozenset(
@@ -131,9 +133,14 @@ def _twice(chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, each in chosen.items():
         if STUDY in each:
             of[name.removeprefix(f"{each[STUDY]}/")].append(str(each[STUDY]))
-    for name, studies in of.items():
-        if len(studies) > 1:
-            yield f"{name} is in {' and '.join(sorted(studies))}"
+    twice = [
+        f"{name} is in {' and '.join(sorted(studies))}"
+        for name, studies in of.items()
+        if len(studies) > 1
+    ]
+    yield from twice[:_SHOWN]
+    if len(twice) > _SHOWN:
+        yield f"and {len(twice) - _SHOWN} more that are in two studies"
 
 
 def _prompts(own: Iterable[Mapping[str, Any]], datasets: set[Any]) -> Iterator[str]:
