@@ -8,7 +8,7 @@ ENV := .venv/installed
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-quick test-slurm walk faults lint format bench clean
+.PHONY: help env demo test test-quick test-slurm walk faults lint format bench findings clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -78,6 +78,9 @@ format: $(ENV)  ## format the code as lint requires
 
 bench: $(ENV)   ## time the measurement and the reference algorithm
 	python -m benchmarks
+
+findings: $(ENV) ## derive the numbers of docs/findings.md from the tables in docs/findings
+	python -m docs.findings
 
 clean:          ## remove caches and build files; to remove a study: rm -r results/STUDY and its catalog
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,12 +31,14 @@ class ShiftTest(NamedTuple):
         p: two-sided, share of the block orders with a correlation as far from 0; NaN likewise.
         entries: number of entries that both matrices have.
         permutations: number of block orders in which the correlation is defined, at most 2 L.
+        spread: standard deviation of the correlation over the other orders; NaN for fewer than two.
     """
 
     rho: float
     p: float
     entries: int
     permutations: int
+    spread: float
 
 
 def shift_test(
@@ -62,11 +64,12 @@ def shift_test(
     own = there & np.isfinite(x)
     observed = _rho(y[own], x[own], [each[own] for each in fixed])
     if np.isnan(observed):
-        return ShiftTest(np.nan, np.nan, int(own.sum()), 0)
+        return ShiftTest(np.nan, np.nan, int(own.sum()), 0, np.nan)
     found = np.array([observed, *(_moved(y, x, fixed, there, order) for order in _orders(len(y)))])
     found = found[np.isfinite(found)]
     p = float((np.abs(found) >= abs(observed) - _TIE).mean())
-    return ShiftTest(observed, p, int(own.sum()), len(found))
+    spread = float(found[1:].std(ddof=1)) if len(found) > 2 else np.nan
+    return ShiftTest(observed, p, int(own.sum()), len(found), spread)
 
 
 def _orders(blocks: int) -> Iterator[Int[np.ndarray, " block"]]:

@@ -163,7 +163,8 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     added = pd.DataFrame(index=known.index)
     for _, own in groups_of:
         z = own.groupby("origin")["z"].mean().dropna()
-        positive, signed = int((z > 0).sum()), int((z != 0).sum())
+        mean = own.groupby("origin")["rho"].mean()
+        positive, signed = int((mean > 0).sum()), int((mean.abs() > 0).sum())
         row = {"models": len(z), "mean_rho": np.tanh(z.mean()), "positive": positive}
         if signed:
             row["sign_p"] = stats.binomtest(positive, signed).pvalue
@@ -185,7 +186,7 @@ def relate(means: pd.DataFrame, found: Mapping[Baseline, np.ndarray]) -> Iterato
 
     Yields:
         treatment, blocks, outcome, predictor, k, variant, given (names of the covariates),
-        rho, p, entries, permutations (number of block orders), chosen_over_random.
+        rho, p, entries, permutations (number of block orders), spread, chosen_over_random.
     """
     size = len(found[Baseline("distance")])
     for treatment, blocks, own in groups(means, "treatment", "blocks"):
