@@ -34,8 +34,8 @@ _WORDS = {
 
 
 _MODULES = {
-    "study": "datasets distributed fsspec intake jinja2 pyarrow rich sklearn snakemake "
-    "snakemake_interface_logger_plugins statsmodels threadpoolctl",
+    "study": "datasets distributed fsspec intake jinja2 plotly pyarrow rich sklearn snakemake "
+    "snakemake_interface_logger_plugins statsmodels threadpoolctl tornado",
     "train": "kornia tokenizers",
     "slurm": "dask_jobqueue snakemake_executor_plugin_slurm",
     "quantization": "accelerate bitsandbytes",

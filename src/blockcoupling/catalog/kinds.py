@@ -55,5 +55,6 @@ KINDS: Mapping[str, Kind] = {
     "variance": Kind("variance between prompts, datasets, models", "blockcoupling correlate"),
     "costs": Kind("time, processor and memory of each job", "blockcoupling costs"),
     "figure": Kind("a figure", "blockcoupling figure"),
+    "explorer": Kind("the explorer of a study, one page", "blockcoupling explore"),
     "report": Kind("the report of a study", "blockcoupling report"),
 }

@@ -16,6 +16,7 @@ from blockcoupling.cli import steps as steps
 from blockcoupling.cli import together as together
 from blockcoupling.cli import entries as entries
 from blockcoupling.cli import analysis as analysis
+from blockcoupling.cli import explore as explore
 # isort: on
 
 join()

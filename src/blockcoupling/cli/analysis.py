@@ -273,6 +273,9 @@ def report(
     final_catalog: Annotated[
         str, typer.Option(help="Catalog that the report's loading example opens.")
     ] = "catalog/catalog.yml",
+    explorer: Annotated[
+        str | None, typer.Option(help="Link to the explorer, relative to the report.")
+    ] = None,
     entries: Entries = None,
 ) -> None:
     """Write the report of a study, one self-contained HTML file, and findings.txt next to it.
@@ -284,5 +287,6 @@ def report(
     from blockcoupling.catalog import open_catalog
     from blockcoupling.report.page import write_report
 
-    write_report(open_catalog(catalog), out, title=title, catalog_path=final_catalog)
+    opened = open_catalog(catalog)
+    write_report(opened, out, title=title, catalog_path=final_catalog, explorer=explorer)
     enter(entries, {"report": out}, made_from={"catalog": catalog})

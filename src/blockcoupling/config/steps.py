@@ -113,6 +113,9 @@ class Step:
         return [*self.artifacts.values(), *self.files, *self.entries.values()]
 
 
+EXPLORER = "explorer.html"
+"""The exported explorer, next to the report, which links to it."""
+
 _NEEDS, _OPTIONS = "blockcoupling.study.needs", "blockcoupling.study.options"
 
 
@@ -205,6 +208,7 @@ _STEPS = [
         options=f"{_OPTIONS}:figures",
     ),
     _join("catalog_figures", "catalog/figures.yml"),
+    Step("explore", makes={"explorer": EXPLORER}, options=f"{_OPTIONS}:explore"),
     Step(
         "report",
         makes={"report": "report.html"},

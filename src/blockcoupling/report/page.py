@@ -37,6 +37,7 @@ def write_report(
     *,
     title: str = "Block coupling",
     catalog_path: str = "catalog/catalog.yml",
+    explorer: str | None = None,
 ) -> None:
     """Write the report of a study, and next to it :data:`FINDINGS`, three lines of plain text.
 
@@ -47,12 +48,13 @@ def write_report(
         out: the HTML file.
         title: its heading.
         catalog_path: what the loading example opens.
+        explorer: link to the exported explorer, relative to the report.
 
     Raises:
         UserError: an entry is missing from the catalog.
 
     """
-    html, lines = _rendered(catalog, title, catalog_path)
+    html, lines = _rendered(catalog, title, catalog_path, explorer)
     for path, text in ((Path(out), html), (Path(out).with_name(FINDINGS), findings(lines))):
         with replacing(path) as fresh:
             fresh.write_text(text, encoding="utf-8")
@@ -68,7 +70,9 @@ def render(
     return _rendered(catalog, title, catalog_path)[0]
 
 
-def _rendered(catalog: Catalog, title: str, catalog_path: str) -> tuple[str, list[Line]]:
+def _rendered(
+    catalog: Catalog, title: str, catalog_path: str, explorer: str | None = None
+) -> tuple[str, list[Line]]:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -93,6 +97,7 @@ def _rendered(catalog: Catalog, title: str, catalog_path: str) -> tuple[str, lis
         title=title,
         version=blockcoupling.__version__,
         answer=lines,
+        explorer=explorer,
         sections=sections,
         costs=costs(catalog),
         provenance=provenance(measured, catalog, parts[0].correlation),

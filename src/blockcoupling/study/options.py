@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from blockcoupling.config.choices import Modality
 from blockcoupling.config.flags import flags_of, option
 from blockcoupling.config.measurement import CompareTokens, Loading
-from blockcoupling.config.steps import step
+from blockcoupling.config.steps import EXPLORER, step
 from blockcoupling.config.study import Study
 from blockcoupling.sources.records import without_facts
 from blockcoupling.study.by_name import call
@@ -170,9 +170,15 @@ def figures(study: Study, modality: Modality) -> str:
     return words(format=study.figures.formats, modality=_named(study, modality))
 
 
+def explore(study: Study) -> str:
+    """Its title."""
+    return words(title=f"Block coupling: {study.study}")
+
+
 def report(study: Study) -> str:
-    """Its title, and the catalog that its example opens."""
-    return words(title=f"Block coupling: {study.study}", final_catalog=study.catalog)
+    """Its title, the catalog that its example opens, and the explorer next to it."""
+    title = f"Block coupling: {study.study}"
+    return words(title=title, final_catalog=study.catalog, explorer=EXPLORER)
 
 
 def _named(study: Study, modality: Modality) -> Modality | None:

@@ -1,0 +1,264 @@
+"""The explorer as one file that fetches nothing: the page with its payloads inside.
+
+The file stays below :data:`LIMIT`. What matters most goes in first: tables and the matrices of each
+model's first and last checkpoint, then other checkpoints, then pairs of blocks, the most coupled
+first. The page says what was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from blockcoupling.atomic import replacing
+from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.variants import PRODUCTS, VARIANTS
+from blockcoupling.explore.index import index
+from blockcoupling.explore.packing import as_json, quantized
+from blockcoupling.explore.page import compressed, exported
+from blockcoupling.explore.pairs import at_rows, of_rows, products_of, store
+from blockcoupling.explore.payloads import INDEX, payload
+from blockcoupling.wording import size
+
+if TYPE_CHECKING:
+    from blockcoupling.catalog import Catalog
+
+LIMIT = 9_500_000
+"""Bytes of a file, at most."""
+
+_PAIRS = 1500
+"""Pairs of blocks in a file, at most."""
+_PROMPTS = 24
+"""Prompts of a pair of blocks, at most: the first ones."""
+_MANY = 1_000_000
+"""Entries of all matrices above which only the study's K, and its variant at other K, are kept."""
+_OF_MEASUREMENT = {"miscoupling": "matrices", "tokenwise": "tokens", "damage": "damage"}
+"""Kind of entry → its payload."""
+
+
+class Written(NamedTuple):
+    """An exported file: its size in bytes, and a sentence about what it leaves out, or none."""
+
+    bytes: int
+    left_out: str
+
+
+class _Measurement(NamedTuple):
+    catalog: int
+    model: dict[str, Any]
+    checkpoint: str
+    dataset: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.catalog}/{self.model['model']}/{self.checkpoint}/{self.dataset}"
+
+
+class _Contents:
+    """Payloads that fit into a file; those that do not are counted by name."""
+
+    def __init__(self, room: int) -> None:
+        self.parts: dict[str, str] = {}
+        self.left_out: dict[str, int] = {}
+        self.room = room
+
+    def add(self, key: str, content: dict[str, Any]) -> None:
+        text = compressed(as_json(content, quantized))
+        cost = len(text) + len(key) + 60
+        if cost > self.room:
+            name = key.split("/", maxsplit=1)[0]
+            self.left_out[name] = self.left_out.get(name, 0) + 1
+        else:
+            self.parts[key] = text
+            self.room -= cost
+
+
+def write_export(
+    catalogs: Sequence[Catalog],
+    titles: Sequence[str],
+    out: Path,
+    *,
+    title: str,
+    limit: int = LIMIT,
+) -> Written:
+    """Write the page over some catalogs as one file.
+
+    Args:
+        catalogs: in the order in which they were named.
+        titles: of each, for people.
+        out: the HTML file.
+        title: heading of the page.
+        limit: bytes of the file, at most; what matters less is left out.
+
+    Raises:
+        UserError: a catalog has nothing to show, or an entry cannot be read.
+    """
+    text, said = _written(catalogs, titles, title, limit)
+    with replacing(out) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+    return Written(len(text.encode()), said)
+
+
+def _written(
+    catalogs: Sequence[Catalog], titles: Sequence[str], title: str, limit: int
+) -> tuple[str, str]:
+    """Return the file's text, and what it leaves out."""
+    about = index(catalogs, titles)
+    opening = compressed(as_json(about, quantized))
+    empty = len(exported(title, {INDEX: opening}).encode())
+    contents = _Contents(limit - empty - 2000)
+    for key in _tables(catalogs, about):
+        contents.add(key, payload(catalogs, titles, key))
+    measurements = _measurements(about, "miscoupling")
+    found = {each: payload(catalogs, titles, f"matrices/{each.path}") for each in measurements}
+    thinned = sum(each["m"].size for each in found.values()) > _MANY
+    for each, content in found.items():
+        chosen = about["catalogs"][each.catalog]
+        contents.add(f"matrices/{each.path}", _thinned(content, chosen) if thinned else content)
+    for kind in ("tokenwise", "damage"):
+        for each in _measurements(about, kind):
+            key = f"{_OF_MEASUREMENT[kind]}/{each.path}"
+            contents.add(key, payload(catalogs, titles, key))
+    stored = {each: found[each] for each in _measurements(about, "svd") if each in found}
+    for key, content in _pairs(catalogs, about, stored):
+        contents.add(key, content)
+    said = _sentence(contents, thinned)
+    _keep_only(about, contents.parts)
+    about["left_out"] = said
+    parts = {INDEX: compressed(as_json(about, quantized)), **contents.parts}
+    return exported(title, parts), said
+
+
+def _tables(catalogs: Sequence[Catalog], about: dict[str, Any]) -> Iterator[str]:
+    for number, catalog in enumerate(catalogs):
+        yield f"points/{number}"
+        for entry in catalog.entries.values():
+            if entry.metadata["kind"] == "prompts":
+                yield f"prompts/{number}/{entry.metadata['dataset']}"
+    for model in about["models"]:
+        if "coupling" in model["has"]:
+            yield f"course/{model['catalog']}/{model['model']}"
+
+
+def _measurements(about: dict[str, Any], kind: str) -> list[_Measurement]:
+    """Return the measurements with a kind of entry: last checkpoints, first ones, then others."""
+    found = []
+    for model in about["models"]:
+        has = model["has"].get(kind, {})
+        order = [each["checkpoint"] for each in model["checkpoints"] if each["checkpoint"] in has]
+        ranks = {name: (name != order[-1], name != order[0]) for name in order}
+        for name in order:
+            found += [
+                (ranks[name], _Measurement(model["catalog"], _Known(model), name, dataset))
+                for dataset in has[name]
+            ]
+    return [each for _, each in sorted(found, key=lambda pair: pair[0])]
+
+
+class _Known(dict[str, Any]):
+    """A model, equal to itself only, so that it can be part of a key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash((self["catalog"], self["model"]))
+
+
+def _thinned(content: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return matrices at the study's K, and at other K of its variant; the others missing."""
+    variant = np.array([name == chosen["variant"] for name in content["variants"]])
+    k = np.array([each == chosen["k"] for each in content["ks"]])
+    if not (variant.any() and k.any()):
+        return content
+    kept = (variant[:, None] | k[None, :])[..., None, None]
+    return {
+        **content,
+        "m": np.where(kept, content["m"], np.nan),
+        "se": np.where(kept, np.round(content["se"], 4), np.nan),
+        "overlaps": {
+            name: np.where(k[:, None, None], values, np.nan)
+            for name, values in content["overlaps"].items()
+        },
+    }
+
+
+def _pairs(
+    catalogs: Sequence[Catalog],
+    about: dict[str, Any],
+    found: dict[_Measurement, dict[str, Any]],
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the payloads of pairs of blocks, the most coupled of every measurement first."""
+    each_has = max(1, _PAIRS // max(1, len(found)))
+    ranked: list[tuple[int, int, str, dict[str, Any]]] = []
+    for order, (each, content) in enumerate(found.items()):
+        at = (each.model["model"], each.checkpoint, each.dataset)
+        ds = store(catalogs[each.catalog], *at)
+        ks = [k for k in content["ks"] if k <= ds.sizes["k"]]
+        variants = [name for name in content["variants"] if VARIANTS[name].product in ds]
+        if "A" not in ds or not ks or not variants:
+            continue
+        kept = ds[["S", *(name for name in PRODUCTS if name in ds)]].isel(prompt=slice(_PROMPTS))
+        m, count = at_rows(kept, ks, variants), ds.sizes["prompt"]
+        same = {**of_rows(kept), "variants": variants, "ks": ks, "prompts": count}
+        names = ["S", "A", *(name for name in OVERLAPS if name in ds)]
+        first = {
+            name: values.to_numpy() for name, values in ds[names].isel(prompt=0, pair=0).items()
+        }
+        strongest = _strongest(content, about["catalogs"][each.catalog])
+        for rank, (i, j) in enumerate(strongest[:each_has]):
+            end = f"{each.path}/{i + 1}/{j + 1}"
+            arrays = {str(name): first[name][i, j] for name in first if name != "S"}
+            ranked += [
+                (rank, order, f"pair/{end}", {**same, "m": m[..., i, j]}),
+                (rank, order, f"products/{end}/0", products_of(arrays, first["S"][[i, j]], i, j)),
+            ]
+    ranked.sort(key=lambda each: each[:2])
+    return [(key, content) for _, _, key, content in ranked]
+
+
+def _strongest(content: dict[str, Any], chosen: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return the pairs of different blocks, the smallest m first."""
+    variants, ks = content["variants"], content["ks"]
+    v = variants.index(chosen["variant"]) if chosen["variant"] in variants else 0
+    k = ks.index(chosen["k"]) if chosen["k"] in ks else len(ks) - 1
+    m = content["m"][v, k]
+    order = np.argsort(m, axis=None, kind="stable")
+    places = zip(*np.unravel_index(order, m.shape), strict=True)
+    return [(int(i), int(j)) for i, j in places if i != j and np.isfinite(m[i, j])]
+
+
+def _keep_only(about: dict[str, Any], parts: dict[str, str]) -> None:
+    """Take out of the index what the file does not contain."""
+    for model in about["models"]:
+        for kind, name in (*_OF_MEASUREMENT.items(), ("coupling", "course")):
+            has = model["has"].get(kind, {})
+            if name == "course":
+                kept = has if f"course/{model['catalog']}/{model['model']}" in parts else {}
+            else:
+                place = f"{name}/{model['catalog']}/{model['model']}"
+                kept = {
+                    checkpoint: own
+                    for checkpoint, datasets in has.items()
+                    if (
+                        own := [
+                            each for each in datasets if f"{place}/{checkpoint}/{each}" in parts
+                        ]
+                    )
+                }
+            model["has"].pop(kind, None)
+            if kept:
+                model["has"][kind] = kept
+
+
+def _sentence(contents: _Contents, thinned: bool) -> str:
+    """Return what the file leaves out, as a sentence; empty if nothing."""
+    said = []
+    if thinned:
+        said.append("matrices of other variants at other K than the study's")
+    if contents.left_out:
+        counted = (f"{count} of {name}" for name, count in sorted(contents.left_out.items()))
+        said.append(f"what did not fit into {size(LIMIT)} ({', '.join(counted)})")
+    if not said:
+        return ""
+    return f"It leaves out {' and '.join(said)}: `blockcoupling explore` shows everything."
