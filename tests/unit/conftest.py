@@ -1,5 +1,7 @@
 """What several test modules share."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +42,39 @@ def study(_root: Path) -> Catalog:
 def analysed(_root: Path, study: Catalog) -> Catalog:
     """Return the same study with its statistics."""
     return analyse(_root, study)
+
+
+_CHROMIUM = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator:
+    """Start a Chromium of its own, with an empty profile; its network is off.
+
+    It logs what pages complain about, and what they ask for.
+    """
+    from selenium import webdriver
+
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        missing = "chromium and chromedriver are not installed (Debian: chromium, chromium-driver)"
+        if os.environ.get("BLOCKCOUPLING_BROWSER") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*_CHROMIUM, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield driver
+    driver.quit()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.workflow
 JOINS = {
     **dict.fromkeys(["catalog_measurements", "correlate", "costs", "catalog_statistics"], 1),
     "figures": 1,
-    **dict.fromkeys(["catalog_figures", "report", "catalog", "all"], 1),
+    **dict.fromkeys(["catalog_figures", "explore", "report", "catalog", "all"], 1),
 }
 
 
@@ -32,10 +32,12 @@ def test_everything_is_made(finished: Workplace):
     listed = drawn(finished.results / "figures" / "text.json")
     assert kinds["figure"] == len(listed) > 5
     assert {Path(name).stem for name in listed} < set(figures_of("text"))
-    assert kinds["report"] == kinds["correlation"] == 1
+    assert kinds["report"] == kinds["explorer"] == kinds["correlation"] == 1
     for name in catalog:
         assert catalog.path(name).exists()
     assert "<html" in catalog["report"].read()[:1000]
+    assert '<a href="explorer.html">' in catalog["report"].read()
+    assert "data:index" in catalog["explorer"].read()
 
 
 def test_the_numbers_are_there_and_finite(finished: Workplace):

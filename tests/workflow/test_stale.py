@@ -22,7 +22,7 @@ from blockcoupling.study.check import load_config
 
 pytestmark = pytest.mark.workflow
 
-JOINS = {"catalog", "correlate", "costs", "figures", "report"}
+JOINS = {"catalog", "correlate", "costs", "figures", "explore", "report"}
 
 
 @pytest.fixture(scope="session")

@@ -38,12 +38,12 @@ PYTHON = sys.executable
 RULES = [
     *("train", "checkpoint", "weights", "model", "prompts", "extract", "reduce", "score"),
     *("catalog_measurements", "correlate", "costs", "catalog_statistics", "figures"),
-    *("catalog_figures", "report", "catalog"),
+    *("catalog_figures", "explore", "report", "catalog"),
 ]
 QUEUED = ["train", "weights", "prompts", "extract", "reduce", "score", "correlate"]
 VERBS = [
     *("train", "model", "prompts", "extract", "reduce", "score", "catalog", "correlate"),
-    *("costs", "figures", "report"),
+    *("costs", "figures", "explore", "report"),
 ]
 RESULTS = Path("results/walk")
 QUESTIONS = {"path": "questions.jsonl", "template": "arc_challenge"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from blockcoupling.config.steps import EXPLORER
 from blockcoupling.study.course import Course
 from blockcoupling.wording import duration
 
@@ -121,7 +122,11 @@ def ending(study: Study) -> str:
     """What a finished run has found, and where its results are."""
     findings = study.results / "findings.txt"
     found = findings.read_text(encoding="utf-8").splitlines() if findings.is_file() else []
-    results = {"Report": study.results / "report.html", "Catalog": study.catalog}
+    results = {
+        "Report": study.results / "report.html",
+        "Explorer": study.results / EXPLORER,
+        "Catalog": study.catalog,
+    }
     paths = [f"{name}: {path}" for name, path in results.items() if path.exists()]
     return "\n".join([*found[:_FINDINGS], *paths])
 

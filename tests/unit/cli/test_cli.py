@@ -34,7 +34,7 @@ def test_all_verbs_are_there():
     assert set(VERBS) == {
         *steps.split(),
         *("damage-statistics", "intervention", "weight-spectra", "figure", "figures", "report"),
-        *("check", "clean"),
+        *("check", "clean", "explore"),
         *("together", "plan", "status"),
         *("verify", "provenance", "measure", "demo"),
     }

@@ -87,7 +87,7 @@ def test_a_join_adds_the_entries_since_the_join_before():
     assert joined[-1] == steps()[-1].name == "catalog"
     found = [each.name for name in joined for each in entered_by(name)]
     assert found == [each.name for each in steps() if not each.catalog]
-    assert [each.name for each in entered_by("catalog")] == ["report"]
+    assert [each.name for each in entered_by("catalog")] == ["explore", "report"]
 
 
 def test_rows_are_added_once_and_in_their_place():

@@ -1,11 +1,8 @@
 """The report: one file with the study's numbers and figures, shown by a browser without fault."""
 
 import json
-import os
 import re
-import shutil
 from base64 import b64decode
-from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -266,39 +263,6 @@ def test_findings_put_the_direction_in_words():
 
 
 # --------------------------------------------------------------------------------- in a browser
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator:
-    """Start a Chromium of its own, with an empty profile, that logs what pages complain about."""
-    from selenium import webdriver
-
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        missing = "chromium and chromedriver are not installed (Debian: chromium, chromium-driver)"
-        if os.environ.get("BLOCKCOUPLING_BROWSER") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    yield driver
-    driver.quit()
-
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1200, 420])
