@@ -264,6 +264,7 @@ def test_findings_put_the_direction_in_words():
 
 # --------------------------------------------------------------------------------- in a browser
 
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1200, 420])
 def test_a_browser_shows_it_without_fault(browser, file, width):
