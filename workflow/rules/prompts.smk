@@ -1,6 +1,6 @@
 # Prompts are collected again if they, or the file that they were made from, are not as they were.
 if inside_snakemake.in_main_process(workflow) and not running():
-    for changed in inputs.changed_prompts(study):
+    for changed in inputs.changed_prompts(study, settled("prompts")):
         logger.info(f"{changed} is made again: it or its source has changed")
         changed.unlink()
 

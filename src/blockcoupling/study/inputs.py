@@ -4,7 +4,7 @@ Files that are not made here are known by their content: their times do not show
 replaced by an older one, or that a link now leads to another directory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,18 @@ def entries_since(study: Study, catalog: str) -> list[str]:
     ]
 
 
-def changed_prompts(study: Study) -> Iterator[Path]:
+def changed_prompts(
+    study: Study, settled: Callable[[Mapping[str, str]], list[str]]
+) -> Iterator[Path]:
     """Yield each file of prompts that jobs must not read.
 
     It is not what was entered (damaged, or edited in the results), or it was made from a file that
     had another content then: the user's file was edited while a run went on, and put back.
+
+    Args:
+        study: The study.
+        settled: The file of what decides a job's prompts. Where it is newer than the prompts, they
+            are made again as it is.
     """
     row = step("prompts")
     for wildcards in row.wildcards(study):
@@ -42,7 +49,8 @@ def changed_prompts(study: Study) -> Iterator[Path]:
             study.results / pattern["prompts"].format(**wildcards)
             for pattern in (row.artifacts, row.entries)
         )
-        if file.is_file() and entry.is_file():
+        decided = Path(settled(wildcards)[0]).stat().st_mtime_ns
+        if entry.is_file() and file.is_file() and file.stat().st_mtime_ns > decided:
             about = parse(read_text(entry, "the entry file"), f"{entry} is not an entry file")
             metadata = about.get("metadata", {})
             digests = {file: metadata.get("digest")}
