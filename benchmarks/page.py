@@ -54,6 +54,14 @@ def _goals(result: dict[str, Any]) -> str:
     stream = result["streaming"]
     error = max(v for e in result["accuracy"].values() for k, v in e.items() if k.startswith("m"))
     lines = [
+        *(
+            (f"ours ÷ by hand, {shape}, {what}", found[key], goal)
+            for shape, found in result["by_hand"].items()
+            for key, what, goal in (
+                ("alone", "one prompt alone", "≤ 1.7"),
+                ("batch", "per prompt in a batch of 16", "≤ 1.3"),
+            )
+        ),
         (
             "released ÷ ours, d = 768, T = 64, K = 50",
             row(small, None, 64, 50)["to_baseline"],
@@ -122,8 +130,11 @@ from one run on one machine; the ratios carry over to others, the seconds do not
 
 - **released**: the algorithm of the paper's code, reimplemented (`benchmarks/reference.py`): all
   tokens, full SVD. "(2 blocks)" means that two blocks were timed and scaled to all of them.
+- **by hand**: the same numbers from Jacobians in closed form, written for this architecture, and an
+  iteration without checks (`benchmarks/by_hand.py`); processor seconds of both, in turn
+  (`python -m benchmarks --by-hand` measures these rows alone).
 - **dense**: whole Jacobians from one-token decode steps, accumulated from cut to cut
-  (`blockcoupling/jacobian/accumulate.py`), then the truncated SVD.
+  (`blockcoupling/jacobian/accumulate.py`, `pieces.py`), then the truncated SVD.
 - **krylov**: matrix-free block Golub–Kahan, to a residual of 1e-4 s_1.
 - Blocks with small Jacobians (d ≤ 2048 for one prompt) are processed in parallel, each with a share
   of the threads; larger ones one after the other, with all threads.

@@ -1,100 +1,115 @@
 """A whole Jacobian in fewer products than one for each of its rows.
 
 Jacobian accumulation by eliminating cuts (Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008,
-chapters 9 and 10). The graph of y = f(x) at one token is cut at the input of every linear layer.
-Rows of ∂y/∂x go back from cut to cut, in one of two ways:
+chapters 9 and 10). The graph of y = f(x) at one token is cut before and after every linear layer;
+the pieces in between have Jacobians of simple forms (`pieces`). Rows of ∂y/∂x go back from the
+input of one layer to that of the layers before it, in one of two ways:
 
-- row by row through the layers in between (a vector-Jacobian product);
-- or, if these layers have more weights than the Jacobian between the cuts has entries, by one
-  product with that Jacobian. Its columns cost no products: unit vectors go forward, and a linear
-  layer turns them into columns of its weights. So the gate and the input layer of a gated unit, or
-  query, key and value, count once.
+- through the piece, then through the layers (a product with their weights);
+- or, if these layers have more weights than the Jacobian between the two inputs has entries, by one
+  product with that Jacobian, which is made of scaled weights. So the gate and the input layer of a
+  gated unit, or query, key and value, count once.
 
-The unit vectors that start at y pass the last layers without a product for the same reason.
+The identity that starts at y passes the last layers without a product for the same reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from blockcoupling.jacobian.linear_maps import ConstantProduct, ConstantWeights, rows_of
+from blockcoupling.jacobian.linear_maps import ConstantWeights, quickest
+from blockcoupling.jacobian.pieces import ENTRIES, Identity, Mapped, Piece, recognised
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-# Some 16 MB in float32: large enough for the overhead of an operation to be small.
-ENTRIES = 2**22
-
-
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """A place where the graph is cut: `value` ends one piece, `leaf` begins the next."""
+    """The input of linear layers: the value, with the graph of the piece that ends there."""
 
     source: Tensor
     version: int
     value: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A linear layer: its input, its matrix (input, output), and its output, where a piece begins.
+
+    `cut` is None for x itself, where the first piece begins.
+    """
+
+    cut: _Cut | None
+    matrix: Tensor
     leaf: Tensor
 
 
 class _Cutting(ConstantWeights):
-    """A context in which the graph is cut at the input of every linear layer of one token."""
+    """A context in which the graph is cut at every linear layer of one token of each prompt."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompts: int) -> None:
         super().__init__()
+        self._prompts = prompts
         self.cuts: list[_Cut] = []
-        self.weights = 0
+        self.layers: list[_Layer] = []
 
     def product(self, x: Tensor, matrix: Tensor) -> Tensor:
-        if x.numel() != matrix.shape[0] or not x.requires_grad:
+        if x.numel() != self._prompts * matrix.shape[0] or not x.requires_grad:
             return super().product(x, matrix)
-        self.weights += matrix.numel()
-        return ConstantProduct.apply(self._leaf(x), matrix, rows_of)
+        cut = self._cut(x)
+        with torch.no_grad():
+            rows = quickest(cut.value.reshape(self._prompts, -1), matrix)
+            output = rows.view(*x.shape[:-1], -1).requires_grad_(True)
+        self.layers.append(_Layer(cut, matrix.detach(), output))
+        return output.view_as(output)  # what is written into is not the leaf
 
-    def _leaf(self, x: Tensor) -> Tensor:
+    def _cut(self, x: Tensor) -> _Cut:
         # Several layers share a cut if their input is the same array and was not written into.
         for cut in self.cuts:
             if cut.source is x and cut.version == x._version:
-                return cut.leaf
-        value = x.clone()
-        self.cuts.append(_Cut(x, x._version, value, value.detach().requires_grad_(True)))
-        return self.cuts[-1].leaf
+                return cut
+        self.cuts.append(_Cut(x, x._version, x.clone()))
+        return self.cuts[-1]
 
 
 class CutGraph:
-    """The autograd graph of y = f(x) at one token, cut at the inputs of linear layers.
+    """The autograd graph of y = f(x) at one token of each prompt, cut at its linear layers.
 
     Args:
-        function: (1, d) → (1, d).
-        point: where it is linearized, (1, d).
-        entries: how many entries a batch of vectors may have at both ends of a piece; a few times
-            as many are in memory for a moment.
+        function: (prompt, d) → (prompt, d), prompts independent of each other.
+        point: where it is linearized, (prompt, d).
+        entries: how many entries the Jacobian of a piece with its layers, or a batch of vectors at
+            both ends of a piece, may have; a few times as many are in memory for a moment.
     """
 
     def __init__(
         self,
-        function: Callable[[Float[Tensor, "1 embed"]], Float[Tensor, "1 embed"]],
-        point: Float[Tensor, "1 embed"],
+        function: Callable[[Float[Tensor, "prompt embed"]], Float[Tensor, "prompt embed"]],
+        point: Float[Tensor, "prompt embed"],
         entries: int = ENTRIES,
     ) -> None:
         self._entries = entries
-        cutting = _Cutting()
+        self._prompts, self._dimension = point.shape
+        cutting = _Cutting(len(point))
         with torch.enable_grad(), cutting:
             self._x = point.detach().clone().requires_grad_(True)
             self._y = function(self._x)
-        self._cuts, self._weights = cutting.cuts, cutting.weights
-        leaves = {id(leaf): leaf for leaf in (self._x, *(cut.leaf for cut in self._cuts))}
-        # For each end of a piece: the leaves that it starts from, and the weights at each.
-        self._pieces = [_weights_from(cut.value, leaves) for cut in self._cuts]
-        self._last = _weights_from(self._y, leaves)
+        self._weights = sum(layer.matrix.numel() for layer in cutting.layers)
+        self._first = _Layer(None, point, self._x)
+        layers = {id(layer.leaf): layer for layer in (self._first, *cutting.layers)}
+        # Where pieces end, last to first (None: y), and the layers at which each begins.
+        ends = [(None, self._y), *((cut, cut.value) for cut in reversed(cutting.cuts))]
+        self._ends = [(cut, end, _begins(end, layers)) for cut, end in ends]
 
     @property
-    def output(self) -> Float[Tensor, "1 embed"]:
+    def output(self) -> Float[Tensor, "prompt embed"]:
         """The value y at the point."""
         return self._y.detach()
 
@@ -107,154 +122,147 @@ class CutGraph:
     def products(self) -> float:
         """Work of `jacobian` in products of the whole of f with a vector.
 
-        Assumes that unit vectors reach the last layers unchanged.
+        Assumes that the identity reaches the last layers unchanged.
         """
-        through = sum(
-            min(weights, cut.value.numel() * leaf.numel())
-            for cut, piece in zip(self._cuts, self._pieces, strict=True)
-            for leaf, weights in piece
-        )
-        return self._x.numel() * (through / self._weights if self._weights else 1)
+        through = 0
+        for _, end, layers in self._ends[1:]:
+            for at, several in _by_cut(layers).items():
+                if at is not None:
+                    weights = sum(layer.matrix.numel() for layer in several)
+                    through += min(weights, self._size(end) * self._size(at.value))
+        return self._dimension * (through / self._weights if self._weights else 1)
 
-    def jacobian(self) -> Float[Tensor, "embed embed"]:
-        """∂y/∂x, rows = output, columns = input."""
+    @cached_property
+    def _pieces(self) -> list[list[list[Piece]]] | None:
+        found = []
+        for _, end, layers in self._ends:
+            leaves = [layer.leaf for layer in layers]
+            pieces: list[list[Piece]] | None
+            if not leaves:
+                pieces = []
+            elif self._weights:
+                pieces = recognised(end, leaves, self._prompts, self._entries)
+            else:  # the whole of f, of which nothing is known
+                one = self._prompts == 1
+                pieces = [[Mapped(end, x, self._entries)] for x in leaves] if one else None
+            if pieces is None:
+                return None
+            found.append(pieces)
+        return found
+
+    @property
+    def known(self) -> bool:
+        """Whether `jacobian` is possible; always, for one prompt."""
         with torch.no_grad():
-            return self._jacobian()
+            return self._pieces is not None
 
-    def _jacobian(self) -> Float[Tensor, "embed embed"]:
-        d = self._y.numel()
-        arrived = _Arrived(d)
-        leaves = [leaf for leaf, _ in self._last]
-        to_cuts = [leaf for leaf in leaves if leaf is not self._x]
-        if to_cuts:
-            # In one batch: unit vectors turn the first weights into views of them.
-            (unit,) = _units(d, d, self._y)
-            for leaf, rows in zip(to_cuts, _pull(self._y, to_cuts, unit), strict=True):
-                arrived.lend(leaf, rows)
-            del unit, rows
-        for cut, piece in zip(reversed(self._cuts), reversed(self._pieces), strict=True):
-            sent = arrived.take(cut.leaf)
-            if sent is not None and cut.value.requires_grad:
-                self._send(cut.value, piece, sent, arrived)
-        there, before = arrived.adding(self._x)
-        if before is None:
-            there.zero_()
-        if len(to_cuts) < len(leaves):  # past all layers, usually the skip connection
-            start = 0
-            for unit in _units(d, self._together(2 * d), self._y):
-                there[start : start + len(unit)] += _pull(self._y, [self._x], unit)[0]
-                start += len(unit)
-        return there
+    def jacobian(self, prompt: int = 0) -> Float[Tensor, "embed embed"]:
+        """∂y/∂x of a prompt, rows = output, columns = input."""
+        with torch.no_grad():
+            return self._jacobian(prompt)
+
+    def _size(self, value: Tensor) -> int:
+        return value.numel() // self._prompts
+
+    def _jacobian(self, prompt: int) -> Float[Tensor, "embed embed"]:
+        assert self._pieces is not None
+        arrived: dict[_Cut | None, Tensor] = {}
+        for (cut, end, layers), pieces in zip(self._ends, self._pieces, strict=True):
+            rows = None if cut is None else arrived.pop(cut, None)
+            if rows is not None or cut is None:
+                of = {layer: each[prompt] for layer, each in zip(layers, pieces, strict=True)}
+                self._send(self._size(end), of, rows, arrived)
+        d = self._dimension
+        return arrived[None] if None in arrived else self._x.new_zeros(d, d)
 
     def _send(
         self,
-        end: Tensor,
-        piece: list[tuple[Tensor, int]],
-        rows: Float[Tensor, "embed n"],
-        arrived: _Arrived,
+        width: int,
+        pieces: Mapping[_Layer, Piece],
+        rows: Float[Tensor, "embed n"] | None,
+        arrived: dict[_Cut | None, Tensor],
     ) -> None:
-        """Send rows from the end of a piece to the leaves that it starts from."""
-        size = end.numel()
-        whole = [leaf for leaf, weights in piece if weights > size * leaf.numel()]
-        one_by_one = [leaf for leaf, weights in piece if weights <= size * leaf.numel()]
-        if one_by_one:
-            together = self._together(size + max(leaf.numel() for leaf in one_by_one))
-            added = [arrived.adding(leaf) for leaf in one_by_one]
-            for start in range(0, len(rows), together):
-                part = slice(start, start + together)
-                pulled = _pull(end, one_by_one, rows[part])
-                for (there, before), more in zip(added, pulled, strict=True):
-                    if before is None:
-                        there[part] = more
-                    else:
-                        torch.add(before[part], more, out=there[part])
-        for leaf in whole:
-            there, before = arrived.adding(leaf)
-            for start, columns in self._columns(end, leaf):
-                part = slice(start, start + len(columns))
-                if before is None:
-                    torch.mm(rows, columns.mT, out=there[:, part])
-                else:
-                    torch.addmm(before[:, part], rows, columns.mT, out=there[:, part])
+        """Send rows from the end of a piece (None: the identity) to the inputs before it."""
+        sent: dict[Piece, Tensor] = {}
 
-    def _columns(self, end: Tensor, leaf: Tensor) -> Iterator[tuple[int, Float[Tensor, "k n"]]]:
-        """∂end/∂leaf, some columns at a time, each as a row."""
-        with torch.enable_grad():
-            u = torch.zeros_like(end, requires_grad=True)
-            (pulled,) = torch.autograd.grad(end, leaf, u, create_graph=True)
-        start = 0
-        for unit in _units(leaf.numel(), self._together(end.numel() + leaf.numel()), leaf):
-            (columns,) = _pull(pulled, [u], unit)
-            yield start, columns
-            start += len(unit)
+        def through(layer: _Layer) -> Float[Tensor, "embed leaf"]:
+            piece = pieces[layer]
+            if piece not in sent:  # terms of a sum share it
+                each = torch.eye(width).to(self._x) if rows is None else rows
+                sent[piece] = piece.rows(each)
+            return sent[piece]
 
-    def _together(self, width: int) -> int:
-        return max(1, self._entries // width)
+        for cut, several in _by_cut(pieces).items():
+            before = arrived.get(cut)
+            if cut is None:
+                more = through(self._first)
+                # What is added to later must not be a weight that identities have passed on.
+                own = more.clone() if isinstance(pieces[self._first], Identity) else more
+                arrived[None] = own if before is None else before.add_(more)
+                continue
+            size = self._size(cut.value)
+            if rows is None or sum(s.matrix.numel() for s in several) > width * size:
+                arrived[cut] = self._together(rows, [(pieces[s], s) for s in several], size, before)
+                continue
+            for layer in several:
+                before = _product(through(layer), layer.matrix.mT, before)
+            assert before is not None
+            arrived[cut] = before
 
+    def _together(
+        self,
+        rows: Float[Tensor, "embed n"] | None,
+        several: list[tuple[Piece, _Layer]],
+        size: int,
+        before: Tensor | None,
+    ) -> Float[Tensor, "embed size"]:
+        """Rows through pieces and layers with one input, by the Jacobian of all of them.
 
-class _Arrived:
-    """Rows of ∂y/∂leaf that have arrived at leaves so far.
-
-    Args:
-        d: number of rows.
-    """
-
-    def __init__(self, d: int) -> None:
-        self._d = d
-        self._lent: dict[int, Tensor] = {}
-        self._own: dict[int, Tensor] = {}
-
-    def lend(self, leaf: Tensor, rows: Float[Tensor, "embed n"]) -> None:
-        """Add rows that must not be written into, as they may be views of weights."""
-        self._lent[id(leaf)] = rows
-
-    def adding(
-        self, leaf: Tensor
-    ) -> tuple[Float[Tensor, "embed n"], Float[Tensor, "embed n"] | None]:
-        """Where to write the sum with new rows (all of them), and the rows so far, if any.
-
-        Both are the same array if that may be written into.
+        A part of its columns is in memory at a time.
         """
-        key = id(leaf)
-        if key in self._own:
-            return self._own[key], self._own[key]
-        self._own[key] = leaf.new_empty(self._d, leaf.numel())
-        return self._own[key], self._lent.pop(key, None)
+        # Identities last: what they return may be a weight, and must not be written into.
+        several = sorted(several, key=lambda one: isinstance(one[0], Identity))
 
-    def take(self, leaf: Tensor) -> Float[Tensor, "embed n"] | None:
-        """Remove and return the rows at a leaf."""
-        found = self._own.pop(id(leaf), None)
-        return self._lent.pop(id(leaf), None) if found is None else found
+        def jacobian(part: slice) -> Tensor:
+            total: Tensor | None = None
+            for piece, layer in several:
+                total = piece.columns(layer.matrix.mT[:, part], total)
+            assert total is not None
+            return total
 
-
-def _pull(
-    end: Tensor, leaves: list[Tensor], rows: Float[Tensor, "k n"]
-) -> list[Float[Tensor, "k m"]]:
-    """∂(end · row)/∂leaf for each row and each leaf."""
-
-    def one(row: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(end, leaves, row.view_as(end), retain_graph=True)
-
-    pulled = torch.vmap(one)(rows)
-    return [p.reshape(len(rows), -1) for p in pulled]
-
-
-def _units(size: int, together: int, like: Tensor) -> Iterator[Float[Tensor, "k n"]]:
-    """Rows of the identity, some at a time."""
-    for start in range(0, size, together):
-        unit = like.new_zeros(min(together, size - start), size)
-        unit.diagonal(start).fill_(1)
-        yield unit
+        if rows is None:
+            return jacobian(slice(None))
+        together = max(1, self._entries // rows.shape[1])
+        if size <= together:
+            return _product(rows, jacobian(slice(None)), before)
+        found = rows.new_empty(len(rows), size)
+        for start in range(0, size, together):
+            part = slice(start, start + together)
+            some = None if before is None else before[:, part]
+            found[:, part] = _product(rows, jacobian(part), some)
+        return found
 
 
-def _weights_from(end: Tensor, leaves: Mapping[int, Tensor]) -> list[tuple[Tensor, int]]:
-    """The leaves that the graph of a value starts from, and how many weights act on each directly.
+def _product(rows: Tensor, matrix: Tensor, before: Tensor | None) -> Tensor:
+    return rows @ matrix if before is None else torch.addmm(before, rows, matrix)
+
+
+def _by_cut(layers: Iterable[_Layer]) -> dict[_Cut | None, list[_Layer]]:
+    """Layers by their input."""
+    found: dict[_Cut | None, list[_Layer]] = {}
+    for layer in layers:
+        found.setdefault(layer.cut, []).append(layer)
+    return found
+
+
+def _begins(end: Tensor, layers: Mapping[int, _Layer]) -> list[_Layer]:
+    """The layers whose outputs the graph of a value begins with.
 
     Args:
         end: the value.
-        leaves: by `id`; other leaves of the graph, such as parameters, are ignored.
+        layers: by the `id` of their leaf; other leaves, such as parameters, are ignored.
     """
-    found: dict[int, int] = {}
+    found: list[_Layer] = []
     seen: set[Any] = set()
     pending = [end.grad_fn]
     while pending:
@@ -263,11 +271,7 @@ def _weights_from(end: Tensor, leaves: Mapping[int, Tensor]) -> list[tuple[Tenso
             continue
         seen.add(node)
         leaf = id(getattr(node, "variable", None))
-        if leaf in leaves:
-            found.setdefault(leaf, 0)
-        following = [function for function, _ in node.next_functions]
-        begins = id(getattr(following[0], "variable", None) if following else None)
-        if begins in leaves and (matrix := getattr(node, "matrix", None)) is not None:
-            found[begins] = found.get(begins, 0) + matrix.numel()
-        pending.extend(following)
-    return [(leaves[leaf], weights) for leaf, weights in found.items()]
+        if leaf in layers:
+            found.append(layers[leaf])
+        pending.extend(following for following, _ in node.next_functions)
+    return found

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian import batches, finite_differences
-from blockcoupling.jacobian.accumulate import ENTRIES, CutGraph
+from blockcoupling.jacobian.accumulate import CutGraph
 from blockcoupling.jacobian.linear_maps import shared_out
 from blockcoupling.jacobian.matmul import Matmul, multiplying, recording
 from blockcoupling.jacobian.operator import Operator
+from blockcoupling.jacobian.pieces import ENTRIES
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -42,8 +43,8 @@ class BlockJacobian(Operator):
         tokens: how many tokens' states and context carry gradients (1 if the context is constant).
         repeats: whether the function also accepts consecutive copies of every prompt,
             (prompt · copies, d).
-        alone: for several prompts, makes the operator of one of them. Whole Jacobians are then
-            computed one by one, as each has enough vectors to use the processor fully.
+        alone: for several prompts, makes the operator of one of them, by which whole Jacobians are
+            computed if the pieces of the block have no known form (see `pieces`).
     """
 
     attention: str = "eager"
@@ -66,7 +67,7 @@ class BlockJacobian(Operator):
         self._matmul: Matmul = "float32"
         self._narrow: tuple[int, Graph] | None = None
         self._last = 0
-        cut = self.prompts == 1 and self.dimension >= batches.CUT_FROM
+        cut = self.dimension >= batches.CUT_FROM
         self._cut: CutGraph | None = self._record_cut() if cut else None
         self._plain: Graph | None = None if cut else self._record(1)
 
@@ -78,8 +79,6 @@ class BlockJacobian(Operator):
     @cached_property
     def dense_products(self) -> float:
         """Fewer than d if J is accumulated."""
-        if self._alone is not None:
-            return self._alone(0).dense_products  # records the block again
         return self.dimension if self._cut is None else self._cut.products
 
     @property
@@ -95,14 +94,15 @@ class BlockJacobian(Operator):
 
     def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
         """J, accumulated from cut to cut, or a block of rows at a time."""
-        if self._alone is not None:
-            each = []
+        if self._cut is None:
+            jacobian = self._by_rows()
+        elif self._cut.known:
+            jacobian = self._point.new_empty(self.prompts, self.dimension, self.dimension)
             for prompt in range(self.prompts):
-                member = self._alone(prompt)
-                each.append(member.dense())
-                self.dense_products = member.dense_products
-            return torch.cat(each)
-        jacobian = self._by_rows() if self._cut is None else self._cut.jacobian()[None]
+                jacobian[prompt] = self._cut.jacobian(prompt)
+        else:
+            assert self._alone is not None
+            return torch.cat([self._alone(prompt).dense() for prompt in range(self.prompts)])
         if self._residual:
             jacobian.diagonal(dim1=1, dim2=2).sub_(1)
         return jacobian

@@ -10,7 +10,7 @@ mapped cotangents become rows of one product.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -53,54 +53,33 @@ def times(
     return torch.bmm(x.reshape(rows, panels, width).transpose(0, 1), pieces).sum(0)
 
 
-def rows_of(x: Float[Tensor, "rows n"], matrix: Float[Tensor, "n m"]) -> Float[Tensor, "rows m"]:
-    """X M; if X consists of rows of a diagonal matrix, scaled rows of M without a product.
-
-    The unit vectors that a whole Jacobian starts from are such rows until the first layer.
-    """
-    first = x[0].nonzero()
-    if len(x) > 1 and first.numel() == 1:
-        start = int(first)
-        diagonal = x.diagonal(start)
-        if len(diagonal) == len(x) == int(x.count_nonzero()) and bool(diagonal.all()):
-            rows = matrix[start : start + len(x)]
-            return rows if bool((diagonal == 1).all()) else diagonal[:, None] * rows
-    return times(x, matrix)
-
-
-Product = Callable[[Tensor, Tensor], Tensor]
-
-
 class ConstantProduct(torch.autograd.Function):
-    """x M for a constant M, x: (..., n), M: (n, m), by a function for rows (`times`, `rows_of`).
-
-    `matrix` on a node of the graph is M.
-    """
+    """x M for a constant M, x: (..., n), M: (n, m), by `times`."""
 
     @staticmethod
-    def forward(x: Tensor, matrix: Tensor, product: Product) -> Tensor:
+    def forward(x: Tensor, matrix: Tensor) -> Tensor:
         """The product x M."""
-        return product(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
+        return times(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Product], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         """Keep the matrix, not x: the product is linear in it."""
-        _, ctx.matrix, ctx.product = inputs
+        _, ctx.matrix = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """Grad Mᵀ, by the same function."""
-        return ConstantProduct.apply(grad, ctx.matrix.mT, ctx.product), None, None
+        return ConstantProduct.apply(grad, ctx.matrix.mT), None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, matrix: Tensor, product: Product
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, matrix: Tensor
     ) -> tuple[Tensor, int]:
         """Mapped vectors are rows of one product."""
-        dim, matrix_dim, _ = in_dims
+        dim, matrix_dim = in_dims
         assert dim is not None
         assert matrix_dim is None
-        return ConstantProduct.apply(x.movedim(dim, 0), matrix, product), 0
+        return ConstantProduct.apply(x.movedim(dim, 0), matrix), 0
 
 
 def _is_constant(weight: Tensor, x: Tensor) -> bool:
@@ -113,8 +92,16 @@ def shared_out(device: torch.device) -> AbstractContextManager[object]:
 
     With one thread, or on an accelerator, the library's own are as fast.
     """
-    several = device.type == "cpu" and torch.get_num_threads() > 1
-    return ConstantWeights() if several else nullcontext()
+    return ConstantWeights() if _several(device) else nullcontext()
+
+
+def quickest(x: Float[Tensor, "rows n"], matrix: Float[Tensor, "n m"]) -> Float[Tensor, "rows m"]:
+    """X M, by `times` where that is faster than the library's own product."""
+    return times(x, matrix) if _several(matrix.device) else x @ matrix
+
+
+def _several(device: torch.device) -> bool:
+    return device.type == "cpu" and torch.get_num_threads() > 1
 
 
 # `apply` asks for the signature of `forward` each time; found here, it need not be parsed again.
@@ -138,7 +125,7 @@ class ConstantWeights(TorchFunctionMode):
 
     def product(self, x: Tensor, matrix: Tensor) -> Tensor:
         """The replacement of x M, x: (..., n), M: (n, m)."""
-        return ConstantProduct.apply(x, matrix, times)
+        return ConstantProduct.apply(x, matrix)
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not _is_constant(weight, input):

@@ -28,7 +28,7 @@ def bytes_per_prompt(
     every block, kept and stacked, 4 d K L; A and arrays of the same size, L² K² each; one Jacobian
     with the iteration's bases, 3 d²; its hidden states in float64, 2 T d (L + 1). All but the
     states count for every pair of tokens. Not counted: about 100 MB for each block in work, which
-    accumulating a Jacobian takes for a moment, at any batch size (`accumulate.ENTRIES`).
+    accumulating a Jacobian takes for a moment, at any batch size (`pieces.ENTRIES`).
 
     Args:
         dimension: d.

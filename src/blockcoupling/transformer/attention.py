@@ -12,6 +12,7 @@ own attention (see `block_operators.same_token`).
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,12 @@ class _ContextProduct(torch.autograd.Function):
         batch, mapped, rows, a = x.shape
         product = _ContextProduct.apply(x.reshape(batch, mapped * rows, a), constant)
         return product.view(batch, mapped, rows, -1), 1
+
+
+# `apply` asks for the signature of `forward` each time; found here, it need not be parsed again.
+_ContextProduct.forward.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+    _ContextProduct.forward
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from blockcoupling.jacobian import linear_maps
-from blockcoupling.jacobian.linear_maps import ConstantWeights, rows_of, times
+from blockcoupling.jacobian.linear_maps import ConstantWeights, times
 
 # Sums of a few hundred float64 products in another order.
 EXACT = 1e-13
@@ -73,25 +73,3 @@ def test_what_is_not_a_constant_matrix_is_left_alone() -> None:
     # Sums of forty float32 products.
     assert torch.allclose(through_both, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(scaled, x + 2)
-
-
-@given(st.integers(1, 6), st.integers(0, 4), st.integers(1, 9), st.integers(0, 3))
-def test_rows_of_a_diagonal_matrix(rows: int, start: int, m: int, kind: int) -> None:
-    """Unit vectors, scaled ones, one that is zero or has another entry: always X M."""
-    n = start + rows + 1
-    x = torch.zeros(rows, n, dtype=torch.float64)
-    x.diagonal(start).copy_(torch.randn(rows) if kind else torch.ones(rows))
-    if kind == 2:
-        x[-1] = 0
-    if kind == 3:
-        x[-1, 0] = 2
-    matrix = torch.randn(n, m, dtype=torch.float64)
-    assert torch.allclose(rows_of(x, matrix), x @ matrix, rtol=0, atol=1e-13)
-
-
-def test_unit_vectors_take_no_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_maps, "times", lambda *args: pytest.fail("a product"))
-    matrix = torch.randn(6, 4)
-    unit = torch.eye(6)[2:5]
-    assert rows_of(unit, matrix).data_ptr() == matrix[2:].data_ptr()
-    assert torch.equal(rows_of(2 * unit, matrix), 2 * matrix[2:5])
