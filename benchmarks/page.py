@@ -56,7 +56,7 @@ def _goals(result: dict[str, Any]) -> str:
     lines = [
         *(
             (f"ours ÷ by hand, {shape}, {what}", found[key], goal)
-            for shape, found in result["by_hand"].items()
+            for shape, found in result.get("by_hand", {}).items()
             for key, what, goal in (
                 ("alone", "one prompt alone", "≤ 1.7"),
                 ("batch", "per prompt in a batch of 16", "≤ 1.3"),

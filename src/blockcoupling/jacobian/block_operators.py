@@ -18,14 +18,13 @@ from torch import Tensor
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian import batches
 from blockcoupling.jacobian.block_jacobian import BlockJacobian
-from blockcoupling.jacobian.calls import merged, point, surroundings
+from blockcoupling.jacobian.calls import context_length, merged, point, surroundings
 from blockcoupling.jacobian.checked import CheckedOperator
 from blockcoupling.jacobian.matmul import Matmul
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.transformer import agreement
 from blockcoupling.transformer.agreement import UNREPEATABLE, WHY_UNREPEATABLE
 from blockcoupling.transformer.attention import UnsupportedAttention, attend_to
-from blockcoupling.transformer.caches import tensors_in
 from blockcoupling.transformer.calls import BlockCall
 
 if TYPE_CHECKING:
@@ -129,16 +128,10 @@ def _eager(call: BlockCall) -> BlockJacobian:
         lambda x: call(x[:, None])[:, 0],
         point(call)[:, 0],
         residual=True,
-        tokens=1 + _context_length(call),
+        tokens=1 + context_length(call),
     )
     _demand_same_output(operator, call.output[:, 0])
     return operator
-
-
-def _context_length(call: BlockCall) -> int:
-    """How many tokens' keys a block attends to from its cache."""
-    held = tensors_in(call.cache())
-    return max((tensor.shape[-2] for tensor in held if tensor.ndim == 4), default=0)
 
 
 def _demand_same_output(operator: BlockJacobian, output: Float[Tensor, "prompt embed"]) -> None:

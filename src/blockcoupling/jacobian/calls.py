@@ -11,6 +11,7 @@ from torch import Tensor
 
 from blockcoupling.transformer.attention import Context, Surroundings, UnsupportedAttention
 from blockcoupling.transformer.bidirectional import AloneCall, Others
+from blockcoupling.transformer.caches import tensors_in
 from blockcoupling.transformer.calls import BlockCall
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 def point(call: BlockCall) -> Float[Tensor, "prompt token embed"]:
     """The state at which a block is linearized, on the block's own device."""
     return call.input.to(call.output.device)
+
+
+def context_length(call: BlockCall) -> int:
+    """How many other tokens a call on one token attends to."""
+    if isinstance(call, AloneCall):
+        return call.attended.keys.shape[2] - 1
+    held = tensors_in(call.cache())
+    return max((tensor.shape[-2] for tensor in held if tensor.ndim == 4), default=0)
 
 
 def surroundings(calls: Sequence[BlockCall]) -> Surroundings | None:

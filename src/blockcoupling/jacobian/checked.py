@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blockcoupling.jacobian.block_jacobian import BlockJacobian, one_at_a_time
+from blockcoupling.jacobian.calls import context_length
 from blockcoupling.jacobian.operator import Operator, StackedOperator
 from blockcoupling.transformer import agreement
 
@@ -82,10 +83,13 @@ def _agree(
     x = torch.cat([call.input[:, -1].to(y) for call in calls])
     if not agreement.agree(output, y, carried=x):
         return False
+    # One graph serves all prompts: it is compared at the shortest and at the longest context.
+    chosen = sorted(range(len(calls)), key=lambda index: context_length(calls[index]))
+    chosen = sorted({chosen[0], chosen[-1]})
     probe = agreement.random_like(y, columns=1)
-    u = probe[..., 0]
-    own = torch.stack([_own_pull(call, one) for call, one in zip(calls, u, strict=True)])
-    return agreement.agree(adjoint(probe)[..., 0] + u, own, agreement.GROWN, carried=u)
+    mine, u = adjoint(probe)[chosen, :, 0], probe[chosen, :, 0]
+    own = torch.stack([_own_pull(calls[index], one) for index, one in zip(chosen, u, strict=True)])
+    return agreement.agree(mine + u, own, agreement.GROWN, carried=u)
 
 
 def _own_pull(call: BlockCall, u: Float[Tensor, " embed"]) -> Float[Tensor, " embed"]:

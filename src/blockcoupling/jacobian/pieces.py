@@ -10,6 +10,7 @@ by automatic differentiation, column by column.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
@@ -296,8 +297,8 @@ def _heads(
     dependence, whatever the values are.
     """
     prompts, _, size = probes.shape
-    parts = [_parts(each[0, 2].isnan()) for each in pulled]
-    counts = {count for some in parts for _, count in some if count > 1 and size % count == 0}
+    parts = [_parts(each[0, 2].isnan(), size) for each in pulled]
+    counts = {count for some in parts for _, count in some if count > 1}
     split = [i for i, some in enumerate(parts) if any(count > 1 for _, count in some)]
     found: list[list[Piece] | None] = [None] * len(leaves)
     if not counts:
@@ -327,12 +328,13 @@ def _heads(
     return found
 
 
-def _parts(depends: Tensor) -> list[tuple[int, int]]:
-    """The parts of a leaf that is split: their widths, and how many heads fit into each.
+def _parts(depends: Tensor, size: int) -> list[tuple[int, int]]:
+    """The parts of a leaf that is split: their widths, and how many heads there may be in each.
 
     Args:
         depends: on which entries of the leaf the first entry of the end depends; the first head's
             entries of every part.
+        size: of the end, which has as many heads.
     """
     depends = depends.cpu()
     before = depends.roll(1)
@@ -341,8 +343,12 @@ def _parts(depends: Tensor) -> list[tuple[int, int]]:
     if not starts or starts[0] != 0:
         return []
     widths = [b - a for a, b in pairwise([*starts, len(depends)])]
-    runs = [int(part.sum()) for part in depends.split(widths)]
-    return [(w, w // run if w % run == 0 else 1) for w, run in zip(widths, runs, strict=True)]
+    found = []
+    for part in depends.split(widths):
+        width, most = len(part), len(part) // int(part.sum())
+        common = math.gcd(width, size)
+        found.append((width, next(count for count in range(most, 0, -1) if common % count == 0)))
+    return found
 
 
 def _blocks(

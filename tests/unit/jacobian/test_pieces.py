@@ -129,7 +129,7 @@ def test_terms_of_a_sum_share_their_piece() -> None:
     assert found[0][0] is found[1][0]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2", "phi3"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2", "mistral"])
 def test_no_piece_of_a_common_block_is_left_to_automatic_products(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
