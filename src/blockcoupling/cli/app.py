@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from blockcoupling.cli.secrets import hide_secrets
+from blockcoupling.computing import by_threads
 from blockcoupling.errors import (
     MeasurementError,
     UserError,
@@ -64,6 +65,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; exit status 2: wrong input, 3: a measurement that cannot be trusted."""
     hide_secrets()
+    by_threads()
     app()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from blockcoupling.computing import computed
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.figures.data import NothingToShow, ends, ends_of, largest, settings
@@ -197,7 +198,7 @@ def _with_overlaps(table: xr.Dataset, k: int, variant: str) -> dict[str, NDArray
     if d is None:
         raise NothingToShow("The width of the models, which chance depends on, is unknown.")
     for name in OVERLAPS:
-        mean = own[f"{name}_mean"].load()
+        mean = computed(own[f"{name}_mean"])
         matrices[name] = above_chance(mean, 0 * mean + k / d).to_numpy()
     return matrices
 

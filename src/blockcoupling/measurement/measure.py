@@ -103,9 +103,11 @@ def ready(
             "give either a tokenizer and prompts, or images: measure(model, tokenizer, prompts) or "
             "measure(model, images=pixel_values)"
         )
+    original = None
     if not isinstance(model, StreamedModel):
-        model = in_precision(model, dtype)
-    how: dict[str, Any] = {"k_when_smaller": k_when_smaller, "known": wrong}
+        exact = in_precision(model, dtype)
+        original, model = None if exact is model else model, exact
+    how: dict[str, Any] = {"k_when_smaller": k_when_smaller, "known": wrong, "original": original}
     if images is not None:
         values = pixel_values_of(images)
         names = [f"i{i}" for i in range(len(values))]

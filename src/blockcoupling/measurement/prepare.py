@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,12 +13,19 @@ from torch import nn
 
 from blockcoupling.config.measurement import Settings
 from blockcoupling.errors import UserError
+from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.measurement.prompts import Prompt, refuse_images, refuse_texts, unfit
 from blockcoupling.measurement.verification import Verifier
 from blockcoupling.transformer.blocks import Blocks, find_blocks
 from blockcoupling.transformer.causality import is_causal
 from blockcoupling.transformer.final_norm import find_final_norm
+from blockcoupling.transformer.handed_over import (
+    as_handed_over,
+    refuse_other_copy,
+    refuse_other_implementation,
+)
 from blockcoupling.transformer.images import Picture, find_layout
+from blockcoupling.transformer.recording import record_full
 from blockcoupling.transformer.running import Given, differentiable, refuse_absent_weights
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel
 from blockcoupling.transformer.tokens import TokenizedTexts, token_pairs
@@ -90,7 +98,12 @@ class Prepared:
 
 
 def prepare(
-    model: AnyModel, example: Given, settings: Settings, k_when_smaller: str = "error"
+    model: AnyModel,
+    example: Given,
+    settings: Settings,
+    k_when_smaller: str = "error",
+    *,
+    original: nn.Module | None = None,
 ) -> Prepared:
     """Find out what measuring a model needs to know, by passing an example through it.
 
@@ -100,23 +113,37 @@ def prepare(
         settings: what to measure.
         k_when_smaller: where `settings.k` is larger than the model's width d, "d" takes k = d;
             "error" leaves it to be refused (`Prepared.k`).
+        original: the model that `model` is a copy of in another precision, if any.
 
     Raises:
-        UserError: the model has no weights to differentiate, no single stack of blocks, or cannot
-            be run like this.
+        UserError: the model has no weights to differentiate, no single stack of blocks, cannot
+            be run like this, or computes something else once it can be differentiated.
     """
     module = module_of(model)
     weights = model.weights if isinstance(model, StreamedModel) else None
     if weights is None:
         refuse_absent_weights(module)
     with ExitStack() as around:
-        around.enter_context(differentiable(module))
+        around.enter_context(full_float32())
         if weights is not None:
             around.enter_context(weights.on_entry())
-        given = example.to(device_of(module)).clone()  # may come from inference mode
-        blocks = find_blocks(module, given, settings.stage)
-        causal = is_causal(module, blocks, given)
-        norm = find_final_norm(module, blocks, given) if settings.final_norm else None
+        with torch.inference_mode(False):
+            given = example.to(device_of(module)).clone()  # may come from inference mode
+        found = as_handed_over(module, given, settings.stage)
+        with differentiable(module):
+            blocks = found[0] if found else find_blocks(module, given, settings.stage)
+            calls = record_full(module, blocks, given)
+            causal = is_causal(module, blocks, given, calls)
+            norm = find_final_norm(module, blocks, given) if settings.final_norm else None
+        states = [call.output for call in calls]
+        if found is not None:
+            again = partial(as_handed_over, module, given, settings.stage)
+            refuse_other_implementation(module, states, found[1], again)
+    if original is not None:
+        weight = next(p for p in original.parameters() if p.is_floating_point())
+        given = given.to(weight.device, weight.dtype if given.is_floating_point() else None)
+        if (found := as_handed_over(original, given, settings.stage)) is not None:
+            refuse_other_copy(original, states, found[1])
     if k_when_smaller == "d" and settings.k is not None:
         settings = settings.model_copy(update={"k": min(settings.k, blocks.dimension)})
     return Prepared(module, weights, settings, blocks, causal, norm)
@@ -130,6 +157,7 @@ def prepare_texts(
     *,
     k_when_smaller: str = "error",
     known: Sequence[str] = (),
+    original: nn.Module | None = None,
 ) -> tuple[Prepared, list[Prompt]]:
     """Prepare a model for texts; bidirectional models get the tokenizer's special tokens, too.
 
@@ -140,6 +168,7 @@ def prepare_texts(
         settings: what to measure.
         k_when_smaller: see `prepare`.
         known: what is known to be wrong already; it is reported together with the rest.
+        original: see `prepare`.
 
     Returns:
         The model, and the prompts, each with the pairs of tokens to measure.
@@ -149,17 +178,21 @@ def prepare_texts(
     """
     refuse_texts(module_of(model))
     read = TokenizedTexts.of(tokenizer, texts, model)
-    prepared = _prepared_for(model, read.whole, settings, k_when_smaller)
+    prepared = _prepared_for(model, read.whole, settings, k_when_smaller, original)
     causal = isinstance(prepared, UserError) or prepared.is_causal
     prompts = read.without_special() if causal else read.with_special()
     return _checked(model, prepared, prompts, settings, known)
 
 
 def prepare_prompts(
-    model: AnyModel, prompts: Sequence[Prompt], settings: Settings
+    model: AnyModel,
+    prompts: Sequence[Prompt],
+    settings: Settings,
+    original: nn.Module | None = None,
 ) -> tuple[Prepared, list[Prompt]]:
     """Prepare a model for prompts that are tokenized already; otherwise as `prepare_texts`."""
-    return _checked(model, _prepared_for(model, prompts, settings), prompts, settings)
+    prepared = _prepared_for(model, prompts, settings, original=original)
+    return _checked(model, prepared, prompts, settings)
 
 
 def prepare_images(
@@ -170,6 +203,7 @@ def prepare_images(
     *,
     k_when_smaller: str = "error",
     known: Sequence[str] = (),
+    original: nn.Module | None = None,
 ) -> tuple[Prepared, list[Prompt]]:
     """Prepare a model for images.
 
@@ -180,6 +214,7 @@ def prepare_images(
         settings: what to measure.
         k_when_smaller: see `prepare`.
         known: what is known to be wrong already.
+        original: see `prepare`.
 
     Returns:
         The model, and the images as it sees them, each with the pairs of tokens to measure.
@@ -193,7 +228,7 @@ def prepare_images(
         raise UserError("no image to measure")
     weights = next(p.dtype for p in module.parameters() if p.is_floating_point())
     given = [value[None].to(device_of(module), weights) for value in values]
-    prepared = prepare(model, given[0], settings, k_when_smaller)
+    prepared = prepare(model, given[0], settings, k_when_smaller, original=original)
     first = {each.shape: each for each in reversed(given)}  # of every size
     with differentiable(module), torch.no_grad():
         layouts = {
@@ -216,14 +251,18 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def _prepared_for(
-    model: AnyModel, prompts: Sequence[Prompt], settings: Settings, k_when_smaller: str = "error"
+    model: AnyModel,
+    prompts: Sequence[Prompt],
+    settings: Settings,
+    k_when_smaller: str = "error",
+    original: nn.Module | None = None,
 ) -> Prepared | UserError:
     """The prepared model, by the first prompt that it can be run on; or why it is refused."""
     module = module_of(model)
     fit = next((prompt for prompt in prompts if unfit(module, prompt) is None), None)
     example = torch.zeros(1, 1, dtype=torch.long) if fit is None else fit.beginning
     try:
-        return prepare(model, example, settings, k_when_smaller)
+        return prepare(model, example, settings, k_when_smaller, original=original)
     except UserError as error:
         return error
 

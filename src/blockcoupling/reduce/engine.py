@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from itertools import islice, starmap
 from typing import Any
 
+from blockcoupling.computing import SCHEDULER
 from blockcoupling.config.reduce import ClusterKind, WorkerJob
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.slurm_workers import slurm_cluster
@@ -69,7 +70,7 @@ def running(engine: Engine, at_once: int) -> Iterator[Each]:
     # Dask runs prompts in parallel: threads of BLAS on top of that would only compete.
     with threadpool_limits(1, "blas"):
         if engine.cluster == "threads" and not engine.dashboard:
-            with dask.config.set(num_workers=engine.workers, scheduler="threads"):
+            with dask.config.set(num_workers=engine.workers, **SCHEDULER):
                 yield partial(starmap, dask.compute)
             return
         with _client(engine) as client:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from blockcoupling.computing import computed
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import miscoupling_kernel
@@ -42,7 +43,7 @@ def tabulate(
         raise UserError(f"{store} has none of these K and variants")
     with parquet_table(Path(out)) as append, reading(store):
         for start in range(0, ds.sizes["comparison"], CHUNK):
-            some = ds.isel(comparison=slice(start, start + CHUNK)).load()
+            some = computed(ds.isel(comparison=slice(start, start + CHUNK)))
             append(_rows(some, k, variants, identity))
 
 

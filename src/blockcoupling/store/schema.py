@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from blockcoupling.computing import computed
 from blockcoupling.errors import UserError
 from blockcoupling.store.checksums import attributes, check, reading, without_seal
 from blockcoupling.store.joining import join_parts
@@ -175,7 +176,7 @@ class Schema:
         lazily = None if chunks is None else dict(chunks)
         ds = xr.open_zarr(path, consolidated=False, chunks=lazily)
         ds = ds.load() if chunks is None else ds
-        ds = ds.assign_coords({name: each.compute() for name, each in ds.coords.items()})
+        ds = ds.assign_coords({name: computed(each) for name, each in ds.coords.items()})
         if chunks is None:
             texts = [name for name, each in ds.coords.items() if each.dtype.kind in "TOU"]
             ds = ds.assign_coords({n: (ds[n].dims, ds[n].values.astype(object)) for n in texts})

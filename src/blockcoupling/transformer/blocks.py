@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from blockcoupling.errors import UserError
 from blockcoupling.transformer.agreement import identical
 from blockcoupling.transformer.calls import hidden_state, place_of_hidden_state
 from blockcoupling.transformer.running import Given, run
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _ONE_STREAM = (
     "coupling is defined along one residual stream. Pass the submodel to measure, one that runs "
@@ -69,12 +72,22 @@ class _Visit:
 
 
 def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blocks:
+    """The blocks that `watch_blocks` finds."""
+    return watch_blocks(model, given, stage)[0]
+
+
+def watch_blocks(
+    model: nn.Module, given: Given, stage: int | None = None
+) -> tuple[Blocks, list[Float[Tensor, "1 token embed"]]]:
     """Find the blocks of a model by watching one forward pass.
 
     Args:
         model: any transformer that takes `input_ids` or `pixel_values`.
         given: a short prompt's token ids, (1, token), or an image's pixel values.
         stage: number of the stack (1 …) of a model with several consecutive stacks of blocks.
+
+    Returns:
+        The blocks, and the hidden state after each.
 
     Raises:
         UserError: there is not exactly one stack of at least two blocks; the message says what was
@@ -156,7 +169,8 @@ def find_blocks(model: nn.Module, given: Given, stage: int | None = None) -> Blo
             f"{type(model).__name__} has 1 block ({path}): coupling compares blocks and needs at "
             "least two."
         )
-    return Blocks(path, tuple(lists[path][index] for index in order), widths[0])
+    states = [state for state in visits[path].outputs if state is not None]
+    return Blocks(path, tuple(lists[path][index] for index in order), widths[0]), states
 
 
 @contextmanager

@@ -119,8 +119,23 @@ def refuse_absent_weights(model: nn.Module) -> None:
         )
 
 
+def replaceable(model: nn.Module) -> list[tuple[Any, str, Any]]:
+    """Where a plain implementation is to replace another: configuration, its setting, its value."""
+    configs = {
+        id(module.config): module.config
+        for module in model.modules()
+        if getattr(module, "config", None) is not None
+    }
+    return [
+        (config, name, getattr(config, name))
+        for config in configs.values()
+        for name in SETTINGS
+        if getattr(config, name, PLAIN) != PLAIN and may_be_plain(name, getattr(config, name))
+    ]
+
+
 @contextmanager
-def differentiable(model: nn.Module) -> Iterator[None]:
+def differentiable(model: nn.Module, plain: bool = True) -> Iterator[None]:
     """A context in which a model's blocks can be differentiated twice.
 
     Evaluation mode (no dropout), and the plain PyTorch implementations of attention and of
@@ -128,18 +143,12 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     implementations that give the same numbers are replaced; a user's own is part of the model.
     Inference mode and automatic mixed precision around the call are disabled, and compiled modules
     run uncompiled.
+
+    Args:
+        model: the model.
+        plain: False leaves the implementations as they are.
     """
-    configs = {
-        id(module.config): module.config
-        for module in model.modules()
-        if getattr(module, "config", None) is not None
-    }
-    before = [
-        (config, name, getattr(config, name))
-        for config in configs.values()
-        for name in SETTINGS
-        if may_be_plain(name, getattr(config, name, PLAIN))
-    ]
+    before = replaceable(model) if plain else []
     modes = [(module, module.training) for module in model.modules()]
     devices = {parameter.device.type for parameter in model.parameters()} - {"meta"}
     with ExitStack() as around:

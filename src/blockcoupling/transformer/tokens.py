@@ -59,7 +59,7 @@ class TokenizedPrompt:
     @property
     def beginning(self) -> Int[Tensor, "1 token"]:
         """An input that shows what the model does: the first tokens."""
-        return self.input_ids[:, :8]
+        return self.input_ids[:, :32]
 
     @property
     def length(self) -> int:

@@ -8,11 +8,14 @@ import torch
 from architectures import prompt, small_model
 from coupling_by_definition import numbers
 from full_jacobian import full_jacobian
+from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama import modeling_llama
 
 import blockcoupling as bc
+from blockcoupling.errors import UserError
 
 IDS = prompt(7)
 TEXT = " ".join(map(str, IDS[0].tolist()))
@@ -105,3 +108,99 @@ def test_what_the_user_changed_is_measured(
     assert abs(wanted / plain - 1).max() > 0.01
     found = bc.measure(model, numbers, TEXT, k=8)["S"][0, 0]
     np.testing.assert_allclose(found, wanted[:, :8], rtol=1e-5)
+
+
+# Changes that act on one implementation alone: with eager attention, it is another model.
+
+
+def patch_eager_alone(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = modeling_llama.eager_attention_forward
+
+    def sharper(module: nn.Module, query: torch.Tensor, *args: object, **kwargs: object) -> object:
+        return own(module, 1.1 * query, *args, **kwargs)
+
+    monkeypatch.setattr(modeling_llama, "eager_attention_forward", sharper)
+
+
+def act_where_sdpa_is_configured(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = model.model.layers[1].self_attn
+
+    def thrice(module: nn.Module, args: object, output: tuple) -> tuple | None:
+        fused = module.config._attn_implementation == "sdpa"
+        return (3 * output[0], *output[1:]) if fused else None
+
+    attention.register_forward_hook(thrice)
+
+
+def replace_the_attention_of_the_class(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = modeling_llama.LlamaAttention.forward
+
+    def windowed(self: nn.Module, *args: object, **kwargs: object) -> object:
+        output, *rest = own(self, *args, **kwargs)
+        return (2 * output if self.config._attn_implementation == "sdpa" else output, *rest)
+
+    monkeypatch.setattr(modeling_llama.LlamaAttention, "forward", windowed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [patch_eager_alone, act_where_sdpa_is_configured, replace_the_attention_of_the_class],
+)
+def test_what_eager_attention_would_change_is_refused(
+    change: Callable[[PreTrainedModel, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small_model("llama")
+    model.set_attn_implementation("sdpa")
+    change(model, monkeypatch)
+    with pytest.raises(UserError, match=r"with eager attention than with sdpa.*differ by \d") as no:
+        bc.measure(model, numbers, TEXT, k=8)
+    assert "set_attn_implementation" in str(no.value)
+    assert model.config._attn_implementation == "sdpa"
+    model.set_attn_implementation("eager")  # as the message says
+    wanted = singular_values(model)
+    found = bc.measure(model, numbers, TEXT, k=8)["S"][0, 0]
+    np.testing.assert_allclose(found, wanted[:, :8], rtol=1e-5)
+
+
+def patch_the_rotation(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, *args, **kw: (q, k))
+
+
+def patch_eager(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch_eager_alone(model, monkeypatch)
+    model.set_attn_implementation("eager")
+
+
+def replace_the_forward_of_a_block(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = modeling_llama.LlamaMLP.forward
+    monkeypatch.setattr(modeling_llama.LlamaMLP, "forward", lambda self, x: 2 * own(self, x))
+
+
+@pytest.mark.parametrize(
+    "change", [patch_the_rotation, patch_eager, replace_the_forward_of_a_block]
+)
+def test_what_acts_on_every_implementation_is_measured(
+    change: Callable[[PreTrainedModel, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small_model("llama")
+    plain = singular_values(model)
+    change(model, monkeypatch)
+    wanted = singular_values(model)
+    assert abs(wanted / plain - 1).max() > 0.01
+    found = bc.measure(model, numbers, TEXT, k=8)["S"][0, 0]
+    np.testing.assert_allclose(found, wanted[:, :8], rtol=1e-5)
+
+
+def test_a_copy_in_float32_is_the_model_in_bfloat16() -> None:
+    model = small_model("llama").bfloat16()
+    assert bc.measure(model, numbers, TEXT, k=3)["S"].values.min() > 0
+    original = model.model.layers[0].self_attn.o_proj
+    original.register_forward_hook(  # as a hook that knows one module does not act on a copy
+        lambda module, args, output: -output if module is original else None
+    )
+    with pytest.raises(UserError, match=r"the copy of it with weights in float32.*differ by \d"):
+        bc.measure(model, numbers, TEXT, k=3)

@@ -1,5 +1,6 @@
 """Directories of models with several parts, of encoders alone, and of code of their own."""
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -141,6 +142,25 @@ def test_a_model_of_images_and_texts_is_measured_at_either(build: object, tmp_pa
     agrees(of_images, tower, "encoder.layers")
     with pytest.raises(UserError, match=r"its vision tower, model\.model\."):
         bc.measure(loaded, images=pixels(1))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_a_float32_tower_on_bfloat16_blocks(dtype: torch.dtype | None) -> None:
+    torch.manual_seed(0)
+    model = llava().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.2)
+    model.model.language_model.bfloat16()
+    model.lm_head.bfloat16()
+    exact = copy.deepcopy(model).float()
+    found, wanted = (
+        bc.measure(each, lambda text: [3, 7, 9, 4], "x", k=3, **asked)
+        for each, asked in ((model, {"dtype": dtype}), (exact, {}))
+    )
+    np.testing.assert_array_equal(found["S"], wanted["S"])
+    assert model.lm_head.weight.dtype == torch.bfloat16
 
 
 def text_part(model: PreTrainedModel) -> str:

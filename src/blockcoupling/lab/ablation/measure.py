@@ -121,9 +121,11 @@ def damage(
         )
     ]
     texts = [shortened(text, asked.window) if text.kind == HELDOUT else text for text in texts]
+    original = None
     if not isinstance(model, StreamedModel):
-        model = in_precision(model, dtype)
-    ablation = Ablation.of(model, texts, asked)
+        exact = in_precision(model, dtype)
+        original, model = None if exact is model else model, exact
+    ablation = Ablation.of(model, texts, asked, original)
     ordered = by_length(texts)
     size = batch or ablation.default_batch(ordered)
     parts = [
@@ -165,15 +167,25 @@ class Ablation:
 
     @classmethod
     def of(
-        cls, model: nn.Module | StreamedModel, texts: Sequence[Text], settings: DamageSettings
+        cls,
+        model: nn.Module | StreamedModel,
+        texts: Sequence[Text],
+        settings: DamageSettings,
+        original: nn.Module | None = None,
     ) -> Ablation:
         """Prepare a model, and check everything that can be wrong before long work starts.
+
+        Args:
+            model: the model.
+            texts: what it is measured on.
+            settings: what to change.
+            original: the model that it is a copy of in another precision, if any.
 
         Raises:
             UserError: listing what is wrong.
         """
         first = Settings(k=1, vectors=True)  # the directions of displacements
-        prepared, _ = prepare_prompts(model, [text.tokens for text in texts], first)
+        prepared, _ = prepare_prompts(model, [text.tokens for text in texts], first, original)
         prepared.refuse_bidirectional("blocks are ablated, and the next token predicted,", "damage")
         if short := [text.tokens.id for text in texts if text.tokens.length < 2]:
             raise UserError(

@@ -128,7 +128,7 @@ class _Kind:
 def _kind(shape: Training | VisionTraining, name: str) -> _Kind:
     identity = {"training": shape.model_dump(mode="json"), "torch": version("torch")}
     if isinstance(shape, Training):
-        identity |= {"corpus": corpus().source}
+        identity |= {"corpus": corpus().digest}
         return _Kind(shape, name, partial(_neox, shape, name), identity)
     from blockcoupling.lab.training.image_data import image_data
     from blockcoupling.lab.training.vit import VitRun, updates_per_epoch

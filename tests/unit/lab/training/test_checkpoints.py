@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,15 @@ def test_the_small_file_differs_wherever_the_weights_do(tmp_path: Path) -> None:
         out = train(SPEC | {"seed": seed, "checkpoints": [0]}, tmp_path / str(seed), threads=1)
         told.append((out[0] / "training.json").read_text().replace(f'"seed": {seed}', ""))
     assert told[0] != told[1]
+
+
+def test_states_are_of_a_text_whatever_python_it_comes_with(
+    states: Path, updates: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = checkpoints.corpus()
+    monkeypatch.setattr(checkpoints, "corpus", lambda: replace(there, source="of another Python"))
+    keep_states(SPEC, states, threads=1)
+    assert not updates
+    monkeypatch.setattr(checkpoints, "corpus", lambda: replace(there, digest="another text"))
+    keep_states(SPEC | {"checkpoints": [0, 1]}, states, threads=1)
+    assert updates
