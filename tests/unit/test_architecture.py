@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-GROUND = {"errors", "progress", "atomic", "digests", "wording"}
+GROUND = {"errors", "progress", "atomic", "computing", "digests", "wording"}
 
 
 @pytest.fixture(scope="module")
