@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import walk
+import yaml
 from walk import Study, Walks, calls, snakemake
 
 from blockcoupling.study import clean
@@ -140,6 +141,23 @@ def test_one_plain_run_ends_as_a_fresh_one(
         an_extraction_forced_and_interrupted,
     )
     assert (study.outputs() == before) == back  # it was about something
+
+
+def test_a_job_that_waited_while_the_configuration_was_edited_refuses(
+    study: Study, walks: Walks
+) -> None:
+    before, config = study.outputs(), yaml.safe_load((study.directory / "study.yaml").read_text())
+    config["extract"]["tolerance"] = 1e-3
+    (study.directory / "edited.yaml").write_text(yaml.safe_dump(config))
+    (study.directory / "queue.json").write_text(json.dumps({"rule": "extract", "jobs": 1}))
+    assert snakemake(study.directory, "--forcerun", "extract") != 0
+    said = (study.directory / "snakemake.log").read_text()
+    assert "the configuration has changed since the run began" in said
+    assert not (study.directory / "edited.yaml").exists()
+    (study.directory / "queue.json").unlink()
+    study.configure()
+    assert walks.wrong(study) == []
+    assert study.outputs() == before
 
 
 @pytest.mark.parametrize(
