@@ -5,10 +5,11 @@ TORCH ?=
 UV := uv==0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ENV := .venv/installed
+DOCS := .venv/docs
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-quick test-slurm walk faults lint format bench findings clean
+.PHONY: help docs env demo test test-quick test-slurm walk faults lint format bench findings clean
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +63,14 @@ walk: $(ENV)    ## 200 random walks of edits, kills and removals, each compared 
 
 faults: $(ENV)  ## provoke the faults of machines and clusters, an hour; writes docs/faults.md
 	python -m faults
+
+docs: $(DOCS)   ## the documentation, into build/docs; strict, and offline once its packages are installed
+	OMP_NUM_THREADS=1 sphinx-build -W -n --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
+$(DOCS): $(ENV) docs/requirements.lock
+	@$(PIP) install --quiet --no-deps --requirement docs/requirements.lock
+	@touch $@
 
 lint: $(ENV)    ## style, types, import order of the packages, and the workflow's linters
 	ruff check

@@ -69,11 +69,17 @@ def main() -> None:
     app()
 
 
+CITATION = (
+    "If you use it, please cite it and Aubry, Meng, Sugolov & Papyan: Transformer Block Coupling "
+    "and its Correlation with Generalization in LLMs, ICLR 2025, arXiv:2407.07810"
+)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         import blockcoupling
 
-        typer.echo(f"blockcoupling {blockcoupling.__version__}")
+        typer.echo(f"blockcoupling {blockcoupling.__version__}\n{CITATION}")
         raise typer.Exit
 
 
@@ -82,7 +88,9 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Version and citation."
+        ),
     ] = False,
 ) -> None:
     """Measure how well the blocks of a transformer are coupled.

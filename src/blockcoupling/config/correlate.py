@@ -20,8 +20,11 @@ class Correlate(Section):
     k: PositiveInt | None = None
     """Unset: 10, or the largest tabulated K below it."""
     variant: VariantName = DEFAULT_VARIANT
+    """Variant of mis-coupling."""
     bootstrap: PositiveInt = 2000
+    """Resamples of an interval."""
     checkpoints: Literal["all", "final"] = "all"
+    """Whether all checkpoints are points, or the final ones."""
     seed: NonNegativeInt | None = None
     """Seed of the bootstrap; unset, the study's."""
     resample: Resample = "model"

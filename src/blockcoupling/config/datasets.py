@@ -37,27 +37,37 @@ class BuiltinDataset(DatasetSection):
     """Prompts that come with the package: held-out text of the training corpus, or written ones."""
 
     source: Literal["builtin"] = "builtin"
+    """Kind of source; may be omitted."""
     name: Literal["heldout", "handwritten"]
+    """Which of the two."""
 
 
 class JsonlDataset(DatasetSection):
     """Prompts from a file with one JSON object a line."""
 
     source: Literal["jsonl"] = "jsonl"
+    """Kind of source; may be omitted."""
     path: UserPath
+    """The file."""
     template: Template = "text"
+    """How a prompt is made from a row."""
 
 
 class HubDataset(DatasetSection):
     """Prompts from a dataset of the Hugging Face hub."""
 
     source: Literal["hub"] = "hub"
+    """Kind of source; may be omitted."""
     id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """Name on the hub."""
     config: str | None = None
+    """Its configuration, where it has several."""
     split: str = "test"
+    """Its split."""
     revision: str
     """A commit, so that the same prompts come back; `main` is accepted, and recorded resolved."""
     template: Template
+    """How a prompt is made from a row."""
 
 
 class ImageDataset(ImagePrompts):
@@ -65,6 +75,7 @@ class ImageDataset(ImagePrompts):
 
     holds: ClassVar[Modality] = "image"
     source: Literal["images"] = "images"
+    """Kind of source; may be omitted."""
 
 
 DATASETS = OneOf(

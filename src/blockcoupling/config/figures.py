@@ -11,3 +11,4 @@ class Figures(Section):
     """How figures are written."""
 
     formats: list[Literal["pdf", "png", "svg"]] = Field(default=["pdf", "png"], min_length=1)
+    """Formats of the files."""

@@ -13,28 +13,36 @@ class DigitsImages(Section):
     """Scans of handwritten digits, 8 × 8 pixels, that scikit-learn carries."""
 
     source: Literal["digits"] = "digits"
+    """Kind of source; may be omitted."""
 
 
 class Cifar10Images(Section):
     """CIFAR-10 in files on this machine: its binary or Python archive, unpacked or not, or npz."""
 
     source: Literal["cifar10"] = "cifar10"
+    """Kind of source; may be omitted."""
     path: UserPath
+    """Directory of its files in the version for Python."""
 
 
 class FolderImages(Section):
     """Folders `train` and `test`, each with a folder of image files for each class."""
 
     source: Literal["folder"] = "folder"
+    """Kind of source; may be omitted."""
     path: UserPath
+    """The folder."""
 
 
 class HubImages(Section):
     """Images of a dataset of the Hugging Face hub."""
 
     source: Literal["hub"] = "hub"
+    """Kind of source; may be omitted."""
     id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """Name on the hub."""
     config: str | None = None
+    """Its configuration, where it has several."""
     revision: str
     """A commit, so that the same images come back; `main` is accepted, and recorded resolved."""
     image: str = "img"

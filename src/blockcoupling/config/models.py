@@ -34,10 +34,15 @@ class RecordedScore(Section):
     """A score that was measured elsewhere, with its source."""
 
     value: float
+    """The score."""
     source: str = Field(min_length=1)
+    """Where it was published."""
     metric: Name = "score"
+    """Name of the metric."""
     standard_error: float | None = None
+    """Its standard error, in the same unit."""
     higher_is_better: bool = True
+    """Whether a larger score is a better one."""
     checkpoint: Name | None = None
     """Its checkpoint; default: the last one of the model."""
 
@@ -46,6 +51,7 @@ class ModelSection(Section):
     """What every model's section can hold, wherever the model comes from."""
 
     family: str | None = None
+    """Name of the models it belongs to, for statistics within families."""
     parameters: PositiveInt | None = None
     """Only if the count should differ from that of the weights."""
     tokens: PositiveInt | None = None
@@ -59,10 +65,13 @@ class ModelSection(Section):
     scores: dict[Name, RecordedScore] = Field(default={})
 
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """Type of the weights as they are rounded; products are in `extract.dtype`."""
     quantization: Literal["nf4", "nf4-double", "int8"] | None = None
+    """Round the weights to this format of bitsandbytes before measuring."""
     init: bool = False
     """Also measure the pseudo-checkpoint `init`: same configuration, re-initialised weights."""
     init_seed: NonNegativeInt = 0
+    """Seed of the weights where they are randomly re-initialised."""
     measured_at: Tokens | None = None
     """Tokens to measure, if not those of `extract.tokens`; default for image models: `class`."""
 
@@ -124,6 +133,7 @@ class Penalty(Section):
     weight: float = 0.0
     """The dose: above 0 it increases coupling, below 0 it decreases it, 0: no penalty."""
     k: PositiveInt = 10
+    """Singular vectors that the penalty compares."""
     tokens: PositiveInt = 2
     """Number of tokens per batch, one in each of its first windows."""
     every: PositiveInt = 1
@@ -138,16 +148,24 @@ class Training(Section):
     processes: ClassVar[int] = 1
     """Processes that share a batch, as in `VisionTraining`; not a setting here."""
     hidden_size: PositiveInt = 128
+    """Width d of the residual stream."""
     blocks: int = Field(default=6, ge=2)
+    """Number of blocks."""
     heads: PositiveInt = 4
+    """Attention heads per block."""
     context: int = Field(default=128, ge=16)
+    """Tokens (bytes) per text."""
     batch: PositiveInt = 16
+    """Texts per update."""
     steps: PositiveInt = 600
+    """Updates of the whole training."""
     learning_rate: PositiveFloat = 1.0e-3
+    """Largest learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """The learning rate after warm-up: a cosine to a tenth, or constant, so that models can be
     compared at the same loss, whatever their step."""
     weight_decay: NonNegativeFloat = 0.1
+    """AdamW's weight decay."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of attention weights and of the embeddings."""
     text: float = Field(default=1.0, gt=0, le=1)
@@ -155,6 +173,7 @@ class Training(Section):
     shuffled: float = Field(default=0.0, ge=0, le=1)
     """Share of its passages whose characters are in random order: they can only be memorized."""
     seed: NonNegativeInt = 0
+    """Seed of the weights and of everything that is drawn in training."""
     penalty: Penalty = Penalty()
     stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping the last block's branches; proportionally less in earlier blocks."""
@@ -191,6 +210,7 @@ class TrainedModel(ModelSection):
     """
 
     source: Literal["train"] = "train"
+    """Kind of source; may be omitted."""
     train: Annotated[Training | VisionTraining, ARCHITECTURES.validator()] = Training()
     checkpoints: list[NonNegativeInt] = Field(default=[])
     """Unset: 0, the powers of four and the last step."""
@@ -258,8 +278,11 @@ class LocalModel(_Downloaded):
     """A model in a Hugging Face directory, or a training run in several."""
 
     source: Literal["local"] = "local"
+    """Kind of source; may be omitted."""
     path: UserPath | None = None
+    """Directory of the model: one checkpoint, named main."""
     checkpoints: dict[Name, UserPath] = Field(default={})
+    """Directories by the name of the checkpoint, instead of `path`."""
     tokenizer: UserPath | None = None
     """Directory of the tokenizer, if not that of the weights."""
 
@@ -288,8 +311,11 @@ class HubModel(_Downloaded):
     """A model of the Hugging Face hub; checkpoints are revisions: branch, tag or commit."""
 
     source: Literal["hub"] = "hub"
+    """Kind of source; may be omitted."""
     id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """Name on the hub, such as EleutherAI/pythia-70m."""
     revision: str = Field(default="main", min_length=1)
+    """Branch, tag or commit; only a commit never changes."""
     checkpoints: dict[Name, str] = Field(default={})
     """Name: revision; a list means that the names are the revisions. Unset: `main: {revision}`."""
 

@@ -17,6 +17,7 @@ class Reduce(Section):
     k: list[PositiveInt] = Field(default=[])
     """Unset: those of 1, 2, 5, 10, 20, 30, 50 that are at most K_max."""
     variants: list[VariantName] = Field(default=list(VARIANTS), min_length=1)
+    """Variants of mis-coupling that are tabulated."""
     cluster: ClusterKind = "threads"
     """Dask's threads, processes of one machine, or jobs of Slurm."""
     workers: PositiveInt = Field(default_factory=lambda data: 4 if _processes(data) else 1)

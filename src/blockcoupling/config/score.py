@@ -14,11 +14,15 @@ class HarnessTask(Section):
     task: str | None = None
     """Its name in the harness; defaults to its name here."""
     path: UserPath | None = None
+    """File of questions, instead of a task."""
     template: Template | None = None
+    """How a question is made from a row of the file."""
     few_shot: NonNegativeInt = 0
+    """Solved examples in front of each question."""
     limit: PositiveInt | None = None
     """Number of questions to sample; defaults to all."""
     seed: NonNegativeInt = 0
+    """Seed of the choice of examples."""
 
     @model_validator(mode="after")
     def _local_or_not(self) -> "HarnessTask":
@@ -33,6 +37,7 @@ class Score(Section):
     name: Name = "heldout"
     """The score that coupling is correlated with."""
     metric: Name | None = None
+    """Its metric; default: the first that the scores have."""
     heldout: bool = True
     """Evaluate loss and next-token accuracy on the built-in held-out text."""
     test: bool = True

@@ -31,13 +31,17 @@ class Study(Section):
     """A whole study, every default filled in."""
 
     study: Name = "study"
+    """Its name, which results and catalog are named after."""
     results: UserPath = Field(
         default_factory=lambda data: Path("results") / data.get("study", "study")
     )
+    """Directory of the results; default: `results/STUDY`."""
     catalog: UserPath = Field(
         default_factory=lambda data: Path("catalog") / f"{data.get('study', 'study')}.yml"
     )
+    """The catalog file; default: `catalog/STUDY.yml`."""
     seed: NonNegativeInt = 0
+    """Seed of everything that is drawn, unless a section has its own."""
     suite: UserPath | None = None
     """A file of models; `models` can name some of them."""
     models: dict[Name, Model] = Field(min_length=1)

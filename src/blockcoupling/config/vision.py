@@ -47,6 +47,7 @@ class VisionTraining(Section):
     schedule: ClassVar[str] = "cosine"
     """Of the learning rate, as in `Training`; not a setting here."""
     architecture: Literal["vit"] = "vit"
+    """Trains a vision transformer."""
     images: ImageSource = DigitsImages()
     image_count: PositiveInt | None = None
     """Number of training images, sampled with seed 0; default: all."""
@@ -55,21 +56,29 @@ class VisionTraining(Section):
     image_size: PositiveInt | None = None
     """Height and width that images are scaled to; default: not scaled."""
     patch: PositiveInt = 4
+    """Edge of a patch, in pixels."""
     hidden_size: PositiveInt = 192
+    """Width d of the residual stream."""
     blocks: int = Field(default=12, ge=2)
+    """Number of blocks."""
     heads: PositiveInt = 3
+    """Attention heads per block."""
     initializer_range: PositiveFloat = 0.02
     """Standard deviation of initial weights; narrow models learn sooner with a larger one."""
     batch: PositiveInt = 128
+    """Images per update."""
     epochs: PositiveInt = 300
+    """Passes over the training images."""
     warmup: NonNegativeInt = 5
     """Epochs in which the learning rate increases."""
     learning_rate: PositiveFloat = 5.0e-4
     """The highest learning rate."""
     final_learning_rate: NonNegativeFloat = 1.0e-5
+    """Learning rate at the end of the cosine."""
     weight_decay: NonNegativeFloat = 0.05
     """Weight decay of matrices; biases, norms, positions and the class token have none."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of values dropped in training."""
     stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
     """Probability of dropping the last block's branches: less in earlier blocks, 0 in the first."""
     augmentation: Augmentation = Augmentation()
@@ -79,6 +88,7 @@ class VisionTraining(Section):
     """Processes that share each batch: one per GPU of a machine or, without GPUs, on its
     processors. The weights equal those of one process up to rounding, not to the last bit."""
     seed: NonNegativeInt = 0
+    """Seed of the weights and of everything that is drawn in training."""
 
     @property
     def tokens(self) -> int:

@@ -15,6 +15,7 @@ from blockcoupling import __version__, cli
 from blockcoupling.catalog import open_catalog
 from blockcoupling.errors import MeasurementError, UserError
 
+ROOT = Path(__file__).parents[3]
 VERBS = typer.main.get_command(cli.app).commands
 HANDWRITTEN = '{"source": "builtin", "name": "handwritten", "prompts": 2}'
 
@@ -24,7 +25,11 @@ def run(*words: str, stdin: str | None = None):
 
 
 def test_version():
-    assert run("--version").output.strip() == f"blockcoupling {__version__}"
+    version, citation = run("--version").output.strip().split("\n")
+    assert version == f"blockcoupling {__version__}"
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"title: (Transformer .*)", cited)[1] in citation
+    assert re.search(r"arxiv.org/abs/(\S+)", cited)[1] in citation
 
 
 def test_all_verbs_are_there():

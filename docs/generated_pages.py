@@ -1,0 +1,248 @@
+"""Pages of the site that are made from the code: keys, command line, kinds, and files elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import types
+import typing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from blockcoupling.catalog.kinds import KINDS
+from blockcoupling.cli import app
+from blockcoupling.config.section import OneOf
+from blockcoupling.config.study import Study
+from blockcoupling.store.comparisons import COMPARISONS
+from blockcoupling.store.damage import DAMAGE
+from blockcoupling.store.schema import Schema
+from blockcoupling.store.svd import SVD
+
+ELSEWHERE = {
+    "catalog": "catalog/README.md",
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+}
+
+
+def write(docs: Path) -> None:
+    """Write all pages into `docs/generated`; those that are right already keep their time."""
+    pages = {"keys": keys(), "command-line": command_line(), "kinds": kinds()}
+    for name, path in ELSEWHERE.items():
+        pages[name] = _seen_from_generated((docs.parent / path).read_text(encoding="utf-8"))
+    (docs / "generated").mkdir(exist_ok=True)
+    for name, text in pages.items():
+        page = docs / "generated" / f"{name}.md"
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
+def relink(app: Any, name: str, source: list[str]) -> None:
+    """Let links of pages to documents outside of `docs` lead to their copies in the site."""
+    up = "../" * name.count("/")
+    for page, path in ELSEWHERE.items():
+        source[0] = re.sub(
+            rf"\]\((?:\.\./)+{re.escape(path)}", f"]({up}generated/{page}.md", source[0]
+        )
+
+
+def _seen_from_generated(text: str) -> str:
+    text = re.sub(r"\]\((?:\.\./)?docs/", "](../", text)
+    for page, path in ELSEWHERE.items():
+        text = text.replace(f"]({path}", f"]({page}.md")
+    return re.sub(r"\]\((config/[^)]*)\)", r"](../../\1)", text)
+
+
+# --- keys of a study
+
+
+def keys() -> str:
+    """Every key of a study's configuration, from its pydantic classes."""
+    lines = [
+        "# Every key of a study",
+        "",
+        "Made from the classes that check a configuration. What the keys are for, with examples: "
+        "[Adding models, prompts and scores](../adding-models.md).",
+        "",
+    ]
+    done: set[type] = set()
+    waiting: list[tuple[str, type[BaseModel]]] = [("", Study)]
+    while waiting:
+        path, section = waiting.pop(0)
+        if section in done:
+            continue
+        done.add(section)
+        title = f"`{path}`{_kind(section)}" if path else "A study"
+        summary = (inspect.getdoc(section) or "").split("\n\n", maxsplit=1)[0]
+        lines += [f"## {title}", "", f"*{section.__name__}.* {_flat(summary)}", ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        texts = docstrings(section)
+        for name, field in section.model_fields.items():
+            if field.exclude or name.startswith("_"):
+                continue
+            inner = sections_of(field.annotation, field.metadata)
+            waiting += [(f"{path}.{name}".strip("."), each) for each in inner]
+            meaning = field.description or texts.get(name, "")
+            if inner and not meaning:
+                meaning = (inspect.getdoc(inner[0]) or "").split("\n\n", maxsplit=1)[0]
+            cells = [f"`{name}`", type_of(field.annotation), default_of(field), _flat(meaning)]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _kind(section: type[BaseModel]) -> str:
+    """Which of several sections of the same key it is."""
+    for name in ("source", "architecture"):
+        field = section.model_fields.get(name)
+        if field is not None and typing.get_origin(field.annotation) is typing.Literal:
+            return f" with `{name}: {field.default}`"
+    return ""
+
+
+def docstrings(section: type[BaseModel]) -> dict[str, str]:
+    """The sentences below the fields of a class and of those that it is made of, by field."""
+    found: dict[str, str] = {}
+    for each in reversed(section.__mro__):
+        if not (isinstance(each, type) and issubclass(each, BaseModel)) or each is BaseModel:
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
+        for field, text in pairwise(body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                found[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return found
+
+
+def sections_of(annotation: Any, metadata: Any = ()) -> list[type[BaseModel]]:
+    """The sections that a field may hold."""
+    chosen = [
+        section
+        for each in metadata
+        if isinstance(each, OneOf)
+        for section in each.sections.values()
+    ]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return chosen or [annotation]
+    inner = list(getattr(annotation, "__metadata__", ()))
+    for each in typing.get_args(annotation):
+        chosen += [s for s in sections_of(each, inner) if s not in chosen]
+    return chosen
+
+
+def type_of(annotation: Any) -> str:
+    """A type as a user would say it."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_of(inner[0])
+    if origin is typing.Literal:
+        return " or ".join(f"`{each}`" for each in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(type_of(each) for each in inner if each is not type(None)))
+    if origin is dict:
+        return f"names, each with {type_of(inner[1])}" if inner else "names"
+    if origin is not None and inner:
+        return f"list of {type_of(inner[0])}"
+    plain = {bool: "yes or no", int: "whole number", float: "number", str: "text", Path: "path"}
+    section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    name = "section" if section else getattr(annotation, "__name__", str(annotation))
+    return plain.get(annotation, name)
+
+
+def default_of(field: Any) -> str:
+    """The default of a field."""
+    if field.is_required():
+        return "required"
+    if field.default is PydanticUndefined:
+        return "see text" if field.default_factory else ""
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, BaseModel) or (
+        isinstance(field.default, dict)
+        and any(isinstance(v, BaseModel) for v in field.default.values())
+    ):
+        return "its defaults"
+    shown = (
+        {True: "yes", False: "no"}.get(field.default) if isinstance(field.default, bool) else None
+    )
+    return f"`{shown or field.default}`".replace("|", "\\|")
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# --- the command line
+
+
+def command_line() -> str:
+    """Every verb and option, from typer."""
+    group: Any = typer.main.get_command(app)
+    lines = ["# Command line", "", _help(group), ""]
+    for name, verb in group.commands.items():
+        if verb.hidden:
+            continue
+        lines += [f"## `blockcoupling {name}`", "", _help(verb), ""]
+        rows = [_row(each) for each in verb.params if not getattr(each, "hidden", False)]
+        if rows:
+            lines += ["| option | default | meaning |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _help(verb: Any) -> str:
+    return inspect.cleandoc(verb.help or "").replace("\b\n", "")
+
+
+def _row(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.param_type_name == "argument":
+        names = [parameter.metavar or parameter.name.upper()]
+    shown = ""
+    if not (parameter.default in (None, False, ()) or callable(parameter.default)):
+        shown = f"`{parameter.default}`"
+    if parameter.required:
+        shown = "required"
+    text = getattr(parameter, "help", None) or ""
+    cells = [", ".join(f"`{name}`" for name in names), shown.replace("|", "\\|"), _flat(text)]
+    return "| " + " | ".join(cells) + " |"
+
+
+# --- kinds of entries, variables of stores
+
+
+def kinds() -> str:
+    """The kinds of catalog entries, and the variables of each kind of store."""
+    lines = [
+        "# Kinds of artifacts and variables of stores",
+        "",
+        "The columns of the tables: [The data](../schema.md), [Statistics](../statistics.md).",
+        "",
+        "| kind | holds | made by |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {_flat(k.holds)} | `{k.made_by}` |" for name, k in KINDS.items()]
+    stores: dict[str, Schema] = {"svd": SVD, "token_products": COMPARISONS, "block_damage": DAMAGE}
+    for kind, schema in stores.items():
+        lines += ["", f"## Variables of `{kind}`", ""]
+        lines += ["| name | axes | data type | presence | meaning |", "|---|---|---|---|---|"]
+        for name, each in {**schema.variables, **schema.coordinates}.items():
+            cells = [
+                f"`{name}`",
+                ", ".join(each.dims),
+                " or ".join(each.dtypes),
+                "optional" if each.optional else "always",
+                _flat(each.meaning),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
