@@ -24,7 +24,7 @@ def rows() -> list[list[str]]:
     """As `population.rows`."""
     ratio = own_over_random()
     share = np.exp(of_pairs(FILE, "smollm2", "main", "displace")["interaction"])
-    told = related(FILE, "smollm2", "main", "displace", "interaction", "miscoupling")
+    found = related(FILE, "smollm2", "main", "displace", "interaction", "miscoupling")
     overlap = related(FILE, "smollm2", "main", "displace", "interaction", "input_overlap")
     held = related(FILE, "smollm2", "main", "displace", "interaction", "miscoupling", HELD)
     asked = pd.read_csv(HERE / "accuracy_pairs.csv").query("blocks == 'one'")
@@ -42,13 +42,13 @@ def rows() -> list[list[str]]:
         ],
         [
             "Does another block's v₁ act as the block's own where the two are coupled?",
-            _answer(told.rho, told.p),
+            _answer(found.rho, found.p),
             f"median {share.median():.2f} of the effect of its own v₁; ρ of m with that share "
-            f"{plain(told.rho)} ({p_text(told.p)}), of input overlap {plain(overlap.rho)} "
+            f"{plain(found.rho)} ({p_text(found.p)}), of input overlap {plain(overlap.rho)} "
             f"({p_text(overlap.p)}); m controlling for distance, influence and position "
             f"{plain(held.rho)} ({p_text(held.p)})",
             "ρ of m not below 0",
-            f"ρ = {2.8 * told.spread:.2f}",
+            f"ρ = {2.8 * found.spread:.2f}",
         ],
         [
             "Does KL stand for what ablation does to answers?",

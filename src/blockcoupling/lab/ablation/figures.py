@@ -111,8 +111,8 @@ def by_pairs(catalog: Catalog) -> Figure:
         line[0].set_ylabel(f"{treatment}\nKL, nats per token")
     for panel, name in zip(axes[-1], columns, strict=True):
         panel.set_xlabel(AXES[name])
-    bar = figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6, aspect=30)
-    bar.set_label(f"{model.name}, {checkpoint}: depth of the pair, (i + j)/2 in blocks")
+    bar = figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6 if len(rows) > 1 else 1, aspect=30)
+    bar.set_label(f"{model.name}, {checkpoint}\ndepth (i + j)/2, blocks")
     bar.outline.set_visible(False)
     return figure
 
@@ -172,7 +172,7 @@ def _miscoupling(own: pd.DataFrame) -> np.ndarray:
     """Return m by blocks: in both orders if they were measured, else the mean of both in each."""
     size = int(own[["block", "block_other"]].max().max())
     values = np.full((size, size), np.nan)
-    ordered = own[own["treatment"] == "replace"]
+    ordered = own[[TREATMENTS[name].ordered for name in own["treatment"]]]
     part = ordered if len(ordered) else own
     values[part["block"] - 1, part["block_other"] - 1] = part["miscoupling"]
     if not len(ordered):
