@@ -338,10 +338,8 @@ def _pretrained(record: Mapping[str, Any], path: Path, trust: bool) -> Any:
             )
         # The directory holds the body alone, or with another head. Blocks need none.
         model = model.base_model
-    named = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
-    if config.model_type == named:  # else the files hold another tower, too
-        stored = {*stored_tensors(path), *whole.state_dict()}
-        refuse_unused(whole, unused_by(whole, loading["unexpected_keys"]), stored)
+    stored = {*stored_tensors(path), *whole.state_dict()}
+    refuse_unused(whole, unused_by(whole, loading["unexpected_keys"]), stored)
     if not quantization:
         return model
     refuse_unrounded(model)

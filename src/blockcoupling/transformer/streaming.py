@@ -324,7 +324,8 @@ def stream_model(
         raise UserError(
             f"{directory} is stored quantized, and cannot be streamed; use the unquantized weights"
         )
-    if loaded_as is None and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    of_itself = "auto_map" in config.to_dict()  # its own code says what it is
+    if not (loaded_as or of_itself or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING):
         raise UserError(
             f"{directory} holds a model of kind {config.model_type}, and only causal language "
             "models can be streamed. Measure it without streaming."
