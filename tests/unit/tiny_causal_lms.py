@@ -157,18 +157,20 @@ def tiny(kind: str, **settings: Any) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
 
 
-def shrunk(config_class: type[PretrainedConfig], extras: dict[str, Any]) -> PretrainedConfig:
+def shrunk(
+    config_class: type[PretrainedConfig], extras: dict[str, Any], sizes: dict[str, Any] = SIZES
+) -> PretrainedConfig:
     """A configuration with small numbers wherever it has a number of such a name."""
     default = config_class()
     chosen: dict[str, Any] = {}
-    for name in _settings(config_class) & set(SIZES):
+    for name in _settings(config_class) & set(sizes):
         value = _default(config_class, default, name)
         if isinstance(value, int | float) or value == "auto":
-            chosen[name] = SIZES[name]
+            chosen[name] = sizes[name]
     for name in config_class.sub_configs:
         value = getattr(default, name, None)
         if isinstance(value, PretrainedConfig):
-            chosen[name] = shrunk(type(value), extras.get(name, {})).to_dict()
+            chosen[name] = shrunk(type(value), extras.get(name, {}), sizes).to_dict()
     own = {name: value for name, value in extras.items() if name not in config_class.sub_configs}
     return config_class(**chosen | own)
 

@@ -5,6 +5,7 @@ change is added to one token's hidden state on its way into every block.
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,56 +15,83 @@ from torch import Tensor, nn
 def jacobians(
     model: nn.Module,
     path: str,
-    ids: Tensor,
+    given: Tensor,
     token: int = -1,
     dtype: torch.dtype = torch.float64,
+    attention: str = "eager",
 ) -> np.ndarray:
     """Residual Jacobians of all blocks at one token, (block, d, d), of a copy of the model.
 
     Args:
         model: the model; its own forward is called.
-        path: of the module list that holds its blocks.
-        ids: (1, token).
+        path: of the module list that holds its blocks, which may be passed several times each.
+        given: token ids (1, token), or pixel values (1, channel, height, width).
         token: its position.
         dtype: of the copy's weights.
+        attention: the implementation that the copy computes attention with.
     """
     model = copy.deepcopy(model).to(dtype).eval()
     for module in model.modules():
         config = getattr(module, "config", None)
-        for name in ("_attn_implementation", "_experts_implementation"):
+        for name, value in (
+            ("_attn_implementation", attention),
+            ("_experts_implementation", "eager"),
+        ):
             if hasattr(config, name):
-                setattr(config, name, "eager")
-    seen: dict[int, list[Tensor]] = {}
-    handles = []
-    for index, block in enumerate(model.get_submodule(path)):
+                setattr(config, name, value)
+        if isinstance(module, nn.BatchNorm2d):  # torch 2.13's gradient depends on the layout
+            module.register_forward_hook(batch_norm)
+    changes: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-        def enter(
-            module: nn.Module, args: tuple, kwargs: dict, index: int = index
-        ) -> tuple[tuple, dict]:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            change = torch.zeros(hidden.shape[-1], dtype=hidden.dtype, requires_grad=True)
-            place = torch.zeros(hidden.shape[1], 1, dtype=hidden.dtype)
-            place[token] = 1
-            seen[index] = [change]
-            hidden = hidden.detach() + place * change
-            if args:
-                return (hidden, *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": hidden}
+    def enter(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        name = next(
+            key
+            for key, value in (*enumerate(args), *kwargs.items())
+            if isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point()
+        )
+        hidden = args[name] if isinstance(name, int) else kwargs[name]
+        change = torch.zeros(hidden.shape[-1], dtype=hidden.dtype, requires_grad=True)
+        place = torch.zeros(hidden.shape[1], 1, dtype=hidden.dtype)
+        place[token] = 1
+        changes.append(change)
+        hidden = hidden.detach() + place * change
+        if isinstance(name, int):
+            return (*args[:name], hidden, *args[name + 1 :]), kwargs
+        return args, {**kwargs, name: hidden}
 
-        def leave(
-            module: nn.Module, args: tuple, kwargs: dict, output: object, index: int = index
-        ) -> None:
-            hidden = output[0] if isinstance(output, tuple | list) else output
-            seen[index].append(hidden[0, token])
+    def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple | list) else output
+        outputs.append(hidden[0, token])
 
-        handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(block.register_forward_hook(leave, with_kwargs=True))
-    model(input_ids=ids, use_cache=False)
-    found = []
-    for change, output in (seen[index] for index in range(len(seen))):
-        rows = [torch.autograd.grad(y, change, retain_graph=True)[0] for y in output]
-        found.append(torch.stack(rows) - torch.eye(len(rows), dtype=output.dtype))
+    for block in model.get_submodule(path).children():
+        block.register_forward_pre_hook(enter, with_kwargs=True)
+        block.register_forward_hook(leave, with_kwargs=True)
+    if given.is_floating_point():
+        model(pixel_values=given.to(dtype))
+    else:
+        model(input_ids=given, use_cache=False)
+    unit = torch.eye(outputs[0].shape[0], dtype=dtype)
+    found = [
+        torch.autograd.grad(y, change, unit, retain_graph=True, is_grads_batched=True)[0] - unit
+        for y, change in zip(outputs, changes, strict=True)
+    ]
     return torch.stack(found).double().numpy()
+
+
+def batch_norm(module: nn.BatchNorm2d, args: tuple[Tensor], output: Tensor) -> Tensor:
+    """A batch norm by its definition, in evaluation mode."""
+    (x,) = args
+    mean, deviation, weight, bias = (
+        value[:, None, None]
+        for value in (
+            module.running_mean,
+            (module.running_var + module.eps).sqrt(),
+            module.weight,
+            module.bias,
+        )
+    )
+    return (x - mean) / deviation * weight + bias
 
 
 def coupling(jacobian: np.ndarray, k: int) -> tuple[np.ndarray, float]:

@@ -6,11 +6,13 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from blockcoupling.errors import UserError
 from blockcoupling.transformer.implementations import PLAIN, SETTINGS, may_be_plain, of_transformers
@@ -142,7 +144,9 @@ def differentiable(model: nn.Module, plain: bool = True) -> Iterator[None]:
     mixtures of experts: the fused ones lack second derivatives, or float64, on some devices. Only
     implementations that give the same numbers are replaced; a user's own is part of the model.
     Inference mode and automatic mixed precision around the call are disabled, and compiled modules
-    run uncompiled.
+    run uncompiled. Batch norms are computed as the affine maps that they are in evaluation mode:
+    PyTorch 2.13 gives them a wrong gradient on a CPU for one image whose channels come last in
+    memory.
 
     Args:
         model: the model.
@@ -157,6 +161,10 @@ def differentiable(model: nn.Module, plain: bool = True) -> Iterator[None]:
             around.enter_context(torch.compiler.set_stance("force_eager"))
         for device in sorted(devices):
             around.enter_context(torch.autocast(device, enabled=False))
+        for module in model.modules():
+            own = type(module).forward is _BatchNorm.forward and "forward" not in vars(module)
+            if isinstance(module, _BatchNorm) and own and module.running_var is not None:
+                around.enter_context(replaced_forward([module], partial(_affine, module)))
         model.eval()
         try:
             for config, name, _ in before:
@@ -167,3 +175,15 @@ def differentiable(model: nn.Module, plain: bool = True) -> Iterator[None]:
                 setattr(config, name, value)
             for module, training in modes:
                 module.training = training
+
+
+def _affine(norm: _BatchNorm, x: Float[Tensor, "row channel *place"]) -> Tensor:
+    """A batch norm with the statistics that it has stored."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale + (norm.bias if norm.affine else 0)
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    return x * scale.view(shape) + shift.view(shape)

@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from architectures import VOCABULARY, WIDE, small_model
+from torch import nn
 from toy_model import Block, Toy
 from transformers import (
     AutoConfig,
@@ -54,3 +56,22 @@ def test_a_model_without_a_configuration_is_only_put_into_evaluation() -> None:
         assert not model.blocks[0].training
     assert model.blocks[0].training
     assert vars(model.config) == {"anything": "else"}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_batch_norm_has_its_own_gradient_whatever_the_layout(
+    images: int, layout: torch.memory_format
+) -> None:
+    """For one image, PyTorch 2.13 returns another one on a CPU where the layouts differ."""
+    model = nn.BatchNorm2d(8).eval().requires_grad_(False)
+    model.running_var.uniform_(0.5, 1.5)
+    x = torch.randn(images, 16, 8, requires_grad=True)
+    u = torch.randn(images, 8, 4, 4)
+    for rows in (x.transpose(1, 2), x.transpose(1, 2).contiguous()):
+        with differentiable(model):
+            y = model(rows.view(images, 8, 4, 4))
+            (found,) = torch.autograd.grad(y, x, u.contiguous(memory_format=layout))
+        scale = (model.running_var + model.eps).rsqrt()[:, None, None]
+        torch.testing.assert_close(found, (scale * u).flatten(2).transpose(1, 2))
+    torch.testing.assert_close(y, model(rows.view(images, 8, 4, 4)))
