@@ -6,11 +6,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+# Decays of linear attention, for a prompt and for the next token: they have to agree.
+_OF_EACH_OTHER = ("slope_rate", "_decay")
+
 
 def saved(model: PreTrainedModel, directory: Path) -> None:
     """Save a model under `directory` in "bfloat16" and, with the same values, in "float32".
 
-    Every saved buffer of floating point is random, and so is every parameter that is all zeros.
+    Every saved buffer of floating point is random (each value times a random factor), and so is
+    every parameter that is all zeros.
 
     Args:
         model: it is changed.
@@ -19,8 +23,9 @@ def saved(model: PreTrainedModel, directory: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     state = model.state_dict()
     for name, buffer in model.named_buffers():
-        if name in state and buffer.is_floating_point():
-            buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+        if name in state and buffer.is_floating_point() and not name.endswith(_OF_EACH_OTHER):
+            factor = torch.rand(buffer.shape, generator=generator) + 0.5
+            buffer.copy_(buffer * factor if buffer.any() else factor)  # zeros of a mask stay
     for parameter in model.parameters():
         if parameter.is_floating_point() and not parameter.any():
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
