@@ -64,6 +64,7 @@ async function link() {
 }
 
 async function start() {
+  if (!problem.hidden) return; // the browser is too old, and the page says so
   try {
     take(await payload("index"));
   } catch (error) {
