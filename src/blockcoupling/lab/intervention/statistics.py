@@ -150,7 +150,7 @@ def judge(rows: pd.DataFrame, section: Intervention) -> pd.DataFrame:
     same = tested & rows["p_equivalent"].lt(LEVEL)
     differ = tested & rows["p_adjusted"].fillna(rows["p"]).lt(LEVEL)
     moved = differ & ~same & rows["population"].isin(section.positive_controls)
-    by = [rows[name] for name in ("at", "stratum", "outcome", "against")]
+    by = [rows[name] for name in ("at", "stratum", "outcome")]
     able = moved.groupby(by).transform("any") | (not section.positive_controls)
     verdict = pd.Series("", rows.index).mask(tested, "neither shown nor excluded")
     verdict = verdict.mask(differ, "different")

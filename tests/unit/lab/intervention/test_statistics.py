@@ -148,6 +148,7 @@ def test_equivalence_counts_only_where_a_positive_control_fails_it(
     judged = judge(adjust_prespecified(rows, section, {}), section)
     assert of(judged, arm="couple 1")["verdict"] == verdict
     assert of(judged, arm="tied")["verdict"] == ("different" if moved else verdict)
+    assert of(judged, arm="couple 1", against="sham 0.1")["verdict"] == verdict
     unnamed = judge(adjust_prespecified(rows, SECTION, {}), SECTION)
     assert of(unnamed, arm="couple 1")["verdict"] == "equivalent"
     assert (judged.loc[judged["outcome"] == "damage.skip", "verdict"] == "").all()
