@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from docs.findings import ablation, course, displaced, pictures, population, setting, vision
+from docs.findings import ablation, course, displaced, gap, pictures, population, setting, vision
 from docs.findings.estimates import table
 
 PAGE = Path(__file__).parents[1] / "findings.md"
@@ -21,6 +21,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "population": lambda: table(HEADER, population.rows() + course.rows()),
     "vision": lambda: table(HEADER, vision.rows()),
     "setting": lambda: table(HEADER, setting.rows()),
+    "gap": lambda: table(HEADER, gap.rows()),
+    "arms": gap.arms,
     "ablation": lambda: table(HEADER, ablation.rows()),
     "damage": lambda: table(RHO, ablation.rho_table("kl")),
     "interaction": lambda: table(RHO, ablation.rho_table("interaction")),

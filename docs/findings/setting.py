@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from docs.findings.estimates import Estimate, mean_of
+from docs.findings.estimates import Estimate, mean_of, p_text
 from docs.findings.population import HERE
 
 from blockcoupling.lab.intervention.paired import paired_difference
@@ -17,10 +19,15 @@ def members() -> pd.DataFrame:
     return pd.read_csv(HERE / "intervention_arms.csv")
 
 
-def difference(outcome: str, arm: str, against: str = "plain") -> Estimate:
-    """Mean difference between the last checkpoints of two arms, in pairs of one seed."""
+def compared(outcome: str, arm: str, against: str = "plain") -> dict[str, Any]:
+    """The last checkpoints of two arms, in pairs of one seed."""
     last = members()[members()["final"]].pivot_table(index="pair", columns="arm", values=outcome)
-    found = paired_difference(last[arm], last[against])
+    return paired_difference(last[arm], last[against])
+
+
+def difference(outcome: str, arm: str, against: str = "plain") -> Estimate:
+    """Their mean difference."""
+    found = compared(outcome, arm, against)
     return Estimate(found["estimate"], found["low"], found["high"])
 
 
@@ -50,7 +57,10 @@ def rows() -> list[list[str]]:
             "… is that the price of coupling, or of any penalty?",
             "partly of any penalty; but the sham changes coupling, too, so that the two are not "
             "separated",
-            f"sham of the same weight: loss {sham}, coupling {difference('coupling', 'sham')}; "
+            f"sham of the same weight, 0.1: loss {sham}, "
+            f"{100 * sham.value / more.value:.0f} % of the dose's; "
+            f"coupling {difference('coupling', 'sham')} "
+            f"({p_text(compared('coupling', 'sham')['p'])}); "
             f"coupled minus sham {difference(LOSS, 'couple 0.1', 'sham')}",
             "a sham without effect",
             sham.smallest,

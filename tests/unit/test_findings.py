@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from docs.findings import ablation, course, displaced, population, setting, vision
+from docs.findings import ablation, course, displaced, gap, population, setting, vision
 from docs.findings.__main__ import BLOCKS, PAGE, filled
 from docs.findings.estimates import Correlation, Estimate, mean_of
 
@@ -97,3 +97,22 @@ def test_the_smallest_effect_is_found_four_times_in_five() -> None:
     # 1000 draws: a standard error of 0.013; Student's t of 59 is not quite normal.
     assert np.mean(found) == pytest.approx(0.8, abs=0.045)
     assert Correlation(0.1, -0.186, 0.371).smallest == "0.39"  # n = 48: tanh(2.80 / sqrt(45))
+
+
+@pytest.mark.slow
+def test_answers_on_interventions_follow_from_their_numbers() -> None:
+    for arm in ("couple -0.01", "couple 0.1"):
+        assert "equivalent" in gap.of(arm)["verdict"].split(", ")
+        assert gap.difference(arm, gap.GAP, gap.TOKENS).high < 0  # slower training
+    assert gap.of("less-text")["verdict"] == "different"
+    assert gap.of("less-text")["estimate"] > gap.section().smallest_effect[gap.GAP]
+    assert gap.difference("dropout").high < 0
+    for arm in ("couple -0.01", "couple 0.1"):
+        assert gap.difference(arm).low > gap.difference("dropout").value
+    dearer = gap.difference("couple 0.1", gap.HELDOUT, gap.TOKENS, against="sham")
+    free = gap.difference("sham", gap.HELDOUT, gap.TOKENS)
+    assert dearer.low > 0 > free.low and free.high > 0
+    assert gap.difference("sham", gap.GAP, gap.TOKENS).high < 0
+    sham, dose = (setting.difference(gap.HELDOUT, arm) for arm in ("sham", "couple 0.1"))
+    assert sham.value < 0.5 * dose.value
+    assert setting.difference("coupling", "sham").high < 0
