@@ -90,7 +90,9 @@ def keys() -> str:
             inner = sections_of(field.annotation, field.metadata)
             waiting += [(f"{path}.{name}".strip("."), each) for each in inner]
             meaning = field.description or texts.get(name, "")
-            if inner and not meaning:
+            if len(inner) > 1 and not meaning:
+                meaning = "one of the kinds below"
+            elif inner and not meaning:
                 meaning = (inspect.getdoc(inner[0]) or "").split("\n\n", maxsplit=1)[0]
             cells = [f"`{name}`", type_of(field.annotation), default_of(field), _flat(meaning)]
             lines.append("| " + " | ".join(cells) + " |")
