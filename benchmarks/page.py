@@ -150,6 +150,14 @@ Measured in this run:
 ## Goals
 
 {_goals(result)}
+What takes longer than by hand: the prompt passes through the model twice, as a whole and to decode
+its last token; every block is called once more and compared with what it returned, and its
+Jacobian, at the shortest and the longest context, with that of the whole pass; the iteration
+orthogonalizes both of its bases and keeps its small matrix in float64. For one prompt alone,
+finding the forms of the pieces between linear layers takes a third of the time of the products;
+a batch shares that. Pieces without a known form (a norm over all queries, a router of experts) are
+differentiated column by column, one prompt after the other.
+
 ## All measurements
 
 {tables}
