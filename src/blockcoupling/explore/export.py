@@ -167,10 +167,9 @@ class _Known(dict[str, Any]):
 
 def _thinned(content: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     """Return matrices at the study's K, and at other K of its variant; the others missing."""
-    variant = np.array([name == chosen["variant"] for name in content["variants"]])
-    k = np.array([each == chosen["k"] for each in content["ks"]])
-    if not (variant.any() and k.any()):
-        return content
+    at = _chosen(content, chosen)
+    variant = np.arange(len(content["variants"])) == at[0]
+    k = np.arange(len(content["ks"])) == at[1]
     kept = (variant[:, None] | k[None, :])[..., None, None]
     return {
         **content,
@@ -219,13 +218,19 @@ def _pairs(
 
 def _strongest(content: dict[str, Any], chosen: dict[str, Any]) -> list[tuple[int, int]]:
     """Return the pairs of different blocks, the smallest m first."""
-    variants, ks = content["variants"], content["ks"]
-    v = variants.index(chosen["variant"]) if chosen["variant"] in variants else 0
-    k = ks.index(chosen["k"]) if chosen["k"] in ks else len(ks) - 1
-    m = content["m"][v, k]
+    m = content["m"][_chosen(content, chosen)]
     order = np.argsort(m, axis=None, kind="stable")
     places = zip(*np.unravel_index(order, m.shape), strict=True)
     return [(int(i), int(j)) for i, j in places if i != j and np.isfinite(m[i, j])]
+
+
+def _chosen(content: dict[str, Any], chosen: dict[str, Any]) -> tuple[int, int]:
+    """Return the places of the study's variant and K, or of the first, and of the last up to 10."""
+    variants, ks = content["variants"], content["ks"]
+    v = variants.index(chosen["variant"]) if chosen["variant"] in variants else 0
+    if chosen["k"] in ks:
+        return v, ks.index(chosen["k"])
+    return v, max([n for n, k in enumerate(ks) if k <= 10], default=0)
 
 
 def _keep_only(about: dict[str, Any], parts: dict[str, str]) -> None:

@@ -71,7 +71,7 @@ export function matrices(panels, { scale, bar, x, y, cursor = null, scales = nul
     const bars = scales ?? [{ ...scale, title: bar }];
     const margin = { l: 54, r: narrow || bars.length > 1 ? 12 : 112, t: 52, b: narrow || bars.length > 1 ? 104 : 46 };
     const lines = Math.max(...panels.map((each) => wrapped(each.title, 210).split("<br>").length));
-    const place = grid(panels.length, width, height, { least: narrow ? 128 : 190, ratio: 1, gap: { x: 46, y: 44 + 15 * lines }, margin: { ...margin, t: 22 + 15 * lines } });
+    const place = grid(panels.length, width, height, { least: narrow ? 240 : 190, ratio: 1, gap: { x: 46, y: 44 + 15 * lines }, margin: { ...margin, t: 22 + 15 * lines } });
     const layout = { ...base(), plot_bgcolor: grey, width, height: place.height, margin: { ...margin, t: 22 + 15 * lines }, annotations: [], shapes: [] };
     const data = panels.map((panel, n) => {
       const cell = place.cells[n], size = panel.z[0].length, labelled = panel.labels !== undefined;
