@@ -130,8 +130,9 @@ def truncated_svd(
     # Jᵀ left = right · small, kept in float64: the small matrix decides when to stop.
     small = torch.zeros(prompts, 0, 0, dtype=torch.float64)
     new_left, _ = _extend(empty, noise(block), noise)
-    # Products with a matrix cost less than looks at a small basis, which is rarely large enough.
-    spent, next_check = 0, max(4 * k, 7 * block) if cheap else 3 * k
+    # Products with a matrix cost less than looks at a small basis, which is rarely large enough;
+    # a fifth of a small matrix may be.
+    spent, next_check = 0, max(4 * k, min(7 * block, d // 5)) if cheap else 3 * k
     drawn, not_before = block, 0
     looks: list[tuple[int, float]] = []
     while True:

@@ -137,6 +137,8 @@ def test_facts_say_where_a_prompt_came_from(tmp_path: Path) -> None:
         "template": "truthfulqa",
         "sampled": 1,
         "seed": 0,
+        "continuations": ["a", "b"],
+        "answer": 1,
     }
 
 

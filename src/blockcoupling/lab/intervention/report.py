@@ -106,17 +106,18 @@ def every_number(table: pd.DataFrame) -> Table:
         "outcome": shown("outcome", label),
         "arm": plain("arm"),
         "control": plain("against"),
-        "coupling": shown("coupling", number),
-        "coupling of control": shown("coupling_against", number),
+        "their coupling": lambda row: (
+            f"{number(row['coupling'])}, {number(row['coupling_against'])}"
+        ),
         "pairs": plain("pairs"),
-        "estimate": lambda row: number(row["estimate"], 4),
-        "95 % interval": lambda row: f"[{number(row['low'], 4)}, {number(row['high'], 4)}]",
+        "estimate [95 %]": lambda row: (
+            f"{number(row['estimate'], 4)} [{number(row['low'], 4)}, {number(row['high'], 4)}]"
+        ),
         "p": shown("p", p_value),
         "adjusted p": shown("p_adjusted", p_value),
         "p of equivalence": shown("p_equivalent", p_value),
-        "verdict": plain("verdict"),
         "detectable": shown("detectable", lambda value: number(value, 3)),
-        "note": plain("note"),
+        "verdict, note": lambda row: "; ".join(filter(None, (row["verdict"], row["note"]))),
     }
     text = list(cells)[:4]
     title = f"All {len(table)} comparisons of arms"
