@@ -32,6 +32,7 @@ from blockcoupling.live import watcher as module
 HERE = [name for name, case in CASES.items() if case.processes == 1 and "compile" not in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_training_is_the_same_with_a_watcher(name, tmp_path):
     case = CASES[name]

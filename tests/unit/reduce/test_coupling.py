@@ -130,6 +130,7 @@ def test_the_scale_of_a_jacobian_changes_nothing(variant, seed, k, scale):
     )
 
 
+@pytest.mark.slow
 @variants
 @quick
 @given(seed=seeds)

@@ -167,6 +167,7 @@ class Killed(BaseException):
     """What a signal does: nothing catches it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [False, True])
 def test_a_join_killed_at_any_instant_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: bool
