@@ -117,7 +117,7 @@ def store(catalog: Catalog, model: str, checkpoint: str, dataset: str) -> xr.Dat
 def reduced(
     catalog: Catalog, ds: xr.Dataset, model: str, checkpoint: str, dataset: str
 ) -> tuple[list[int], list[str]]:
-    """Return the K and variants that a measurement was reduced to, of which the store has all."""
+    """Return the K and variants that a measurement was reduced to; the store has all of them."""
     about = {"model": model, "checkpoint": checkpoint, "dataset": dataset}
     table = catalog.one(kind="miscoupling", **about).read(chunks=None)
     ks = [k for k in table["K"].to_numpy().tolist() if k <= ds.sizes["k"]]

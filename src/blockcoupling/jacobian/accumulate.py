@@ -142,7 +142,7 @@ class CutGraph:
                 pieces = []
             elif self._weights:
                 pieces = recognised(end, leaves, self._prompts, self._entries)
-            else:  # the whole of f, of which nothing is known
+            else:  # the whole of f, without a known form
                 one = self._prompts == 1
                 pieces = [[Mapped(end, x, self._entries)] for x in leaves] if one else None
             if pieces is None:

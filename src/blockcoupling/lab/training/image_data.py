@@ -95,7 +95,7 @@ def _part(
 def with_random_labels(
     labels: Int64[Tensor, " image"], share: float, classes: int
 ) -> Int64[Tensor, " image"]:
-    """Labels of which a share is drawn at random (Zhang et al., arXiv 1611.03530).
+    """Labels with a share of them drawn at random (Zhang et al., arXiv 1611.03530).
 
     The same for every training; a smaller share is within a larger one. By chance a drawn label is
     the true one for one image in as many as there are classes.
