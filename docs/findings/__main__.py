@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from docs.findings import ablation, course, displaced, gap, pictures, population, setting, vision
+from docs.findings import (
+    ablation,
+    by_k,
+    course,
+    displaced,
+    gap,
+    pictures,
+    population,
+    setting,
+    vision,
+)
 from docs.findings.estimates import table
 
 PAGE = Path(__file__).parents[1] / "findings.md"
@@ -18,7 +28,7 @@ HEADER = ["question", "answer", "effect [95 % interval]", "refuted by", "smalles
 RHO = ["", *ablation.TREATMENTS, *(f"{name}, held" for name in ablation.TREATMENTS)]
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
-    "population": lambda: table(HEADER, population.rows() + course.rows()),
+    "population": lambda: table(HEADER, population.rows() + by_k.rows() + course.rows()),
     "vision": lambda: table(HEADER, vision.rows()),
     "setting": lambda: table(HEADER, setting.rows()),
     "gap": lambda: table(HEADER, gap.rows()),

@@ -23,8 +23,8 @@ TRAINING = "training.nats_per_byte"
 
 @cache
 def points() -> pd.DataFrame:
-    """The checkpoints of the population; without CKA, whose estimator was the biased one."""
-    return pd.read_csv(HERE / "sweep_predictors.csv").assign(cka=float("nan"))
+    """The checkpoints of the population."""
+    return pd.read_csv(HERE / "sweep_predictors.csv")
 
 
 @cache
@@ -198,7 +198,10 @@ def _deep(stage: str) -> pd.Series:
 
 
 def _others() -> str:
-    names = ("output_overlap", "composition", "equidistance", "block_influence", "jacobian_norm")
+    names = (
+        *("output_overlap", "composition", "equidistance", "block_influence", "jacobian_norm"),
+        "cka",
+    )
     found = [row_of("correlation", predictor=name, score="heldout") for name in names]
     least = min(row["partial_p_adjusted"] for row in found)
     return f"have {p_text(least)} or more"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from docs.findings import ablation, course, displaced, gap, population, setting, vision
+from docs.findings import ablation, by_k, course, displaced, gap, population, setting, vision
 from docs.findings.__main__ import BLOCKS, PAGE, filled
 from docs.findings.estimates import Correlation, Estimate, mean_of
 
@@ -59,6 +59,20 @@ def test_answers_on_the_population_follow_from_its_numbers() -> None:
     assert given.low < 0 < given.high and p > 0.05
     line = population.row_of("correlation", score="heldout", predictor="line_shape_score")
     assert line["partial"] < 0 and line["partial_p_adjusted"] < 0.05
+
+
+def test_answers_on_chance_and_k_follow_from_their_numbers() -> None:
+    for k in by_k.every_k():
+        assert by_k.excess_gained(k).low > 0
+        assert by_k.by_distance(k, "final")[0].high < 0 < by_k.by_distance(k, "final")[1].low
+        for column in ("coupling", "excess"):
+            r, partial = by_k.with_loss(column, k)
+            assert r.low > 0 and partial.low < 0 < partial.high
+    assert by_k.excess_gained(1, by_k.WIDE).low > 0 > by_k.excess_gained(20, by_k.WIDE).high
+    wide = by_k.coupling().query("final and k == 20 and dimension == @by_k.WIDE")
+    assert wide["excess"].mean() < 0
+    untrained = by_k.by_distance(by_k.MAIN, "untrained")
+    assert all(each.low < 0 < each.high for each in untrained)
 
 
 def test_answers_on_vision_and_on_setting_follow_from_their_numbers() -> None:
