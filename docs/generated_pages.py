@@ -8,17 +8,21 @@ import re
 import textwrap
 import types
 import typing
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from blockcoupling.catalog.kinds import KINDS
 from blockcoupling.cli import app
-from blockcoupling.config.section import OneOf
+from blockcoupling.config.populations import MARKS, Population
+from blockcoupling.config.section import OneOf, Unit
 from blockcoupling.config.study import Study
 from blockcoupling.store.comparisons import COMPARISONS
 from blockcoupling.store.damage import DAMAGE
@@ -73,7 +77,7 @@ def keys() -> str:
         "",
     ]
     done: set[type] = set()
-    waiting: list[tuple[str, type[BaseModel]]] = [("", Study)]
+    waiting: list[tuple[str, type[BaseModel]]] = [("", Study), ("models", Population)]
     while waiting:
         path, section = waiting.pop(0)
         if section in done:
@@ -82,7 +86,10 @@ def keys() -> str:
         title = f"`{path}`{_kind(section)}" if path else "A study"
         summary = (inspect.getdoc(section) or "").split("\n\n", maxsplit=1)[0]
         lines += [f"## {title}", "", f"*{section.__name__}.* {_flat(summary)}", ""]
-        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [
+            "| key | type | unit | default | example | meaning |",
+            "|---|---|---|---|---|---|",
+        ]
         texts = docstrings(section)
         for name, field in section.model_fields.items():
             if field.exclude or name.startswith("_"):
@@ -94,7 +101,8 @@ def keys() -> str:
                 meaning = "one of the kinds below"
             elif inner and not meaning:
                 meaning = (inspect.getdoc(inner[0]) or "").split("\n\n", maxsplit=1)[0]
-            cells = [f"`{name}`", type_of(field.annotation), default_of(field), _flat(meaning)]
+            cells = [f"`{name}`", type_of(field.annotation), unit_of(field), default_of(field)]
+            cells += ["" if inner else example_of(section, name), _flat(meaning)]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -102,6 +110,8 @@ def keys() -> str:
 
 def _kind(section: type[BaseModel]) -> str:
     """Which of several sections of the same key it is."""
+    if section is Population:
+        return " with " + " or ".join(f"`{mark}`" for mark in MARKS)
     for name in ("source", "architecture"):
         field = section.model_fields.get(name)
         if field is not None and typing.get_origin(field.annotation) is typing.Literal:
@@ -157,6 +167,7 @@ def type_of(annotation: Any) -> str:
     if origin is not None and inner:
         return f"list of {type_of(inner[0])}"
     plain = {bool: "yes or no", int: "whole number", float: "number", str: "text", Path: "path"}
+    plain[Any] = "anything"
     section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     name = "section" if section else getattr(annotation, "__name__", str(annotation))
     return plain.get(annotation, name)
@@ -179,6 +190,85 @@ def default_of(field: Any) -> str:
         {True: "yes", False: "no"}.get(field.default) if isinstance(field.default, bool) else None
     )
     return f"`{shown or field.default}`".replace("|", "\\|")
+
+
+def unit_of(field: FieldInfo) -> str:
+    """The unit of a number, or nothing."""
+    return ", ".join(each.name for each in _marks(field) if isinstance(each, Unit))
+
+
+def _declared(field: FieldInfo) -> list[Any]:
+    marks = _marks(field)
+    units = [each.example for each in marks if isinstance(each, Unit) and each.example is not None]
+    inner = [each.examples for each in marks if isinstance(each, FieldInfo) and each.examples]
+    return [*(field.examples or []), *units, *(value for each in inner for value in each)]
+
+
+def _marks(field: FieldInfo) -> list[Any]:
+    """What marks a field or a part of its type."""
+    marks, waiting = list(field.metadata), [field.annotation]
+    while waiting:
+        part = waiting.pop()
+        marks += getattr(part, "__metadata__", ())
+        waiting += typing.get_args(part)
+    return marks
+
+
+def example_of(section: type[BaseModel], name: str) -> str:
+    """A key as one writes it: as declared, as in a study of this project, or with a value."""
+    field = section.model_fields[name]
+    values = _declared(field)
+    values += [used()[owner(section, name)]] if owner(section, name) in used() else []
+    values += [each for each in _choices(field.annotation) if each != field.default]
+    values += [] if field.default in (None, PydanticUndefined, [], {}) else [field.default]
+    if not values:
+        return ""
+    value = f"{values[0]:.1e}" if isinstance(values[0], float) and values[0] > 1e6 else values[0]
+    text = yaml.safe_dump({name: value}, default_flow_style=True, width=10**6)
+    return f"`{text.strip()[1:-1]}`".replace("|", "\\|").replace("'", "")
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The values that a type allows, where they are few."""
+    if annotation is bool:
+        return [True, False]
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    return [value for part in typing.get_args(annotation) for value in _choices(part)]
+
+
+def owner(section: type[BaseModel], name: str) -> tuple[type, str]:
+    """The class that a key comes from, and the key."""
+    return next(each for each in section.__mro__ if name in inspect.get_annotations(each)), name
+
+
+@cache
+def used() -> dict[tuple[type, str], Any]:
+    """The first value of every key in the studies of this project."""
+    found: dict[tuple[type, str], Any] = {}
+    config = Path(__file__).parents[1] / "config"
+    for file in [config / "config.yaml", *sorted((config / "studies").glob("*.yaml"))]:
+        _look_into(Study, yaml.safe_load(file.read_text(encoding="utf-8")), found)
+    return found
+
+
+def _look_into(section: type[BaseModel], data: dict[str, Any], found: dict[Any, Any]) -> None:
+    for name, value in data.items():
+        field = section.model_fields.get(name)
+        if field is None:
+            continue
+        inner = sections_of(field.annotation, field.metadata)
+        if not inner:
+            found.setdefault(owner(section, name), value)
+        elif isinstance(value, dict):
+            parts = [field.annotation, *typing.get_args(field.annotation)]
+            named = any(typing.get_origin(part) is dict for part in parts)
+            for each in value.values() if named else [value]:
+                if isinstance(each, dict):
+                    best = max(inner, key=lambda kind: len(set(each) & set(kind.model_fields)))
+                    _look_into(best, each, found)
+                    if set(each) & set(MARKS):
+                        _look_into(Population, each, found)
 
 
 def _flat(text: str) -> str:

@@ -1,13 +1,13 @@
 """Which blocks are ablated or exchanged, and how."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from blockcoupling.config.measurement import Knobs, Loading
 from blockcoupling.config.places import DamagedPairs, numbered
-from blockcoupling.config.section import Name
+from blockcoupling.config.section import Name, Unit
 
 TreatmentName = Literal["skip", "exit", "replace", "swap", "merge", "displace", "displace_random"]
 Changed = Literal["both", "first", "second"]
@@ -60,20 +60,20 @@ class DamageSettings(Knobs):
     """Out of skip, exit, replace, swap, merge (default: these), displace, displace_random."""
     pairs: DamagedPairs = Field(default={"within": 4})
     """`all`, {"within": n} (at most n blocks apart), or a list of pairs of blocks."""
-    passages: NonNegativeInt = 8
+    passages: Annotated[NonNegativeInt, Unit("passages")] = 8
     """Passages of the built-in held-out text whose loss is measured, too."""
-    window: PositiveInt = 512
+    window: Annotated[PositiveInt, Unit("tokens")] = 512
     """Tokens of a passage, at most."""
     answers: bool = False
     """Also measure how well the changed model answers the questions of a dataset with choices."""
-    push: PositiveFloat = 0.01
+    push: Annotated[PositiveFloat, Unit("share of the state's norm")] = 0.01
     """Length of a displacement, as a share of the length of the state that is moved."""
 
 
 class CauseDamage(Loading, DamageSettings):
     """One job's settings of causing damage."""
 
-    batch: PositiveInt | None = None
+    batch: Annotated[PositiveInt | None, Unit("texts", 4)] = None
     """Texts per batch; default: as many as fit, at most 8."""
     stream: bool = False
     """Load one block's weights at a time: for models larger than memory."""
@@ -87,13 +87,13 @@ class CauseDamage(Loading, DamageSettings):
 class Damage(CauseDamage):
     """Whether blocks are ablated and exchanged, and on which models and datasets."""
 
-    prompts: PositiveInt = 10
+    prompts: Annotated[PositiveInt, Unit("prompts")] = 10
     """Number of prompts of each dataset, from the first."""
     datasets: list[Name] = Field(default=[])
     """Default: all."""
     checkpoints: Literal["ends", "all"] = "ends"
     """The untrained and the last checkpoint of each model, or all."""
-    k: list[PositiveInt] = Field(default=[])
+    k: Annotated[list[PositiveInt], Unit("singular triples")] = Field(examples=[[10]], default=[])
     """K of the mis-couplings to correlate with damage; unset, all that are tabulated."""
 
 

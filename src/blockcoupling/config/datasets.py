@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from blockcoupling.config.choices import Modality
 from blockcoupling.config.images import ImagePrompts
 from blockcoupling.config.questions import TEMPLATES
-from blockcoupling.config.section import OneOf, Section, UserPath
+from blockcoupling.config.section import OneOf, Section, Unit, UserPath
 from blockcoupling.wording import did_you_mean
 
 
@@ -25,11 +25,11 @@ class DatasetSection(Section):
 
     holds: ClassVar[Modality] = "text"
     """What a model that is measured at it takes."""
-    prompts: PositiveInt | None = None
+    prompts: Annotated[PositiveInt | None, Unit("prompts")] = None
     """How many to sample; unset, all of them."""
-    seed: NonNegativeInt | None = None
+    seed: Annotated[NonNegativeInt | None, Field(examples=[1])] = None
     """Seed of the sample; unset, the study's."""
-    max_bytes: PositiveInt | None = None
+    max_bytes: Annotated[PositiveInt | None, Unit("bytes")] = None
     """Exclude longer prompts before sampling (for models whose tokens are bytes)."""
 
 
@@ -47,7 +47,7 @@ class JsonlDataset(DatasetSection):
 
     source: Literal["jsonl"] = "jsonl"
     """Kind of source; may be omitted."""
-    path: UserPath
+    path: Annotated[UserPath, Field(examples=["prompts.jsonl"])]
     """The file."""
     template: Template = "text"
     """How a prompt is made from a row."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from blockcoupling.config.section import OneOf, Section, UserPath
+from blockcoupling.config.section import OneOf, Section, Unit, UserPath
 
 Split = Literal["train", "test"]
 
@@ -30,7 +30,7 @@ class FolderImages(Section):
 
     source: Literal["folder"] = "folder"
     """Kind of source; may be omitted."""
-    path: UserPath
+    path: Annotated[UserPath, Field(examples=["pictures"])]
     """The folder."""
 
 
@@ -41,7 +41,7 @@ class HubImages(Section):
     """Kind of source; may be omitted."""
     id: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
     """Name on the hub."""
-    config: str | None = None
+    config: Annotated[str | None, Field(examples=["plain_text"])] = None
     """Its configuration, where it has several."""
     revision: str
     """A commit, so that the same images come back; `main` is accepted, and recorded resolved."""
@@ -69,7 +69,7 @@ class ImagePrompts(Section):
     images: ImageSource
     split: Split = "test"
     """Those to train on, or those held out."""
-    prompts: PositiveInt | None = None
+    prompts: Annotated[PositiveInt | None, Unit("images")] = None
     """How many to sample; unset, all of them."""
-    seed: NonNegativeInt | None = None
+    seed: Annotated[NonNegativeInt | None, Field(examples=[1])] = None
     """Seed of the sample; unset, 0."""

@@ -1,8 +1,10 @@
 """Section `intervention`: the arms of an experiment, and the smallest relevant differences."""
 
+from typing import Annotated
+
 from pydantic import Field, PositiveFloat
 
-from blockcoupling.config.section import Name, Section
+from blockcoupling.config.section import Name, Section, Unit
 
 
 class Intervention(Section):
@@ -15,7 +17,7 @@ class Intervention(Section):
 
     control: Name
     """The population without an intervention."""
-    doses: list[Name] = Field(default=[])
+    doses: list[Name] = Field(examples=[["couple"]], default=[])
     """Populations whose coupling was set, over which the slope is fitted; default: those whose
     `train.penalty.kind` is coupling, except the control."""
     shams: list[Name] = Field(default=[])
@@ -24,10 +26,10 @@ class Intervention(Section):
     positive_controls: list[Name] = Field(default=[])
     """Populations with a treatment that is known to change the outcomes. A dose counts as
     equivalent to the control only where one of them differs from it in the same test."""
-    training_loss: PositiveFloat | None = None
+    training_loss: Annotated[PositiveFloat | None, Unit("the headline metric's")] = None
     """The training loss, in the headline metric, at which all members are compared. Unset: for
     each pair the highest of its members' final losses."""
-    smallest_effect: dict[str, PositiveFloat] = Field(default={})
+    smallest_effect: Annotated[dict[str, PositiveFloat], Unit("the outcome's")] = Field(default={})
     """The smallest relevant difference by outcome: `SCORE.METRIC`, or `damage.TREATMENT` in powers
     of ten. These outcomes are also tested for equivalence."""
     outcomes: list[str] = Field(default=[])

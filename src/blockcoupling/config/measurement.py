@@ -19,7 +19,7 @@ from pydantic import (
 from blockcoupling.config.choices import DEFAULT_K, Context, Matmul, Method, Precision
 from blockcoupling.config.places import BlockPairs, Positions, Tokens, is_whole
 from blockcoupling.config.presets import PRESETS, PresetName, with_preset
-from blockcoupling.config.section import Section, complaint
+from blockcoupling.config.section import Section, Unit, complaint
 from blockcoupling.config.variants import products
 from blockcoupling.errors import UserError
 
@@ -74,7 +74,7 @@ class Knobs(Section):
 class Solving(Knobs):
     """How exactly singular triples are found, and what is kept for mis-coupling."""
 
-    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0e-4
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False), Unit("share of s_1")] = 1.0e-4
     """Residual ‖J v − s u‖ / s_1 at which an SVD may stop."""
     seed: NonNegativeInt = 0
     """Seed of the Krylov start vectors; defaults to the study's seed."""
@@ -94,12 +94,12 @@ class Loading(Knobs):
 class Settings(Solving):
     """What is measured: which Jacobians, and how their singular vectors are found."""
 
-    k: PositiveInt | None = None
+    k: Annotated[PositiveInt | None, Unit("singular triples")] = None
     """Singular triples kept (K_max); default: 50, or the model's dimension if smaller."""
     tokens: Tokens = "last"
     """`last`, `all`, a list of tokens t or pairs [t1, t2], or {"every": n}; negative tokens count
     from the end; for images also `class`, and `mean` over the patches."""
-    stage: PositiveInt | None = None
+    stage: Annotated[PositiveInt | None, Unit("stages, from 1", 2)] = None
     """Stage to measure (1 …) in a hierarchical image model, whose width changes."""
     method: Method = "auto"
     """Singular triples from the whole Jacobian (dense), or from products with it (krylov)."""
@@ -149,7 +149,7 @@ class Extract(Loading, Asked):
 
     k_when_smaller: Literal["error", "d"] = "error"
     """What to do if `k` is larger than the dimension d of a model: refuse, or use d."""
-    batch: PositiveInt | None = None
+    batch: Annotated[PositiveInt | None, Unit("prompts", 8)] = None
     """Prompts per batch; default: 16, or as many as take 8 GiB."""
     stream: bool = False
     """Load one block's weights at a time: for models larger than memory."""
@@ -172,7 +172,7 @@ class TokenSettings(Solving):
     """`last`, `all`, a list of positions (negative ones count from the end), or {"every": n}."""
     blocks: BlockPairs = Field(default=[[0.5, 0.5], [0.5, 0.75]])
     """Pairs of blocks: numbers from 1, negative ones from the end, or fractions of the depth."""
-    k: PositiveInt = 10
+    k: Annotated[PositiveInt, Unit("singular triples")] = 10
     """Singular triples kept."""
 
 

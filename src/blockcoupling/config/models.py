@@ -17,7 +17,7 @@ from pydantic import (
 
 from blockcoupling.config.choices import Modality
 from blockcoupling.config.places import Tokens
-from blockcoupling.config.section import Name, OneOf, Section, UserPath
+from blockcoupling.config.section import Name, OneOf, Section, Unit, UserPath
 from blockcoupling.config.vision import VisionTraining
 
 INIT = "init"
@@ -33,17 +33,17 @@ def step_of(checkpoint: str) -> int | None:
 class RecordedScore(Section):
     """A score that was measured elsewhere, with its source."""
 
-    value: float
+    value: Annotated[float, Unit("the metric's", 0.394)]
     """The score."""
-    source: str = Field(min_length=1)
+    source: str = Field(min_length=1, examples=["https://arxiv.org/abs/2304.01373"])
     """Where it was published."""
     metric: Name = "score"
     """Name of the metric."""
-    standard_error: float | None = None
+    standard_error: Annotated[float | None, Unit("the metric's", 0.012)] = None
     """Its standard error, in the same unit."""
     higher_is_better: bool = True
     """Whether a larger score is a better one."""
-    checkpoint: Name | None = None
+    checkpoint: Annotated[Name | None, Field(examples=["step1000"])] = None
     """Its checkpoint; default: the last one of the model."""
 
 
@@ -52,11 +52,11 @@ class ModelSection(Section):
 
     family: str | None = None
     """Name of the models it belongs to, for statistics within families."""
-    parameters: PositiveInt | None = None
+    parameters: Annotated[PositiveInt | None, Unit("parameters", 70_426_624)] = None
     """Only if the count should differ from that of the weights."""
-    tokens: PositiveInt | None = None
+    tokens: Annotated[PositiveInt | None, Unit("tokens")] = None
     """Training tokens."""
-    tokens_per_step: PositiveInt | None = None
+    tokens_per_step: Annotated[PositiveInt | None, Unit("tokens per step")] = None
     """Training tokens per step, for checkpoints with a step in their name."""
     base: bool | None = None
     """True for a base model, false for a fine-tuned one."""
@@ -72,7 +72,7 @@ class ModelSection(Section):
     """Also measure the pseudo-checkpoint `init`: same configuration, re-initialised weights."""
     init_seed: NonNegativeInt = 0
     """Seed of the weights where they are randomly re-initialised."""
-    measured_at: Tokens | None = None
+    measured_at: Annotated[Tokens | None, Field(examples=["all"])] = None
     """Tokens to measure, if not those of `extract.tokens`; default for image models: `class`."""
 
     @property
@@ -130,15 +130,15 @@ class Penalty(Section):
 
     kind: Literal["coupling", "sham", "norm"] = "coupling"
     """Squared mis-coupling; the same with random frames; the Jacobians' norm alone."""
-    weight: float = 0.0
+    weight: Annotated[float, Unit("nats per token over squared mis-coupling")] = 0.0
     """The dose: above 0 it increases coupling, below 0 it decreases it, 0: no penalty."""
-    k: PositiveInt = 10
+    k: Annotated[PositiveInt, Unit("singular triples")] = 10
     """Singular vectors that the penalty compares."""
-    tokens: PositiveInt = 2
+    tokens: Annotated[PositiveInt, Unit("tokens per batch")] = 2
     """Number of tokens per batch, one in each of its first windows."""
-    every: PositiveInt = 1
+    every: Annotated[PositiveInt, Unit("updates")] = 1
     """Applied at every n-th step."""
-    distance: PositiveInt = 1
+    distance: Annotated[PositiveInt, Unit("blocks")] = 1
     """Largest distance of the pairs of blocks, in both orders; 1: neighbours."""
 
 
@@ -147,35 +147,35 @@ class Training(Section):
 
     processes: ClassVar[int] = 1
     """Processes that share a batch, as in `VisionTraining`; not a setting here."""
-    hidden_size: PositiveInt = 128
+    hidden_size: Annotated[PositiveInt, Unit("dimensions")] = 128
     """Width d of the residual stream."""
-    blocks: int = Field(default=6, ge=2)
+    blocks: Annotated[int, Unit("blocks")] = Field(default=6, ge=2)
     """Number of blocks."""
-    heads: PositiveInt = 4
+    heads: Annotated[PositiveInt, Unit("heads")] = 4
     """Attention heads per block."""
-    context: int = Field(default=128, ge=16)
+    context: Annotated[int, Unit("tokens (bytes)")] = Field(default=128, ge=16)
     """Tokens (bytes) per text."""
-    batch: PositiveInt = 16
+    batch: Annotated[PositiveInt, Unit("texts")] = 16
     """Texts per update."""
-    steps: PositiveInt = 600
+    steps: Annotated[PositiveInt, Unit("updates")] = 600
     """Updates of the whole training."""
-    learning_rate: PositiveFloat = 1.0e-3
+    learning_rate: Annotated[PositiveFloat, Unit("per update")] = 1.0e-3
     """Largest learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """The learning rate after warm-up: a cosine to a tenth, or constant, so that models can be
     compared at the same loss, whatever their step."""
-    weight_decay: NonNegativeFloat = 0.1
+    weight_decay: Annotated[NonNegativeFloat, Unit("per update, over the learning rate")] = 0.1
     """AdamW's weight decay."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: Annotated[float, Unit("probability")] = Field(default=0.0, ge=0, lt=1)
     """Dropout of attention weights and of the embeddings."""
-    text: float = Field(default=1.0, gt=0, le=1)
+    text: Annotated[float, Unit("share")] = Field(default=1.0, gt=0, le=1)
     """Share of the training text."""
-    shuffled: float = Field(default=0.0, ge=0, le=1)
+    shuffled: Annotated[float, Unit("share")] = Field(default=0.0, ge=0, le=1)
     """Share of its passages whose characters are in random order: they can only be memorized."""
     seed: NonNegativeInt = 0
     """Seed of the weights and of everything that is drawn in training."""
     penalty: Penalty = Penalty()
-    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
+    stochastic_depth: Annotated[float, Unit("probability")] = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping the last block's branches; proportionally less in earlier blocks."""
     tied: bool = False
     """All blocks have the same weights."""
@@ -212,11 +212,13 @@ class TrainedModel(ModelSection):
     source: Literal["train"] = "train"
     """Kind of source; may be omitted."""
     train: Annotated[Training | VisionTraining, ARCHITECTURES.validator()] = Training()
-    checkpoints: list[NonNegativeInt] = Field(default=[])
+    checkpoints: Annotated[list[NonNegativeInt], Unit("updates, or epochs of an image model")] = (
+        Field(default=[])
+    )
     """Unset: 0, the powers of four and the last step."""
-    population: Name | None = None
+    population: Annotated[Name | None, Field(examples=["sweep"])] = None
     """The population of this model; see `config.populations`."""
-    together: PositiveInt = 1
+    together: Annotated[PositiveInt, Unit("members")] = 1
     """Members of the population whose small jobs share a process."""
 
     @model_validator(mode="after")
@@ -279,11 +281,11 @@ class LocalModel(_Downloaded):
 
     source: Literal["local"] = "local"
     """Kind of source; may be omitted."""
-    path: UserPath | None = None
+    path: Annotated[UserPath | None, Field(examples=["models/mine"])] = None
     """Directory of the model: one checkpoint, named main."""
-    checkpoints: dict[Name, UserPath] = Field(default={})
+    checkpoints: dict[Name, UserPath] = Field(default={}, examples=[{"step100": "runs/1/step100"}])
     """Directories by the name of the checkpoint, instead of `path`."""
-    tokenizer: UserPath | None = None
+    tokenizer: Annotated[UserPath | None, Field(examples=["models/mine-tokenizer"])] = None
     """Directory of the tokenizer, if not that of the weights."""
 
     @model_validator(mode="after")
@@ -316,7 +318,7 @@ class HubModel(_Downloaded):
     """Name on the hub, such as EleutherAI/pythia-70m."""
     revision: str = Field(default="main", min_length=1)
     """Branch, tag or commit; only a commit never changes."""
-    checkpoints: dict[Name, str] = Field(default={})
+    checkpoints: dict[Name, str] = Field(default={}, examples=[{"early": "step1000"}])
     """Name: revision; a list means that the names are the revisions. Unset: `main: {revision}`."""
 
     @field_validator("checkpoints", mode="before")

@@ -7,12 +7,12 @@ evenly. Each member becomes an ordinary trained model; its values are among its 
 from collections.abc import Iterable, Mapping
 from itertools import product
 from math import ceil, floor, log2
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from blockcoupling.config.models import ARCHITECTURES, TrainedModel, Training
-from blockcoupling.config.section import Section, sentence
+from blockcoupling.config.section import Section, Unit, sentence
 from blockcoupling.config.yaml_file import meant
 from blockcoupling.wording import did_you_mean
 
@@ -33,11 +33,14 @@ Scalar = bool | int | float | str | None
 class Range(Section):
     """Values of a key in a design: between two values, or one of several."""
 
-    low: float | None = None
-    high: float | None = None
+    low: Annotated[float | None, Unit("the key's")] = None
+    """The smallest value."""
+    high: Annotated[float | None, Unit("the key's")] = None
+    """The largest value."""
     log: bool = False
     """Evenly in the logarithm."""
-    choices: list[Any] = Field(default=[])
+    choices: list[Any] = Field(default=[], examples=[[0, 0.1, 0.2]])
+    """Values instead of a range; a plain list is the same."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,7 +99,8 @@ class Design(Section):
     Of a sequence the first points stay what they are when more are asked for.
     """
 
-    points: PositiveInt
+    points: Annotated[PositiveInt, Unit("members")]
+    """How many members."""
     seed: NonNegativeInt = 0
     """Seed of the scrambling."""
     over: dict[str, Range] = Field(min_length=1)
@@ -117,7 +121,7 @@ class Population(Section):
     grid: dict[str, list[Any]] | None = None
     """Values by key of `train`: a member for every combination."""
     design: Design | None = None
-    together: PositiveInt = 1
+    together: Annotated[PositiveInt, Unit("members")] = 1
     """Members whose small jobs share a process."""
 
     @model_validator(mode="after")

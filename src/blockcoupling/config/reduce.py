@@ -1,11 +1,11 @@
 """Section `reduce`: what is tabulated of a store, and where that is calculated."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from blockcoupling.config.section import Section, UserPath
+from blockcoupling.config.section import Section, Unit, UserPath
 from blockcoupling.config.variants import VARIANTS, VariantName
 
 ClusterKind = Literal["threads", "local", "slurm"]
@@ -14,13 +14,15 @@ ClusterKind = Literal["threads", "local", "slurm"]
 class Reduce(Section):
     """Which K and which variants are tabulated, and where that is calculated."""
 
-    k: list[PositiveInt] = Field(default=[])
+    k: Annotated[list[PositiveInt], Unit("singular triples")] = Field(default=[])
     """Unset: those of 1, 2, 5, 10, 20, 30, 50 that are at most K_max."""
     variants: list[VariantName] = Field(default=list(VARIANTS), min_length=1)
     """Variants of mis-coupling that are tabulated."""
     cluster: ClusterKind = "threads"
     """Dask's threads, processes of one machine, or jobs of Slurm."""
-    workers: PositiveInt = Field(default_factory=lambda data: 4 if _processes(data) else 1)
+    workers: Annotated[PositiveInt, Unit("threads, processes or jobs", 4)] = Field(
+        default_factory=lambda data: 4 if _processes(data) else 1
+    )
     """Number of threads, processes or jobs for each store."""
     dashboard: bool = False
     """Serve Dask's dashboard while a store is reduced; its address is in the log."""

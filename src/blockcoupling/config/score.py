@@ -1,25 +1,25 @@
 """Section `score`: how well checkpoints do."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from blockcoupling.config.datasets import Template
-from blockcoupling.config.section import Name, Section, UserPath
+from blockcoupling.config.section import Name, Section, Unit, UserPath
 
 
 class HarnessTask(Section):
     """A task of lm-evaluation-harness: its own, or multiple choice over a local JSONL file."""
 
-    task: str | None = None
+    task: Annotated[str | None, Field(examples=["arc_easy"])] = None
     """Its name in the harness; defaults to its name here."""
-    path: UserPath | None = None
+    path: Annotated[UserPath | None, Field(examples=["questions.jsonl"])] = None
     """File of questions, instead of a task."""
-    template: Template | None = None
+    template: Annotated[Template | None, Field(examples=["mmlu"])] = None
     """How a question is made from a row of the file."""
-    few_shot: NonNegativeInt = 0
+    few_shot: Annotated[NonNegativeInt, Unit("examples")] = 0
     """Solved examples in front of each question."""
-    limit: PositiveInt | None = None
+    limit: Annotated[PositiveInt | None, Unit("questions")] = None
     """Number of questions to sample; defaults to all."""
     seed: NonNegativeInt = 0
     """Seed of the choice of examples."""

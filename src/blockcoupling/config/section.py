@@ -27,6 +27,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number and, where its default is none, an example; for the documentation."""
+
+    name: str
+    example: float | None = None
+
+
 class Section(BaseModel):
     """A mapping of the configuration; a key that is not one of its fields is a mistake."""
 

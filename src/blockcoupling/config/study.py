@@ -33,7 +33,8 @@ class Study(Section):
     study: Name = "study"
     """Its name, which results and catalog are named after."""
     results: UserPath = Field(
-        default_factory=lambda data: Path("results") / data.get("study", "study")
+        default_factory=lambda data: Path("results") / data.get("study", "study"),
+        examples=["/scratch/me/results"],
     )
     """Directory of the results; default: `results/STUDY`."""
     catalog: UserPath = Field(

@@ -1,12 +1,12 @@
 """Section `tokenwise`: comparing the Jacobians of a prompt's tokens."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
 from blockcoupling.config.measurement import CompareTokens
 from blockcoupling.config.places import Positions
-from blockcoupling.config.section import Name
+from blockcoupling.config.section import Name, Unit
 
 
 class Tokenwise(CompareTokens):
@@ -14,7 +14,7 @@ class Tokenwise(CompareTokens):
 
     tokens: Positions = Field(default={"every": 4})
     """`all`, `last`, a list of positions, {every: n}."""
-    prompts: PositiveInt = 1
+    prompts: Annotated[PositiveInt, Unit("prompts")] = 1
     """Number of prompts of each dataset, from the first."""
     datasets: list[Name] = Field(default=[])
     """Defaults to all."""

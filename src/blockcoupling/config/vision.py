@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from blockcoupling.config.images import DigitsImages, ImageSource
-from blockcoupling.config.section import Section
+from blockcoupling.config.section import Section, Unit
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -20,24 +20,26 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Augmentation(Section):
     """Augmentation of training images; every default is DeiT's for images of 32 pixels."""
 
-    crop: NonNegativeInt = 4
+    crop: Annotated[NonNegativeInt, Unit("pixels")] = 4
     """Black pixels added on all sides before a crop of the original size; 0: none."""
     flip: bool = True
     """Random horizontal flip with probability 0.5."""
-    randaugment: NonNegativeInt = 2
+    randaugment: Annotated[NonNegativeInt, Unit("operations per image")] = 2
     """Number of RandAugment operations per image; 0: none."""
-    magnitude: float = Field(default=9.0, ge=0, le=10)
+    magnitude: Annotated[float, Unit("steps of RandAugment, of 10")] = Field(
+        default=9.0, ge=0, le=10
+    )
     """Magnitude of RandAugment, out of 10."""
-    magnitude_spread: NonNegativeFloat = 0.5
+    magnitude_spread: Annotated[NonNegativeFloat, Unit("steps of RandAugment")] = 0.5
     """Standard deviation of the magnitude from operation to operation."""
-    erasing: Share = 0.25
+    erasing: Annotated[Share, Unit("probability")] = 0.25
     """Probability that a rectangle of an image is replaced by noise."""
-    mixup: NonNegativeFloat = 0.8
+    mixup: Annotated[NonNegativeFloat, Unit("none")] = 0.8
     """Parameter α of the Beta distribution of mixing weights; 0: no mixup."""
-    cutmix: NonNegativeFloat = 1.0
+    cutmix: Annotated[NonNegativeFloat, Unit("none")] = 1.0
     """Parameter α for the area that is pasted from another image; 0: no cutmix. With both, one of
     them is chosen with probability 0.5."""
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: Annotated[float, Unit("probability")] = Field(default=0.1, ge=0, lt=1)
     """Probability that the targets spread evenly over all classes."""
 
 
@@ -49,42 +51,42 @@ class VisionTraining(Section):
     architecture: Literal["vit"] = "vit"
     """Trains a vision transformer."""
     images: ImageSource = DigitsImages()
-    image_count: PositiveInt | None = None
+    image_count: Annotated[PositiveInt | None, Unit("images")] = None
     """Number of training images, sampled with seed 0; default: all."""
-    random_labels: Share = 0.0
+    random_labels: Annotated[Share, Unit("share")] = 0.0
     """Share of them whose label is drawn at random: it can only be memorized."""
-    image_size: PositiveInt | None = None
+    image_size: Annotated[PositiveInt | None, Unit("pixels", 32)] = None
     """Height and width that images are scaled to; default: not scaled."""
-    patch: PositiveInt = 4
+    patch: Annotated[PositiveInt, Unit("pixels")] = 4
     """Edge of a patch, in pixels."""
-    hidden_size: PositiveInt = 192
+    hidden_size: Annotated[PositiveInt, Unit("dimensions")] = 192
     """Width d of the residual stream."""
-    blocks: int = Field(default=12, ge=2)
+    blocks: Annotated[int, Unit("blocks")] = Field(default=12, ge=2)
     """Number of blocks."""
-    heads: PositiveInt = 3
+    heads: Annotated[PositiveInt, Unit("heads")] = 3
     """Attention heads per block."""
-    initializer_range: PositiveFloat = 0.02
+    initializer_range: Annotated[PositiveFloat, Unit("standard deviation of a weight")] = 0.02
     """Standard deviation of initial weights; narrow models learn sooner with a larger one."""
-    batch: PositiveInt = 128
+    batch: Annotated[PositiveInt, Unit("images")] = 128
     """Images per update."""
-    epochs: PositiveInt = 300
+    epochs: Annotated[PositiveInt, Unit("epochs")] = 300
     """Passes over the training images."""
-    warmup: NonNegativeInt = 5
+    warmup: Annotated[NonNegativeInt, Unit("epochs")] = 5
     """Epochs in which the learning rate increases."""
-    learning_rate: PositiveFloat = 5.0e-4
+    learning_rate: Annotated[PositiveFloat, Unit("per update")] = 5.0e-4
     """The highest learning rate."""
-    final_learning_rate: NonNegativeFloat = 1.0e-5
+    final_learning_rate: Annotated[NonNegativeFloat, Unit("per update")] = 1.0e-5
     """Learning rate at the end of the cosine."""
-    weight_decay: NonNegativeFloat = 0.05
+    weight_decay: Annotated[NonNegativeFloat, Unit("per update, over the learning rate")] = 0.05
     """Weight decay of matrices; biases, norms, positions and the class token have none."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: Annotated[float, Unit("probability")] = Field(default=0.0, ge=0, lt=1)
     """Share of values dropped in training."""
-    stochastic_depth: float = Field(default=0.1, ge=0, lt=1)
+    stochastic_depth: Annotated[float, Unit("probability")] = Field(default=0.1, ge=0, lt=1)
     """Probability of dropping the last block's branches: less in earlier blocks, 0 in the first."""
     augmentation: Augmentation = Augmentation()
-    watched: NonNegativeInt = 1000
+    watched: Annotated[NonNegativeInt, Unit("images")] = 1000
     """Held-out images, sampled with seed 0, to log loss and accuracy on after every epoch."""
-    processes: PositiveInt = 1
+    processes: Annotated[PositiveInt, Unit("processes")] = 1
     """Processes that share each batch: one per GPU of a machine or, without GPUs, on its
     processors. The weights equal those of one process up to rounding, not to the last bit."""
     seed: NonNegativeInt = 0
