@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 import generated_pages
@@ -52,6 +50,9 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "blockcoupling"
 html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_sidebars = {f"generated/{page}": [] for page in ("keys", "kinds", "command-line")}  # wide
 html_theme_options = {
     "navbar_align": "left",
     "show_toc_level": 2,
@@ -64,6 +65,6 @@ suppress_warnings = ["config.cache", "myst.header", "mystnb.unknown_mime_type"]
 
 def setup(app):
     """Write the pages that the code decides, before Sphinx looks for pages."""
-    app.add_lexer("mermaid", TextLexer)
     app.connect("builder-inited", lambda app: generated_pages.write(Path(app.srcdir)), priority=1)
     app.connect("source-read", generated_pages.relink)
+    app.connect("source-read", generated_pages.arrows_as_tables)

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from blockcoupling.catalog.columns import COLUMNS
 from blockcoupling.catalog.kinds import KINDS
 from blockcoupling.cli import app
 from blockcoupling.config.populations import MARKS, Population
@@ -57,6 +58,19 @@ def relink(app: Any, name: str, source: list[str]) -> None:
         )
 
 
+def arrows_as_tables(app: Any, name: str, source: list[str]) -> None:
+    """Show diagrams of arrows, which need scripts of another host, as tables."""
+
+    def table(block: re.Match[str]) -> str:
+        to: dict[str, list[str]] = {}
+        for start, end in re.findall(r"(\w+) --> (\w+)", block[0]):
+            to.setdefault(start, []).append(f"`{end}`")
+        lines = [f"| `{start}` | → {', '.join(ends)} |" for start, ends in to.items()]
+        return "\n".join(["| package | imports |", "|---|---|", *lines])
+
+    source[0] = re.sub(r"```mermaid\n.*?```", table, source[0], flags=re.DOTALL)
+
+
 def _seen_from_generated(text: str) -> str:
     text = re.sub(r"\]\((?:\.\./)?docs/", "](../", text)
     for page, path in ELSEWHERE.items():
@@ -86,10 +100,7 @@ def keys() -> str:
         title = f"`{path}`{_kind(section)}" if path else "A study"
         summary = (inspect.getdoc(section) or "").split("\n\n", maxsplit=1)[0]
         lines += [f"## {title}", "", f"*{section.__name__}.* {_flat(summary)}", ""]
-        lines += [
-            "| key | type | unit | default | example | meaning |",
-            "|---|---|---|---|---|---|",
-        ]
+        lines += ["| key | meaning | type, unit | default | example |", "|---" * 5 + "|"]
         texts = docstrings(section)
         for name, field in section.model_fields.items():
             if field.exclude or name.startswith("_"):
@@ -101,8 +112,9 @@ def keys() -> str:
                 meaning = "one of the kinds below"
             elif inner and not meaning:
                 meaning = (inspect.getdoc(inner[0]) or "").split("\n\n", maxsplit=1)[0]
-            cells = [f"`{name}`", type_of(field.annotation), unit_of(field), default_of(field)]
-            cells += ["" if inner else example_of(section, name), _flat(meaning)]
+            kind = ", ".join(filter(None, [type_of(field.annotation), unit_of(field)]))
+            cells = [f"`{name}`", _flat(meaning), kind, default_of(field)]
+            cells += ["" if inner else example_of(section, name)]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -316,14 +328,23 @@ def _row(parameter: Any) -> str:
 def kinds() -> str:
     """The kinds of catalog entries, and the variables of each kind of store."""
     lines = [
-        "# Kinds of artifacts and variables of stores",
+        "# Kinds of artifacts, columns of tables, variables of stores",
         "",
-        "The columns of the tables: [The data](../schema.md), [Statistics](../statistics.md).",
+        "The columns of the statistics: [Statistics](../statistics.md).",
         "",
         "| kind | holds | made by |",
         "|---|---|---|",
     ]
     lines += [f"| `{name}` | {_flat(k.holds)} | `{k.made_by}` |" for name, k in KINDS.items()]
+    for kind, columns in COLUMNS.items():
+        lines += [
+            "",
+            f"## Columns of `{kind}`",
+            "",
+            "| name | data type | meaning |",
+            "|---|---|---|",
+        ]
+        lines += [f"| `{name}` | {c.dtype} | {_flat(c.meaning)} |" for name, c in columns.items()]
     stores: dict[str, Schema] = {"svd": SVD, "token_products": COMPARISONS, "block_damage": DAMAGE}
     for kind, schema in stores.items():
         lines += ["", f"## Variables of `{kind}`", ""]

@@ -9,6 +9,7 @@ from gossiping_hub import SECRETS
 from running import Workplace
 
 from blockcoupling.catalog import open_catalog
+from blockcoupling.catalog.columns import COLUMNS
 from blockcoupling.figures import figures_of
 from blockcoupling.store.svd import open_store
 from blockcoupling.study.check import load_config
@@ -50,6 +51,16 @@ def test_the_numbers_are_there_and_finite(finished: Workplace):
     last = regularity.loc[regularity["is_last"], ["line_shape_score", "expodistance"]]
     assert np.isfinite(last).all(axis=None)
     assert np.isfinite(catalog.search(kind="score").frame()["value"]).all()
+
+
+def test_tables_have_the_columns_of_the_reference(finished: Workplace):
+    catalog = open_catalog(finished.directory / "catalog" / "seconds.yml")
+    tables = {name: catalog[name].metadata["kind"] for name in catalog}
+    checked = {kind: name for name, kind in tables.items() if kind in COLUMNS}
+    assert {"coupling", "score"} < set(checked)
+    for kind, name in checked.items():
+        found = {column: str(dtype) for column, dtype in catalog[name].read().dtypes.items()}
+        assert found == {column: each.dtype for column, each in COLUMNS[kind].items()}, kind
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished: Workplace):

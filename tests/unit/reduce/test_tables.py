@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from example_store import example
 
+from blockcoupling.catalog.columns import COLUMNS
 from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
@@ -20,44 +21,7 @@ IDENTITY = {"model": "m", "checkpoint": "step0", "dataset": "d"}
 START = ["model", "checkpoint", "dataset", "prompt"]
 PAIR = [*START, "token_in", "token_out"]
 KEYS = [*PAIR, "token", "variant", "k", "block", "distance"]
-COLUMNS = {
-    "coupling": [
-        *PAIR,
-        "variant",
-        "k",
-        "coupling",
-        "miscoupling",
-        "adjacent",
-        "pairs",
-        "chance",
-        "excess",
-    ],
-    "overlap": [*PAIR, "k", *OVERLAPS, *(f"{name}_excess" for name in OVERLAPS), "chance"],
-    "locality": [*PAIR, "variant", "k", "distance", "miscoupling"],
-    "trajectory": [
-        *START,
-        "token",
-        "is_last",
-        "line_shape_score",
-        "expodistance",
-        "equidistance",
-    ],
-    "whole_prompt": [*START, "block_influence", "cka", "rankme", "own_loss"],
-    "spectra": [
-        *PAIR,
-        "block",
-        "jacobian_norm",
-        "jacobian_norm_error",
-        "s1",
-        "participation_ratio",
-        "effective_rank",
-        "participation_ratio_full",
-        "effective_rank_full",
-        "svd_residual",
-    ],
-    "singular_values": [*PAIR, "block", "k", "s"],
-    "inverse_depth_fit": [*PAIR, "k", "slope", "intercept", "r2"],
-}
+TABLES = [name for name in COLUMNS if name not in ("tokenwise", "damage", "score")]
 
 
 def write(path, ds, **attrs):
@@ -73,7 +37,7 @@ def write(path, ds, **attrs):
 
 def read(out):
     """All tables and the matrices in a directory."""
-    frames = {name: pd.read_parquet(out / f"{name}.parquet") for name in COLUMNS}
+    frames = {name: pd.read_parquet(out / f"{name}.parquet") for name in TABLES}
     return frames, xr.open_zarr(out / "miscoupling.zarr", consolidated=False).load()
 
 
@@ -102,9 +66,10 @@ def test_columns_and_rows(reduced):
         "singular_values": pairs * blocks * 4,
         "inverse_depth_fit": pairs * 4,
     }
-    for name, columns in COLUMNS.items():
-        frame = frames[name]
-        assert list(frame.columns) == columns
+    for name in TABLES:
+        columns, frame = COLUMNS[name], frames[name]
+        assert list(frame.columns) == list(columns)
+        assert [str(kind) for kind in frame.dtypes] == [each.dtype for each in columns.values()]
         assert len(frame) == rows[name]
         keys = [column for column in columns if column in KEYS]
         assert not frame.duplicated(keys).any()
@@ -216,7 +181,7 @@ def test_a_store_without_overlaps_leaves_them_empty(tmp_path):
     path = write(tmp_path / "svd.zarr", example(2))
     reduce_store(path, tmp_path, [2], ["frobenius"], IDENTITY)
     frames, matrices = read(tmp_path)
-    assert list(frames["overlap"].columns) == COLUMNS["overlap"]
+    assert list(frames["overlap"].columns) == list(COLUMNS["overlap"])
     assert frames["overlap"][[*OVERLAPS]].isna().all(axis=None)
     assert (frames["overlap"]["chance"] == 2 / 8).all()
     assert not [name for name in matrices if "overlap" in name or "composition" in name]
@@ -298,8 +263,8 @@ def test_the_order_of_prompts_changes_nothing(tmp_path, ds):
         path = write(tmp_path / f"{name}.zarr", ds.isel(prompt=order))
         reduce_store(path, tmp_path / name, [2], None, IDENTITY)
         results.append(read(tmp_path / name))
-    for table, columns in COLUMNS.items():
-        a, b = (frames[table].sort_values(columns) for frames, _ in results)
+    for table in TABLES:
+        a, b = (frames[table].sort_values(list(COLUMNS[table])) for frames, _ in results)
         pd.testing.assert_frame_equal(a.reset_index(drop=True), b.reset_index(drop=True))
     xr.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-12)
 
