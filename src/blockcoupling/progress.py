@@ -14,9 +14,9 @@ class Progress:
     With a terminal on stderr it draws a bar; otherwise it prints a line at most every tenth of the
     way, so that a log stays readable.
 
-    >>> with Progress(3, "training", "step") as progress:
-    ...     for step in range(3):
-    ...         progress.advance(f"loss {1 / (step + 1):.2f}")
+        with Progress(3, "training", "step") as progress:
+            for step in range(3):
+                progress.advance(f"loss {1 / (step + 1):.2f}")
     """
 
     def __init__(

@@ -181,6 +181,12 @@ def open_catalog(
 
     Raises:
         UserError: there is no such file, or it is not an Intake 2 catalog of this package.
+
+    Example:
+        >>> catalog = bc.open_catalog("catalog.yml")
+        >>> ds = catalog.one(kind="svd").read()
+        >>> ds["S"].dims
+        ('prompt', 'pair', 'block', 'k')
     """
     if isinstance(path, str | Path):
         return _open(path, allow_outside)

@@ -55,6 +55,10 @@ def watch(
 
     Raises:
         UserError: prompts or settings that do not fit the model, or a training by FSDP or ZeRO-3.
+
+    Example:
+        >>> watcher = bc.watch(trainer, ["The capital of France is"], tokenizer=tokenizer, k=5)
+        >>> trainer.train()  # doctest: +SKIP
     """
     plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
     if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):

@@ -71,6 +71,13 @@ class Watcher:
 
     Raises:
         UserError: prompts or settings that do not fit the model, or sharded weights.
+
+    Example:
+        >>> watcher = bc.Watcher(model, ["Two roads"], tokenizer, every=100, k=5, budget=None)
+        >>> for step in range(1, 201):  # of your training, after the update
+        ...     values = watcher(step)
+        >>> [line["step"] for line in watcher.history]
+        [100, 200]
     """
 
     def __init__(

@@ -61,6 +61,11 @@ def measure(
     Raises:
         UserError: prompts, images or settings that cannot be measured on this model.
         MeasurementError: a number cannot be trusted; names block and prompt.
+
+    Example:
+        >>> ds = bc.measure(model, tokenizer, ["The capital of France is", "Two roads"], k=5)
+        >>> ds["A"].dims
+        ('prompt', 'pair', 'block', 'block_other', 'k', 'k_other')
     """
     prepared, read = ready(
         model, tokenizer, prompts, images, {"k": k, "preset": preset, **settings}, dtype=dtype

@@ -39,6 +39,11 @@ def chance(ds: xr.Dataset, k: int = 10, variant: str = DEFAULT_VARIANT) -> xr.Da
 
     Raises:
         UserError: k or variant are not available in this dataset, or its width d is unknown.
+
+    Example:
+        >>> above = bc.miscoupling(ds, k=5) / bc.chance(ds, k=5)  # 1: as random singular vectors
+        >>> above.dims
+        ('prompt', 'pair', 'block', 'block_other')
     """
     return chances(ds, [k], [variant]).isel(K=0, variant=0)
 
@@ -69,6 +74,11 @@ def excess(ds: xr.Dataset, k: int = 10, variant: str = DEFAULT_VARIANT) -> xr.Da
 
     Returns:
         float64, dimensionless, at most 1, (prompt, pair, block, block_other). NaN where m is.
+
+    Example:
+        >>> excess = bc.excess(ds, k=5)
+        >>> float(excess.sel(block=1, block_other=1).min().round(3))  # a block with itself
+        1.0
     """
     m = miscoupling(ds, k, variant)
     return above_chance(m, chance(ds, k, variant)).transpose(*m.dims).rename("excess")
@@ -100,6 +110,11 @@ def chance_by_draws(
 
     Raises:
         UserError: as `chance`, or fewer than two draws.
+
+    Example:
+        >>> drawn = bc.chance_by_draws(ds, k=5, draws=400)
+        >>> bool((abs(drawn["rms"] / bc.chance(ds, k=5) - 1) < 0.05).all())
+        True
     """
     check(ds, [k], [variant])
     if draws < 2:

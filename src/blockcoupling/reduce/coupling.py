@@ -33,6 +33,13 @@ def miscoupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.Da
 
     Raises:
         UserError: the dataset lacks this k or variant.
+
+    Example:
+        >>> m = bc.miscoupling(ds, k=5)
+        >>> m.dims
+        ('prompt', 'pair', 'block', 'block_other')
+        >>> bool((m.sel(block=1, block_other=1) < 1e-4).all())  # a block with itself
+        True
     """
     return miscouplings(ds, [k], [variant]).isel(K=0, variant=0)
 
@@ -75,6 +82,13 @@ def coupling(ds: xr.Dataset, k: int, variant: str = DEFAULT_VARIANT) -> xr.DataA
 
     Returns:
         float64, dimensionless, at most 0, (prompt, pair). NaN where no pair is left.
+
+    Example:
+        >>> coupling = bc.coupling(ds, k=5)
+        >>> coupling.dims
+        ('prompt', 'pair')
+        >>> -1.5 < float(coupling.mean()) < -0.5  # a random model: about -1
+        True
     """
     return -mean_between_blocks(miscoupling(ds, k, variant)).rename("coupling")
 

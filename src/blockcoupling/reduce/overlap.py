@@ -35,6 +35,12 @@ def overlap(ds: xr.Dataset, k: int = 10, kind: str = "output_overlap") -> xr.Dat
 
     Raises:
         UserError: the dataset lacks this k or kind.
+
+    Example:
+        >>> ds = bc.measure(model, tokenizer, "Two roads", k=5, overlaps=True)
+        >>> shared = bc.overlap(ds, k=5, kind="output_overlap")
+        >>> float(shared.sel(block=1, block_other=1).min().round(3))  # a block with itself
+        1.0
     """
     if kind not in OVERLAPS:
         raise UserError(f"unknown overlap {kind!r}: choose from {', '.join(OVERLAPS)}")

@@ -37,6 +37,11 @@ def chance_by_rotation(
 
     Raises:
         UserError: k or variant are not available, the store has no vectors, or fewer than 2 draws.
+
+    Example:
+        >>> ds = bc.measure(model, tokenizer, "Two roads", k=5, vectors=True)
+        >>> rotated = bc.chance_by_rotation(ds, k=5)
+        >>> unusual = bc.miscoupling(ds, k=5) < rotated["low"]  # coupled beyond the spectra
     """
     check(ds, [k], [variant])
     if draws < 2:

@@ -26,6 +26,10 @@ def line_shape_score(ds: xr.Dataset) -> xr.DataArray:
     Returns:
         float64, dimensionless, (prompt, token). Infinite when the directions cancel; NaN where a
         step is exactly zero (it has no direction) and where a shorter prompt is padded.
+
+    Example:
+        >>> bool((bc.line_shape_score(ds).dropna("token") >= 1).all())
+        True
     """
     return _over_gram(line_shape_score_kernel, ds, "line_shape_score")
 
@@ -42,6 +46,10 @@ def expodistance(ds: xr.Dataset) -> xr.DataArray:
         float64, dimensionless, (prompt, token). Negative when norms shrink on the whole, without
         bound when they end where they began; NaN where a state is exactly zero or never changes
         its norm, and where a shorter prompt is padded.
+
+    Example:
+        >>> bc.expodistance(ds).dims
+        ('prompt', 'token')
     """
     return _over_gram(expodistance_kernel, ds, "expodistance")
 
@@ -55,6 +63,10 @@ def equidistance(ds: xr.Dataset) -> xr.DataArray:
     Returns:
         float64, dimensionless, (prompt, token). NaN where all steps are zero and where a shorter
         prompt is padded.
+
+    Example:
+        >>> bool((bc.equidistance(ds).dropna("token") >= 0).all())
+        True
     """
     return _over_gram(equidistance_kernel, ds, "equidistance")
 

@@ -3,8 +3,8 @@
 Two models are the same where these digests are equal, wherever their files are. Names, paths and
 facts decide no number and are not part of the identity.
 
-    >>> content_identity(study.model_spec("mine", "main"))
-    {'config': '5f0c…', 'weights': …}
+    content_identity(study.model_spec("mine", "main"))
+    # {'config': '5f0c…', 'weights': …}
 
 A link counts as the file it leads to. Large files in the hub's cache are named after their digest:
 one that does not match its name was damaged during the download or since, and is refused.

@@ -266,6 +266,11 @@ def open_store(path: Path | str, together: Callable[[float], int] | None = None)
         UserError: there is no Zarr store at `path`.
         SchemaError: the store does not follow the schema.
         MeasurementError: it is damaged.
+
+    Example:
+        >>> ds = bc.open_store("coupling/step1/svd.zarr")
+        >>> ds["S"].dims
+        ('prompt', 'pair', 'block', 'k')
     """
 
     def chunks(ds: xr.Dataset) -> dict[str, int]:
