@@ -1,6 +1,7 @@
 """A small synthetic study with everything that the explorer shows, and stores of every prompt."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,21 @@ MODELS = {
 PROMPTS = ("000", "001", "002")
 
 
-def write_explored_study(root: Path) -> Catalog:
-    """Write the study; its largest model is `neox-b`."""
-    measured = write_study(root, MODELS, STEPS, prompts=len(PROMPTS))
+def write_explored_study(
+    root: Path,
+    models: Mapping[str, Mapping[str, object]] = MODELS,
+    steps: Sequence[int] = STEPS,
+    k: int = 30,
+) -> Catalog:
+    """Write the study; its largest model is the last one."""
+    measured = write_study(root, models, steps, prompts=len(PROMPTS))
     study, random = Study(root), np.random.default_rng(3)
     study.entries = sorted((root / "entries").glob("*.yml"))
-    for n, (model, step) in enumerate(itertools.product(MODELS, STEPS)):
+    for n, (model, step) in enumerate(itertools.product(models, steps)):
         facets = {"model": model, "checkpoint": f"step{step}", "dataset": "heldout"}
+        blocks = int(str(models[model]["blocks"]))
         ds = example(
-            len(PROMPTS), blocks=BLOCKS, embed=32, k=30, swapped=True, overlaps=True, seed=n
+            len(PROMPTS), blocks=blocks, embed=32, k=k, swapped=True, overlaps=True, seed=n
         )
         store = root / "svd" / model / f"step{step}" / "svd.zarr"
         ds.assign_coords(prompt=np.array(PROMPTS, object)).assign_attrs(
@@ -34,9 +41,9 @@ def write_explored_study(root: Path) -> Catalog:
         ).to_zarr(store, **ZARR)
         study.enter("svd", store / "zarr.json", **facets)
         folder = root / "more" / model / f"step{step}"
-        rows = _tokenwise(PROMPTS[0], BLOCKS, step / 64, random)
+        rows = _tokenwise(PROMPTS[0], blocks, step / 64, random)
         study.table(rows, "tokenwise", folder / "tokenwise.parquet", **facets)
-        study.table(_damage(random), "damage", folder / "damage.parquet", **facets)
+        study.table(_damage(random, blocks), "damage", folder / "damage.parquet", **facets)
     for kind, path in write_statistics(
         measured, root / "statistics" / "correlation.parquet", resamples=20
     ).items():
@@ -44,7 +51,7 @@ def write_explored_study(root: Path) -> Catalog:
     return study.join("explored")
 
 
-def _damage(random: np.random.Generator) -> list[dict]:
+def _damage(random: np.random.Generator, blocks: int) -> list[dict]:
     return [
         {
             **{"prompt": prompt, "kind": "prompt", "treatment": treatment},
@@ -54,7 +61,7 @@ def _damage(random: np.random.Generator) -> list[dict]:
         }
         for prompt in PROMPTS
         for treatment, i, j in (
-            *(("skip", i, i) for i in range(1, BLOCKS + 1)),
-            *(("swap", i, j) for i, j in itertools.combinations(range(1, BLOCKS + 1), 2)),
+            *(("skip", i, i) for i in range(1, blocks + 1)),
+            *(("swap", i, j) for i, j in itertools.combinations(range(1, blocks + 1), 2)),
         )
     ]

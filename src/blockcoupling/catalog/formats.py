@@ -56,12 +56,19 @@ def _zarr(where: str, kind: str, **options: Any) -> Any:
     if local:
         check(where)
     chosen: dict[str, Any] = {"chunks": _chunks(kind), **options}
+    store = where if local else _remote(where)
     with reading(where) if local else nullcontext():
-        ds = xr.open_zarr(where, consolidated=False if local else None, zarr_format=3, **chosen)
+        ds = xr.open_zarr(store, consolidated=False if local else None, zarr_format=3, **chosen)
     if schema is not None:
         schema.validate(ds)
     ds.attrs = without_seal(ds.attrs)
     return ds
+
+
+def _remote(url: str) -> Any:
+    from blockcoupling.store.remote import Remote
+
+    return Remote.at(url)
 
 
 def _chunks(kind: str) -> dict[str, int]:
