@@ -171,9 +171,12 @@ def record_in_two(
     try:
         if input_ids.shape[1] > 1:
             before, output = _record(model, blocks, input_ids[:, :-1], **cached)
-            cached["past_key_values"] = getattr(output, "past_key_values", None)
-            if not isinstance(cached["past_key_values"], Cache):
+            # The name of Transformers 5.24, and that of versions and models before it.
+            held = ((name, getattr(output, name, None)) for name in ("cache", "past_key_values"))
+            given = next((each for each in held if isinstance(each[1], Cache)), None)
+            if given is None:
                 raise CannotDecode(model, "returns no key-value cache to decode with")
+            cached |= [given]
         last = record_calls(model, blocks, input_ids[:, -1:], **cached)
     except (UserError, torch.OutOfMemoryError):
         raise

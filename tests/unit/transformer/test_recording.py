@@ -1,6 +1,7 @@
 """A recorded call holds everything a block was given, and can be repeated."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,3 +109,25 @@ def test_recording_leaves_a_prompts_cache_alone() -> None:
         assert cache is not None
         assert cache.layers[index].keys.shape[-2] == 5
         assert call.with_cache(None).cache() is None
+
+
+class WithItsCacheByTheNewName(nn.Module):
+    """A model whose cache is called as in Transformers 5.24 and later."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, cache: Any = None, **kwargs: Any) -> SimpleNamespace:
+        output = self.model(input_ids, past_key_values=cache, **kwargs)
+        return SimpleNamespace(cache=output.past_key_values)
+
+
+def test_a_cache_by_its_new_name_is_decoded_with() -> None:
+    model, ids = small_model("llama"), prompt(5)
+    blocks = find_blocks(model, ids)
+    expected = record_decode(model, blocks, ids)
+    found = record_decode(WithItsCacheByTheNewName(model), blocks, ids)
+    for call, same in zip(found, expected, strict=True):
+        assert torch.equal(call.input, same.input)
+        assert torch.equal(call.output, same.output)
