@@ -88,6 +88,11 @@ def test_answers_on_vision_and_on_setting_follow_from_their_numbers() -> None:
 def test_answers_on_ablation_follow_from_their_numbers() -> None:
     for outcome in ("kl", "interaction"):
         assert all(test.p > 0.05 for test in ablation.each(outcome, "miscoupling", ablation.HELD))
+    assert all(test.p > 0.05 for test in ablation.held_at_any_k())
+    for k, m in ablation.BY_K.items():
+        assert all(
+            test.rho > 0.4 and (test.p <= 0.05 or k == 20) for test in ablation.each("kl", m)
+        )
     for mine, other in zip(
         ablation.each("kl", "miscoupling"), ablation.each("kl", "block_influence"), strict=True
     ):

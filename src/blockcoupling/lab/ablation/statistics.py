@@ -22,6 +22,8 @@ from blockcoupling.statistics.regression import FEWEST
 from blockcoupling.statistics.tables import write_tables
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from blockcoupling.catalog import Catalog
 
 OUTCOMES = ("kl", "loss_change", "interaction", "gain", "accuracy_drop", "answer_loss_change")
@@ -134,6 +136,20 @@ def mean_damage(table: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
+def fisher_z(rho: ArrayLike, entries: ArrayLike) -> np.ndarray:
+    """Return artanh ρ, finite for ±1 too, which few pairs of blocks reach easily.
+
+    The ends are moved in by half the step to the next value of Spearman's ρ, 12/(n³ − n).
+
+    Args:
+        rho: rank correlations.
+        entries: number n of pairs of each.
+    """
+    n = np.maximum(np.asarray(entries, float), 2)
+    end = 1 - 6 / (n**3 - n)
+    return np.arctanh(np.clip(np.asarray(rho, float), -end, end))
+
+
 def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """Add the mean of ρ over models, with the model as the independent unit.
 
@@ -141,7 +157,7 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     is a question about models: the mean of artanh ρ over them, with Student's t, and the sign test.
 
     Args:
-        table: model, checkpoint, rho, and what :func:`relate` yields.
+        table: model, checkpoint, rho, entries, and what :func:`relate` yields.
         facts: as `statistics.points.checkpoint_facts` returns them.
 
     Returns:
@@ -156,8 +172,7 @@ def over_models(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     known = table.merge(facts, on=CHECKPOINT, how="left")
     stage = known["checkpoint"].mask(known["final"].eq(True), "final")
     known["stage"] = stage.mask(known["untrained"].eq(True), "untrained")
-    # Without the ends ±1, which have no finite artanh.
-    known["z"] = np.arctanh(known["rho"].where(known["rho"].abs() < 1))
+    known["z"] = fisher_z(known["rho"], known["entries"])
     names = ["treatment", "blocks", "outcome", "predictor", "k", "variant", "given"]
     groups_of = known.groupby(["stage", *names], dropna=False, sort=False)
     added = pd.DataFrame(index=known.index)

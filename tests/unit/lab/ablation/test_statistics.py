@@ -14,6 +14,7 @@ from blockcoupling.catalog import join, open_catalog, write_entry
 from blockcoupling.errors import UserError
 from blockcoupling.lab.ablation.baselines import Baseline, at_places, of_one
 from blockcoupling.lab.ablation.statistics import (
+    fisher_z,
     mean_damage,
     over_models,
     relate,
@@ -135,7 +136,7 @@ def test_models_are_the_unit_of_a_relation_over_models() -> None:
     table = pd.DataFrame({"model": list("abcde"), "checkpoint": "main", "rho": rho})
     table = pd.concat([table, table.assign(checkpoint="init", rho=0.9)], ignore_index=True)
     same = {"treatment": "swap", "blocks": "two", "outcome": "kl", "predictor": "miscoupling"}
-    table = table.assign(**same, k=10, variant="frobenius", given="")
+    table = table.assign(**same, k=10, variant="frobenius", given="", entries=100)
     facts = table[["model", "checkpoint"]].assign(origin=list("abcdd") * 2)
     facts["final"] = facts["checkpoint"].eq("main")
     found = over_models(table, facts.assign(untrained=~facts["final"]))
@@ -152,3 +153,11 @@ def test_models_are_the_unit_of_a_relation_over_models() -> None:
     untrained = found[found["checkpoint"] == "init"]
     assert untrained["mean_rho"].iloc[0] == pytest.approx(0.9)
     assert untrained["mean_rho_p"].isna().all()  # all the same: nothing to test with
+
+
+def test_models_with_a_perfect_order_of_few_pairs_count_too() -> None:
+    """One adjacent exchange among 4 gives ρ = 0.8: the end counts as 0.9, and of 2 as nothing."""
+    assert fisher_z([1, -1, 0.8, 1], [4, 4, 4, 2]) == pytest.approx(
+        [np.arctanh(0.9), -np.arctanh(0.9), np.arctanh(0.8), 0]
+    )
+    assert fisher_z([0.99], [1000]) == pytest.approx([np.arctanh(0.99)])
