@@ -34,10 +34,8 @@ class Artifact(BaseReader):
         return PurePosixPath(self.where).suffix
 
     def _read(self, data: BaseData, name: str, **options: Any) -> Any:
-        where, local = data.url, "://" not in data.url
-        if local:
-            self._demand_present(name, Path(where))
-            self._demand_unchanged(name, Path(where))
+        where = data.url
+        self.check(name)
         try:
             return FORMATS[self.suffix].read(where, self.metadata["kind"], **options)
         except (UserError, MeasurementError):
@@ -49,6 +47,19 @@ class Artifact(BaseReader):
                 f"{name}: {where} cannot be read{chosen} ({reason[:300]}); if the file is damaged, "
                 f"remove it and {AGAIN}"
             ) from error
+
+    def check(self, name: str) -> None:
+        """Refuse a local artifact that is gone, or is not what was entered in the catalog.
+
+        Args:
+            name: of its entry, for the message.
+
+        Raises:
+            UserError: it is not as it was.
+        """
+        if "://" not in self.where:
+            self._demand_present(name, Path(self.where))
+            self._demand_unchanged(name, Path(self.where))
 
     def _demand_present(self, name: str, path: Path) -> None:
         directory = FORMATS[self.suffix].directory

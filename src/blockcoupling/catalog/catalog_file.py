@@ -18,13 +18,16 @@ from blockcoupling.catalog.formats import described
 from blockcoupling.catalog.owner import HEAD, Owner, taken
 from blockcoupling.catalog.place import HERE, Place
 from blockcoupling.catalog.plain import Facet, as_json, parse, read_text, relative
-from blockcoupling.catalog.studies import STUDY, Source, put_together
+from blockcoupling.catalog.studies import STUDY, Source, demand_comparable, put_together
 from blockcoupling.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 COMBINED = "combined"
 """In the metadata of a catalog: its entries are of several studies."""
+
+FILE = "catalog.yml"
+"""The catalog of a published directory."""
 
 _BEGIN = '{"version": 2,'
 """Beginning of every catalog that is written here; entry files begin differently."""
@@ -38,6 +41,7 @@ def join(
     results: str | Path | None = None,
     configuration: str | Path | None = None,
     command: str | None = None,
+    comparable: bool = False,
 ) -> Catalog:
     """Build the catalog file from entry files, replacing what was there; return it opened.
 
@@ -51,16 +55,21 @@ def join(
         results: where that study's results are.
         configuration: its configuration file, seen from where the workflow runs; for people.
         command: what was typed to make the study, whole; for people.
+        comparable: whether to refuse studies whose tables cannot be put into one.
 
     Raises:
-        UserError: entry files that cannot be used, names that more than one of them claims, or a
-            catalog file of another study.
+        UserError: entry files that cannot be used, names that more than one of them claims, a
+            catalog file of another study, or studies that cannot be compared.
     """
     target = Path(out)
     owner = None if study is None or results is None else Owner.of(study, results, target)
     if owner is not None and (why := taken(target, owner.study, str(results))):
         raise UserError(why)
     entries, several = _joined(files)
+    if comparable:
+        about = {name: each["metadata"] for name, each in entries.items()}
+        measured = {name: each for name, each in about.items() if "model" in each}
+        demand_comparable(measured, about, remedy="Measure them with the same settings and prompts")
     metadata = {
         "description": "Block coupling of transformers: every artifact of a study",
         "created_by": f"blockcoupling {blockcoupling.__version__}",
@@ -69,8 +78,7 @@ def join(
         **({"command": command} if command else {}),
         **({COMBINED: True} if several else {}),
     }
-    with replacing(target) as fresh:
-        fresh.write_text(_written(entries, metadata, target.parent), encoding="utf-8")
+    write_catalog(target, entries, metadata)
     place = Place.around(os.fspath(target))
     if outside := [name for name, each in entries.items() if not place.holds(each["path"])]:
         logger.info(
@@ -82,6 +90,28 @@ def join(
             outside[0],
         )
     return open_catalog(target, allow_outside=True)
+
+
+def write_catalog(
+    target: Path, entries: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]
+) -> None:
+    """Write a catalog file.
+
+    Args:
+        target: the file.
+        entries: path and metadata of each artifact, by name.
+        metadata: of the catalog.
+    """
+    with replacing(target) as fresh:
+        fresh.write_text(_written(entries, metadata, target.parent), encoding="utf-8")
+
+
+def catalog_in(path: str | Path) -> str:
+    """Return the catalog file that a path or url names: itself, or the one in its directory."""
+    url = os.fspath(path)
+    if "://" in url:
+        return url if url.endswith((".yml", ".yaml")) else f"{url.rstrip('/')}/{FILE}"
+    return str(Path(url, FILE)) if Path(url).is_dir() else url
 
 
 def _joined(files: Iterable[str | Path]) -> tuple[dict[str, dict[str, Any]], bool]:
@@ -172,9 +202,10 @@ def open_catalog(
     """Open a catalog file (a local path or any fsspec url). Nothing in it is run.
 
     Args:
-        path: the file. Several of them, of different studies, are opened as one catalog: the name
-            of each entry begins with that of its study, which is also the facet `study`. Studies
-            of one name are numbered in their order.
+        path: the file, or a directory (or its url) with a `catalog.yml`. Several of them, of
+            different studies, are opened as one catalog: the name of each entry begins with that of
+            its study, which is also the facet `study`. Studies of one name are numbered in their
+            order.
         allow_outside: whether its entries may lead out of the study's directory, which is that of
             the catalog, or the one around it where that is a folder named `catalog`. For catalogs
             that you made or trust.
@@ -190,7 +221,7 @@ def open_catalog(
     """
     if isinstance(path, str | Path):
         return _open(path, allow_outside)
-    files = [os.fspath(file) for file in path]
+    files = [catalog_in(file) for file in path]
     opened = [_open(file, allow_outside) for file in files]
     if len(opened) == 1:
         return opened[0]
@@ -205,7 +236,7 @@ def open_catalog(
 
 
 def _open(path: str | Path, allow_outside: bool) -> Catalog:
-    url = os.fspath(path)
+    url = catalog_in(path)
     text = _text_of(url)
     content = parse(text, f"{url} is not YAML, or damaged, so no catalog")
     if not isinstance(content, dict) or content.get("version") != 2:

@@ -79,6 +79,8 @@ def put_together(sources: Sequence[Source]) -> tuple[dict[str, tuple[str | None,
         for name, files in sorted(claims.items())
         if len(files) > 1
     ]
+    if len(problems) > _SHOWN:
+        problems[_SHOWN:] = [f"and {len(problems) - _SHOWN} more that are claimed twice"]
     return {name: found[name] for name in sorted(found)}, problems
 
 
@@ -98,13 +100,16 @@ def _labels(studies: Iterable[tuple[str, str]], used: Iterable[str]) -> dict[tup
 
 
 def demand_comparable(
-    chosen: Mapping[str, Mapping[str, Any]], whole: Mapping[str, Mapping[str, Any]]
+    chosen: Mapping[str, Mapping[str, Any]],
+    whole: Mapping[str, Mapping[str, Any]],
+    remedy: str = "Restrict the search to one of them: search(study={one!r}, …)",
 ) -> None:
     """Refuse to stack tables of several studies that cannot be compared.
 
     Args:
         chosen: Metadata of the tables' entries, by name.
         whole: Metadata of all entries of the catalog.
+        remedy: What to do, the last line of the message; `one` is the name of a study.
 
     Raises:
         UserError: Naming each thing that was measured twice, and each setting or set of prompts
@@ -123,7 +128,7 @@ def demand_comparable(
         raise UserError(
             f"tables of the studies {', '.join(sorted(studies))} cannot be put into one:\n"
             + "\n".join(f"- {problem}" for problem in problems)
-            + f"\nRestrict the search to one of them: search({STUDY}={min(studies)!r}, …)"
+            + f"\n{remedy.format(one=min(studies))}"
         )
 
 

@@ -17,6 +17,7 @@ from blockcoupling.cli import together as together
 from blockcoupling.cli import entries as entries
 from blockcoupling.cli import analysis as analysis
 from blockcoupling.cli import explore as explore
+from blockcoupling.cli import publish as publish
 # isort: on
 
 join()

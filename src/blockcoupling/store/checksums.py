@@ -94,8 +94,16 @@ def seal(path: Path) -> str:
         _METADATA: json.dumps(_metadata(path, attributes), sort_keys=True),
         DIGEST: _digest(path, attributes),
     }
-    root.write_text(json.dumps(content | {"consolidated_metadata": _consolidated(path)}))
+    root.write_text(json.dumps(content))
+    consolidate(path)
     return json.dumps(content)
+
+
+def consolidate(path: Path) -> None:
+    """Write the metadata of all arrays into a store's root, and nothing else of it."""
+    root = path / "zarr.json"
+    content = json.loads(root.read_text()) | {"consolidated_metadata": _consolidated(path)}
+    root.write_text(json.dumps(content))
 
 
 def _consolidated(path: Path) -> dict[str, Any]:

@@ -227,6 +227,9 @@ def test_what_is_no_catalog_is_said_in_a_sentence(tmp_path, content):
 
 
 def test_a_folder_in_place_of_a_catalog(tmp_path):
+    with pytest.raises(UserError, match=r"no catalog at .*catalog\.yml"):
+        open_catalog(tmp_path)
+    (tmp_path / "catalog.yml").mkdir()
     with pytest.raises(UserError, match="cannot read the catalog"):
         open_catalog(tmp_path)
 
