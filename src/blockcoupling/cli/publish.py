@@ -53,7 +53,7 @@ def publish(
     written = write(catalogs, directory, about)
     typer.echo(
         f"{directory}: {written.files} files, {size(written.bytes)}, {written.tables} tables. "
-        f"To put it on the Hugging Face hub: hf upload --repo-type dataset NAME {directory}"
+        "Its README.md is the card of a dataset of the Hugging Face hub: `hf upload` takes it there"
     )
 
 

@@ -41,7 +41,7 @@ def test_all_verbs_are_there():
         *("damage-statistics", "intervention", "weight-spectra", "figure", "figures", "report"),
         *("check", "clean", "explore"),
         *("together", "plan", "status"),
-        *("verify", "provenance", "measure", "demo"),
+        *("verify", "provenance", "measure", "demo", "publish", "combine"),
     }
 
 
