@@ -8,6 +8,7 @@ import re
 import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -90,13 +91,7 @@ def keys() -> str:
         "[Adding models, prompts and scores](../adding-models.md).",
         "",
     ]
-    done: set[type] = set()
-    waiting: list[tuple[str, type[BaseModel]]] = [("", Study), ("models", Population)]
-    while waiting:
-        path, section = waiting.pop(0)
-        if section in done:
-            continue
-        done.add(section)
+    for path, section in sections():
         title = f"`{path}`{_kind(section)}" if path else "A study"
         summary = (inspect.getdoc(section) or "").split("\n\n", maxsplit=1)[0]
         lines += [f"## {title}", "", f"*{section.__name__}.* {_flat(summary)}", ""]
@@ -106,7 +101,6 @@ def keys() -> str:
             if field.exclude or name.startswith("_"):
                 continue
             inner = sections_of(field.annotation, field.metadata)
-            waiting += [(f"{path}.{name}".strip("."), each) for each in inner]
             meaning = field.description or texts.get(name, "")
             if len(inner) > 1 and not meaning:
                 meaning = "one of the kinds below"
@@ -118,6 +112,22 @@ def keys() -> str:
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of a configuration once, with the path of the key that holds it."""
+    done: set[type] = set()
+    waiting: list[tuple[str, type[BaseModel]]] = [("", Study), ("models", Population)]
+    while waiting:
+        path, section = waiting.pop(0)
+        if section in done:
+            continue
+        done.add(section)
+        yield path, section
+        for name, field in section.model_fields.items():
+            if not field.exclude:
+                inner = sections_of(field.annotation, field.metadata)
+                waiting += [(f"{path}.{name}".strip("."), each) for each in inner]
 
 
 def _kind(section: type[BaseModel]) -> str:

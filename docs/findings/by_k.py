@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 from docs.findings.estimates import Correlation, Estimate, mean_of, plain
-from docs.findings.population import HERE, SCORES, points
+from docs.findings.population import HERE, SCORES, deep, points
 
 from blockcoupling.statistics.factors import covariates
 from blockcoupling.statistics.regression import relate
@@ -47,18 +47,13 @@ def with_loss(column: str, k: int, score: str = "heldout") -> tuple[Correlation,
     )
 
 
-def deep(stage: str) -> pd.Series:
-    """Checkpoints, untrained or final, with enough blocks to compare distances."""
-    return points()[stage] & (points()["depth"] >= DEEP)
-
-
 def by_distance(k: int, stage: str) -> tuple[Estimate, Estimate]:
     """Return m of neighbours, and of blocks at least four apart, minus the mean over distances.
 
     Models of at least `DEEP` blocks; every distance of a model has the same weight.
     """
     table = pd.read_csv(HERE / "sweep_locality.csv").query("k == @k")
-    own = table.merge(points().loc[deep(stage), ["model", "checkpoint"]])
+    own = table.merge(points().loc[deep(stage, DEEP), ["model", "checkpoint"]])
     m = own.pivot_table("miscoupling", "model", "distance")
     over_all = m.mean(axis=1)
     far = m.loc[:, [distance for distance in m if distance >= 4]].mean(axis=1)
@@ -100,7 +95,7 @@ def rows() -> list[list[str]]:
             "Does coupling fall with the distance between blocks?",
             "yes, after training",
             f"m of neighbours minus the mean over distances {near}, of blocks four or more apart "
-            f"{far}; untrained neighbours {before}; n = {deep('final').sum()}; neighbours at "
+            f"{far}; untrained neighbours {before}; n = {deep('final', DEEP).sum()}; neighbours at "
             f"other K {_span(others)}",
             "a difference of 0",
             near.smallest,

@@ -86,8 +86,8 @@ def rows() -> list[list[str]]:
     """Question, answer, effect, what would have refuted the answer, smallest detectable effect."""
     emerged, overlap = mean_of(gain("coupling")), mean_of(gain("output_overlap"))
     widths = emergence_by_width()
-    near = mean_of((points()["adjacent_coupling"] - points()["coupling"])[_deep("final")])
-    before = mean_of((points()["adjacent_coupling"] - points()["coupling"])[_deep("untrained")])
+    near = mean_of((points()["adjacent_coupling"] - points()["coupling"])[deep("final")])
+    before = mean_of((points()["adjacent_coupling"] - points()["coupling"])[deep("untrained")])
     coupled = row_of("correlation", predictor="coupling", score="heldout")
     r = _interval(coupled, "pearson", Correlation)
     partial = _interval(coupled, "partial", Correlation)
@@ -193,13 +193,18 @@ def rows() -> list[list[str]]:
     ]
 
 
-def _deep(stage: str) -> pd.Series:
-    return points()[stage] & (points()["depth"] >= 3)
+def deep(stage: str, blocks: int = 3) -> pd.Series:
+    """Checkpoints, untrained or final, with enough blocks to compare distances."""
+    return points()[stage] & (points()["depth"] >= blocks)
 
 
 def _others() -> str:
     names = (
-        *("output_overlap", "composition", "equidistance", "block_influence", "jacobian_norm"),
+        "output_overlap",
+        "composition",
+        "equidistance",
+        "block_influence",
+        "jacobian_norm",
         "cka",
     )
     found = [row_of("correlation", predictor=name, score="heldout") for name in names]

@@ -8,26 +8,17 @@ from docs import generated_pages as pages
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from blockcoupling.config.populations import Population
 from blockcoupling.config.section import _kinds
-from blockcoupling.config.study import Study
 
 
 def keys() -> list[tuple[type[BaseModel], str, FieldInfo]]:
     """All keys that are no sections themselves, each once."""
-    found, seen = {}, []
-    waiting: list[type[BaseModel]] = [Study, Population]
-    while waiting:
-        section = waiting.pop()
-        if section in seen:
-            continue
-        seen.append(section)
-        for name, field in section.model_fields.items():
-            inner = pages.sections_of(field.annotation, field.metadata)
-            waiting += inner
-            if not inner:
-                found[section.__name__, name] = (section, name, field)
-    return list(found.values())
+    return [
+        (section, name, field)
+        for _, section in pages.sections()
+        for name, field in section.model_fields.items()
+        if not pages.sections_of(field.annotation, field.metadata)
+    ]
 
 
 def test_numbers_have_units() -> None:

@@ -1,12 +1,12 @@
 """The documentation site, as `make docs` builds it, in a real Chromium whose network is off."""
 
-import json
 import re
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from offline import offline, requests
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "docs"
@@ -15,11 +15,8 @@ SITE = ROOT / "build" / "docs"
 @pytest.mark.browser
 @pytest.mark.skipif(not (SITE / "index.html").exists(), reason="`make docs` has not run")
 def test_search_and_pages_need_no_network(browser):
-    browser.execute_cdp_cmd("Network.enable", {})
-    off = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    browser.execute_cdp_cmd("Network.emulateNetworkConditions", off)
-    browser.get_log("performance")
-    try:
+    with offline(browser):
+        requests(browser)  # those of the browser's own first page
         browser.get(f"{(SITE / 'search.html').as_uri()}?q=quantized")
         found = "return [...document.querySelectorAll('.search li a')].map(a => a.href)"
         for _ in range(100):
@@ -31,11 +28,7 @@ def test_search_and_pages_need_no_network(browser):
             browser.get((SITE / f"{page}.html").as_uri())
             wide = "return document.documentElement.scrollWidth <= window.innerWidth"
             assert browser.execute_script(wide), f"{page} is wider than the window"
-        events = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
-    finally:
-        browser.execute_cdp_cmd("Network.emulateNetworkConditions", {**off, "offline": False})
-    sent = [event for event in events if event["method"] == "Network.requestWillBeSent"]
-    asked = {urlsplit(event["params"]["request"]["url"]).scheme for event in sent}
+        asked = {urlsplit(url).scheme for url in requests(browser)}
     assert asked <= {"file", "data"}
 
 

@@ -233,6 +233,10 @@ class Catalog(IntakeCatalog):
             place.local and (self._allow_outside or place.holds(where)) for place in self._places
         )
 
+    def study_directories(self) -> list[str]:
+        """Return the directories of its studies, by their own names and with links resolved."""
+        return [each for place in self._places for each in place.study_directories()]
+
     @property
     def _places(self) -> set[Place]:
         return {place for place, _ in self._where.values()}

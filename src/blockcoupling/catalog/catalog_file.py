@@ -220,7 +220,7 @@ def open_catalog(
         ('prompt', 'pair', 'block', 'k')
     """
     if isinstance(path, str | Path):
-        return _open(path, allow_outside)
+        return _open(catalog_in(path), allow_outside)
     files = [catalog_in(file) for file in path]
     opened = [_open(file, allow_outside) for file in files]
     if len(opened) == 1:
@@ -236,7 +236,7 @@ def open_catalog(
 
 
 def _open(path: str | Path, allow_outside: bool) -> Catalog:
-    url = catalog_in(path)
+    url = os.fspath(path)
     text = _text_of(url)
     content = parse(text, f"{url} is not YAML, or damaged, so no catalog")
     if not isinstance(content, dict) or content.get("version") != 2:

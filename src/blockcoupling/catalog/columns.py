@@ -37,7 +37,6 @@ PAIR = _counts(
 VARIANT = _texts(variant="of mis-coupling")
 K = _counts(k="K, number of singular vectors compared")
 BLOCK = _counts(block="i, from 1")
-M = _numbers(miscoupling="mis-coupling, dimensionless; 0: fully coupled")
 
 COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "coupling": {
@@ -45,11 +44,16 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **PAIR,
         **VARIANT,
         **K,
-        **_numbers(coupling="minus the mean of m(i, j) over i ≠ j, dimensionless"),
-        **_numbers(miscoupling="that mean", adjacent="mean of m over neighbouring blocks"),
+        **_numbers(
+            coupling="minus the mean of m(i, j) over i ≠ j, dimensionless",
+            miscoupling="that mean",
+            adjacent="mean of m over neighbouring blocks",
+        ),
         **_counts(pairs="number of ordered pairs of blocks in the mean"),
-        **_numbers(chance="mean of m for random singular vectors"),
-        **_numbers(excess="mean of 1 − m/m_chance: 0 by chance, 1 for fully coupled blocks"),
+        **_numbers(
+            chance="mean of m for random singular vectors",
+            excess="mean of 1 − m/m_chance: 0 by chance, 1 for fully coupled blocks",
+        ),
     },
     "overlap": {
         **PROMPT,
@@ -137,7 +141,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_counts(token_in_other="t1 of the other Jacobian", token_out_other="t2 of it"),
         **VARIANT,
         **K,
-        **M,
+        **_numbers(miscoupling="mis-coupling, dimensionless; 0: fully coupled"),
     },
     "damage": {
         **PROMPT,

@@ -46,10 +46,11 @@ def publish(
     from blockcoupling.publish.publishing import publish as write
     from blockcoupling.wording import size
 
-    names = [title_of(open_catalog(each), each) for each in catalogs]
+    if title is None:
+        names = [title_of(open_catalog(each), each) for each in catalogs]
+        title = f"Block coupling: {', '.join(names)}"
     date = datetime.now(UTC).date().isoformat()
-    heading = title or f"Block coupling: {', '.join(names)}"
-    about = About(heading, license_, author, date, blockcoupling.__version__)
+    about = About(title, license_, author, date, blockcoupling.__version__)
     written = write(catalogs, directory, about)
     typer.echo(
         f"{directory}: {written.files} files, {size(written.bytes)}, {written.tables} tables. "

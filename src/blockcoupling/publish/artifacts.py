@@ -21,35 +21,33 @@ from blockcoupling.store.checksums import DIGEST, consolidate, digest, is_whole,
 LEFT_OUT = ("report", "explorer")
 """Kinds that show where and how a study was made; the explorer is made again."""
 FOLDER = "artifacts"
-_TEXTS = (".json", ".jsonl", ".html", ".svg")
+TEXTS = (".json", ".jsonl", ".html", ".svg")
 
 
-def published(catalog: Catalog) -> list[str]:
-    """Return the names of the entries that are published.
+def published(catalog: Catalog) -> dict[str, Path]:
+    """Return where the artifacts that are published lie, by the names of their entries.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or one is gone, or not what was entered.
     """
-    names = [name for name in catalog if catalog.entries[name].metadata["kind"] not in LEFT_OUT]
-    if not names:
+    sources = {}
+    for name in catalog:
+        if catalog.entries[name].metadata["kind"] not in LEFT_OUT:
+            catalog[name].check(name)
+            sources[name] = catalog.path(name)
+    if not sources:
         raise UserError("nothing to publish: the catalog has no artifact")
-    return names
+    return sources
 
 
-def private_of(catalog: Catalog, names: list[str], directories: list[str]) -> Private:
-    """Return what the artifacts say of this machine.
-
-    Raises:
-        UserError: an artifact is gone, or not what was entered.
-    """
-    return Private(set().union(*_paths(catalog, names)), directories)
+def paths_in(catalog: Catalog, sources: Mapping[str, Path]) -> set[str]:
+    """Return the absolute paths that artifacts and their entries say."""
+    return set().union(*_paths(catalog, sources))
 
 
-def _paths(catalog: Catalog, names: list[str]) -> Iterator[set[str]]:
-    for name in names:
-        catalog[name].check(name)
+def _paths(catalog: Catalog, sources: Mapping[str, Path]) -> Iterator[set[str]]:
+    for name, path in sources.items():
         yield absolute_paths(catalog.entries[name].metadata)
-        path = catalog.path(name)
         if path.suffix == ".json":
             yield absolute_paths(json.loads(path.read_bytes()))
         elif path.suffix == ".zarr":
@@ -57,7 +55,7 @@ def _paths(catalog: Catalog, names: list[str]) -> Iterator[set[str]]:
 
 
 def copy(
-    catalog: Catalog, names: list[str], private: Private, directory: Path
+    catalog: Catalog, sources: Mapping[str, Path], private: Private, directory: Path
 ) -> dict[str, dict[str, Any]]:
     """Copy artifacts into `directory/artifacts/NAME`.
 
@@ -69,24 +67,25 @@ def copy(
     """
     copies: dict[str, Path] = {}
     digests: dict[str, str] = {}
-    with Progress(len(names), "publishing", "artifact") as progress:
-        for name in names:
-            source = catalog.path(name)
+    with Progress(len(sources), "publishing", "artifact") as progress:
+        for name, source in sources.items():
             copies[name] = directory / FOLDER / f"{name}{source.suffix}"
             copies[name].parent.mkdir(parents=True, exist_ok=True)
             _copy(source, copies[name], private)
-            digests[digest(source)] = digest(copies[name])
+            digests[name] = digest(copies[name])
             progress.advance()
-    where = {str(catalog.path(name).resolve()): path for name, path in copies.items()}
+    where = {str(source.resolve()): copies[name] for name, source in sources.items()}
+    given = {name: catalog.entries[name].metadata for name in sources}
+    instead = {str(about.get("digest")): digests[name] for name, about in given.items()}
     entries = {}
     for name, path in copies.items():
-        about = dict(catalog.entries[name].metadata)
+        about = dict(given[name])
         made = about.pop(MADE, None)
-        about = private.cleaned(about) | {"digest": digest(path)}
+        about = private.cleaned(about) | {"digest": digests[name]}
         if made is not None:
             inputs = made.get("inputs", {})
-            near = catalog.path(name).parent
-            kept = {role: _input(each, near, path, where, digests) for role, each in inputs.items()}
+            near = sources[name].parent
+            kept = {role: _input(each, near, path, where, instead) for role, each in inputs.items()}
             about[MADE] = private.cleaned({**made, "inputs": {}}) | {"inputs": kept}
         entries[name] = {"path": str(path), "metadata": about}
     return entries
@@ -112,7 +111,7 @@ def _copy(source: Path, target: Path, private: Private) -> None:
             verify(source)  # says what is damaged; older stores have no seal
         shutil.copytree(source, target)
         _clean_attributes(target, private)
-    elif source.suffix in _TEXTS:
+    elif source.suffix in TEXTS:
         target.write_text(private.clean(source.read_text(encoding="utf-8")), encoding="utf-8")
     elif source.suffix == ".parquet":
         table = pd.read_parquet(source)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from blockcoupling.atomic import replacing
 from blockcoupling.catalog import open_catalog
 from blockcoupling.catalog.catalog import Catalog
-from blockcoupling.catalog.catalog_file import COMBINED, write_catalog
+from blockcoupling.catalog.catalog_file import COMBINED, FILE, write_catalog
 from blockcoupling.catalog.studies import STUDY
 from blockcoupling.digests import file_digest
 from blockcoupling.errors import UserError
@@ -21,7 +21,7 @@ from blockcoupling.publish.about import About
 from blockcoupling.publish.private import Private
 
 MANIFEST = "MANIFEST.sha256"
-_TEXTS = (".md", ".json", ".jsonl", ".yml", ".html", ".svg", ".cff")
+_TEXTS = (*artifacts.TEXTS, ".md", ".yml", ".cff")
 
 
 class Publication(NamedTuple):
@@ -52,12 +52,11 @@ def publish(catalogs: Sequence[str | Path], directory: Path, about: About) -> Pu
     """
     catalog = open_catalog([str(each) for each in catalogs], allow_outside=True)
     demand_free(directory)
-    names = artifacts.published(catalog)
-    roots = [str(root) for each in _places(catalog) for root in each]
-    private = artifacts.private_of(catalog, names, roots)
+    sources = artifacts.published(catalog)
+    private = Private(artifacts.paths_in(catalog, sources), catalog.study_directories())
     with replacing(directory) as fresh:
         fresh.mkdir()
-        entries = artifacts.copy(catalog, names, private, fresh)
+        entries = artifacts.copy(catalog, sources, private, fresh)
         several = any(STUDY in each["metadata"] for each in entries.values())
         study = catalog.metadata.get("study")
         metadata = {
@@ -65,9 +64,9 @@ def publish(catalogs: Sequence[str | Path], directory: Path, about: About) -> Pu
             **({COMBINED: True} if several else {}),
             **({"study": study, "results": artifacts.FOLDER} if study else {}),
         }
-        write_catalog(fresh / "catalog.yml", entries, metadata)
+        write_catalog(fresh / FILE, entries, metadata)
         written = tables.write(entries, fresh)
-        opened = open_catalog(fresh / "catalog.yml")
+        opened = open_catalog(fresh)
         write_export([opened], [about.title], fresh / "explorer.html", title=about.title)
         for name, text in {
             "README.md": pages.readme(about, written, _facts(opened)),
@@ -107,10 +106,6 @@ def demand_free(directory: Path) -> None:
 
 def _files(directory: Path) -> list[Path]:
     return sorted(file for file in directory.rglob("*") if file.is_file())
-
-
-def _places(catalog: Catalog) -> list[list[str]]:
-    return [place.study_directories() for place in catalog._places]
 
 
 def _json(value: object) -> str:

@@ -94,16 +94,18 @@ def seal(path: Path) -> str:
         _METADATA: json.dumps(_metadata(path, attributes), sort_keys=True),
         DIGEST: _digest(path, attributes),
     }
-    root.write_text(json.dumps(content))
-    consolidate(path)
+    _write_root(path, content)
     return json.dumps(content)
 
 
 def consolidate(path: Path) -> None:
     """Write the metadata of all arrays into a store's root, and nothing else of it."""
-    root = path / "zarr.json"
-    content = json.loads(root.read_text()) | {"consolidated_metadata": _consolidated(path)}
-    root.write_text(json.dumps(content))
+    _write_root(path, _read(path))
+
+
+def _write_root(path: Path, content: dict[str, Any]) -> None:
+    whole = content | {"consolidated_metadata": _consolidated(path)}
+    (path / "zarr.json").write_text(json.dumps(whole))
 
 
 def _consolidated(path: Path) -> dict[str, Any]:

@@ -172,11 +172,11 @@ def record_in_two(
         if input_ids.shape[1] > 1:
             before, output = _record(model, blocks, input_ids[:, :-1], **cached)
             # The name of Transformers 5.24, and that of versions and models before it.
-            held = ((name, getattr(output, name, None)) for name in ("cache", "past_key_values"))
-            given = next((each for each in held if isinstance(each[1], Cache)), None)
-            if given is None:
+            names = ("cache", "past_key_values")
+            own = [name for name in names if isinstance(getattr(output, name, None), Cache)]
+            if not own:
                 raise CannotDecode(model, "returns no key-value cache to decode with")
-            cached |= [given]
+            cached[own[0]] = getattr(output, own[0])
         last = record_calls(model, blocks, input_ids[:, -1:], **cached)
     except (UserError, torch.OutOfMemoryError):
         raise

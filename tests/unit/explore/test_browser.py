@@ -1,10 +1,10 @@
 """The exported page in a real Chromium whose network is off."""
 
-import json
 import time
 
 import pytest
 from explored_study import MODELS, PROMPTS, STEPS
+from offline import offline, requests
 
 pytestmark = pytest.mark.browser
 
@@ -74,21 +74,8 @@ class Page:
 
 @pytest.fixture(scope="module")
 def opened(browser, page) -> Page:
-    browser.execute_cdp_cmd("Network.enable", {})
-    off = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    browser.execute_cdp_cmd("Network.emulateNetworkConditions", off)
-    yield Page(browser, page.as_uri())
-    browser.execute_cdp_cmd("Network.emulateNetworkConditions", {**off, "offline": False})
-
-
-def requests(browser) -> list[str]:
-    """Return what was asked for since the last call, over whatever protocol."""
-    events = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
-    return [
-        event["params"]["request"]["url"]
-        for event in events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
+    with offline(browser):
+        yield Page(browser, page.as_uri())
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (420, True)])
