@@ -21,6 +21,8 @@ _HOME = {
     "chance_by_rotation": "reduce.rotation",
     "excess": "reduce.chance",
     "overlap": "reduce.overlap",
+    "departure_from_normality": "reduce.eigenvalues",
+    "readout": "reduce.readout",
     "line_shape_score": "reduce.trajectory",
     "expodistance": "reduce.trajectory",
     "equidistance": "reduce.trajectory",
@@ -41,7 +43,11 @@ if TYPE_CHECKING:
     from blockcoupling.reduce.chance import excess as excess
     from blockcoupling.reduce.coupling import coupling as coupling
     from blockcoupling.reduce.coupling import miscoupling as miscoupling
+    from blockcoupling.reduce.eigenvalues import (
+        departure_from_normality as departure_from_normality,
+    )
     from blockcoupling.reduce.overlap import overlap as overlap
+    from blockcoupling.reduce.readout import readout as readout
     from blockcoupling.reduce.rotation import chance_by_rotation as chance_by_rotation
     from blockcoupling.reduce.trajectory import equidistance as equidistance
     from blockcoupling.reduce.trajectory import expodistance as expodistance

@@ -16,7 +16,7 @@ import xarray as xr
 from transformers import AutoModelForCausalLM
 
 import blockcoupling as bc
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.sources.models import load_model, model_record
 from blockcoupling.sources.prompts import load_prompts
 from blockcoupling.sources.records import spec_from_argument
@@ -75,7 +75,7 @@ def test_matrix_free_path_is_the_dense_one(dense: xr.Dataset, krylov: xr.Dataset
     # Off by the square of the residual, and by float32's rounding of sums over d = 576.
     first = dense["S"].isel(k=[0]).values
     assert (abs(dense["S"] - krylov["S"]).values <= 1e-5 * first).all()
-    for variant in VARIANTS:
+    for variant in OF_BLOCKS:
         for k in (1, 10, 50):
             difference = abs(bc.miscoupling(dense, k, variant) - bc.miscoupling(krylov, k, variant))
             # Of a single pair of blocks; 1e-3 is promised, a few 1e-6 was seen.

@@ -17,7 +17,7 @@ from example_store import example
 from blockcoupling.catalog import Catalog, join, write_entry
 from blockcoupling.config.damage import DamageSettings, changes
 from blockcoupling.config.intervention import Intervention
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.lab.ablation.baselines import Baseline
 from blockcoupling.lab.ablation.statistics import relate, with_baselines
 from blockcoupling.lab.intervention.statistics import adjust_prespecified, compare, judge
@@ -274,7 +274,7 @@ def _measurements(
         "spectra": [],
         "singular_values": [],
     }
-    matrices = np.zeros((prompts, len(VARIANTS), len(KS), blocks, blocks))
+    matrices = np.zeros((prompts, len(OF_BLOCKS), len(KS), blocks, blocks))
     overlaps = np.zeros((prompts, len(KS), blocks, blocks))
     for prompt in range(prompts):
         last = 20 + prompt
@@ -282,7 +282,7 @@ def _measurements(
         told = 0 if facts.get("modality") == "image" else last
         at = {"prompt": f"{prompt:03d}", "token_in": told, "token_out": told}
         shift = random.normal(0, 0.01)
-        for v, variant in enumerate(VARIANTS):
+        for v, variant in enumerate(OF_BLOCKS):
             for n, k in enumerate(KS):
                 near = 0.18 + 0.4 * np.exp(-distance / 2.5) - 0.02 * np.log(k)
                 noise = random.normal(0, 0.012, distance.shape)
@@ -380,7 +380,7 @@ def _measurements(
             **(
                 {"tokens": ("pair", np.array(["class", "mean"], dtype=object))} if of_images else {}
             ),
-            "variant": np.array(list(VARIANTS), dtype=object),
+            "variant": np.array(list(OF_BLOCKS), dtype=object),
             "K": list(KS),
             "block": numbers,
             "block_other": numbers,
@@ -426,7 +426,7 @@ def _tokenwise(prompt: str, blocks: int, progress: float, random: np.random.Gene
                 rows += [
                     {"prompt": prompt, "comparison": kind, **dict(zip(PLACES, at, strict=True))}
                     | {"variant": variant, "k": k, "miscoupling": SIZES[variant] * m}
-                    for variant in VARIANTS
+                    for variant in OF_BLOCKS
                     for k in (5, 10)
                 ]
     return rows

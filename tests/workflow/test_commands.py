@@ -9,7 +9,7 @@ import typer
 from running import Workplace
 
 from blockcoupling.cli import app
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 
 EVERYTHING = {
     "models": {
@@ -26,7 +26,7 @@ EVERYTHING = {
         **{"full": False, "vectors": True, "context": "full", "dtype": "float64", "batch": 2},
         **{"seed": 3, "matmul": "float32", "k_when_smaller": "d", "device": "cpu"},
     },
-    "reduce": {"k": [1, 4], "variants": list(VARIANTS)},
+    "reduce": {"k": [1, 4], "variants": list(OF_BLOCKS)},
     "tokenwise": {
         **{"k": 4, "tokens": {"every": 2}, "prompts": 1, "dtype": "float64"},
         **{"seed": 4, "tolerance": 1e-3},
@@ -45,7 +45,7 @@ STUDIES = {
     "nothing more than it must": {},
     "released": {"extract": {"k": 4, "preset": "released"}, "tokenwise": {"k": 4}},
     "damage": {"reduce": {"k": [4]}, "damage": {}},
-    "every variant": {"reduce": {"k": [4], "variants": list(VARIANTS)}, "tokenwise": {"k": 4}},
+    "every variant": {"reduce": {"k": [4], "variants": list(OF_BLOCKS)}, "tokenwise": {"k": 4}},
 }
 
 

@@ -112,6 +112,10 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
             effective_rank_full="the same over all singular values",
         ),
         "svd_residual": Column("float32", "largest ‖J v_k − s_k u_k‖/s_1"),
+        **_numbers(
+            spectral_abscissa="largest real part of an eigenvalue of J, where kept",
+            departure_from_normality="sqrt(‖J‖_F² − Σ|λ|²)/‖J‖_F: 0 where J is normal",
+        ),
     },
     "singular_values": {
         **PROMPT,
@@ -119,6 +123,10 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **BLOCK,
         **_counts(k="index of the singular value, 1: the largest"),
         "s": Column("float32", "singular value of J"),
+        "uv_cosine": Column("float32", "cos(u_k, v_k): 1 where J stretches, −1 where it reverses"),
+        "s_cumulative": Column(
+            "float32", "singular value of the product of I + J up to this block, where kept"
+        ),
     },
     "inverse_depth_fit": {
         **PROMPT,

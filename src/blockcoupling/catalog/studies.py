@@ -26,6 +26,7 @@ _DECIDE_NONE = frozenset(
         *("model", "prompts", "parts", "out", "table", "entries", "facet"),  # places and names
         *("device", "batch", "stream", "seed"),  # agree within the tolerance
         *("vectors", "swapped", "overlaps", "full", "variant", "tabulated"),  # add to the others
+        *("block_parts", "detached", "eigenvalues", "cumulative", "readout"),  # these, too
     )
 )
 

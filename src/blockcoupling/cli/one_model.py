@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-NOT_SHOWN = ("k_when_smaller", "swapped", "overlaps", "vectors", "full")
+NOT_SHOWN = (
+    *("k_when_smaller", "swapped", "overlaps", "vectors", "full", "parts", "detached"),
+    *("eigenvalues", "cumulative", "readout"),
+)
 
 
 @app.command(rich_help_panel=ONE_MODEL)

@@ -24,7 +24,7 @@ from blockcoupling.config.damage import CauseDamage
 from blockcoupling.config.measurement import CompareTokens, Extract, Loading, kept_for
 from blockcoupling.config.reduce import ClusterKind, WorkerJob
 from blockcoupling.config.section import parse
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import UserError
 
 Record = Annotated[Path, typer.Option(help="A model's record, from `blockcoupling model`.")]
@@ -128,7 +128,7 @@ def extract(
     prompts: Annotated[
         Path, typer.Option(help="JSON lines with id and text or, for an image model, id and image.")
     ],
-    parts: Annotated[Path, typer.Option(help="Directory of finished prompts.")],
+    finished: Annotated[Path, typer.Option("--parts", help="Directory of finished prompts.")],
     out: Annotated[Path, typer.Option(help="The store to write, *.zarr.")],
     settings: Extract,
     entries: Entries = None,
@@ -143,7 +143,7 @@ def extract(
     """
     from blockcoupling.measurement.extract import extract as run
 
-    run(model, prompts, parts, out, settings.settings, **settings.job)
+    run(model, prompts, finished, out, settings.settings, **settings.job)
     enter(entries, {"svd": out}, read_facets(facet), {"model": model, "prompts": prompts})
 
 
@@ -180,9 +180,9 @@ def tokenwise(
     from blockcoupling.reduce.tokenwise import tabulate
 
     facets = _whose(facet)
-    variants = list(map(str, variant or VARIANTS))
-    needed = {name: True for name, needed in kept_for(variants).items() if needed}
-    settings = settings.model_copy(update=needed)
+    variants = list(map(str, variant or OF_BLOCKS))
+    if kept_for(variants)["swapped"]:
+        settings = settings.model_copy(update={"swapped": True})
     where = settings.only(Loading)
     run(model, prompts, parts, out, settings.settings, count=count, **where)
     tabulate(out, table, tabulated or [settings.k], variants, facets)

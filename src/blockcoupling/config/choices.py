@@ -17,6 +17,12 @@ Modality = Literal["text", "image"]
 Precision = Literal["float32", "float64"]
 """Precision of weights and products."""
 
+Part = Literal["block", "attention", "mlp"]
+"""A block, or one of its halves."""
+
+PARTS = ("attention", "mlp", "detached")
+"""What can be measured of each block in addition to the block itself."""
+
 DEFAULT_K = 50
 """Singular triples that are kept by default."""
 

@@ -5,10 +5,12 @@ from typing import Any
 
 from blockcoupling.config.measurement import Knobs
 
+_SPELT = {"parts": "block_parts"}  # --parts is the directory of a job's finished prompts
+
 
 def option(name: str) -> str:
     """The option of the command line that gives a setting."""
-    return f"--{name.replace('_', '-')}"
+    return f"--{_SPELT.get(name, name).replace('_', '-')}"
 
 
 def flags_of(settings: Knobs, kind: type[Knobs] | None = None) -> list[str]:

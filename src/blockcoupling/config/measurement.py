@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from blockcoupling.config.choices import DEFAULT_K, Context, Matmul, Method, Precision
+from blockcoupling.config.choices import DEFAULT_K, Context, Matmul, Method, Part, Precision
 from blockcoupling.config.places import BlockPairs, Positions, Tokens, is_whole
 from blockcoupling.config.presets import PRESETS, PresetName, with_preset
 from blockcoupling.config.section import Section, Unit, complaint
@@ -116,6 +116,38 @@ class Settings(Solving):
     """Also keep the singular vectors U and V."""
     overlaps: bool = False
     """Also keep U_iᵀ U_j, V_iᵀ V_j and V_iᵀ U_j of all blocks: three times the size of A."""
+    parts: list[Part] = Field(default=["block"], examples=[["block", "attention", "mlp"]])
+    """Also measure a block's halves: a list of block, attention and mlp."""
+    detached: bool = False
+    """Also measure J with norm statistics, attention weights and gates held constant."""
+    eigenvalues: bool = False
+    """Also keep all eigenvalues of J, which takes whole Jacobians."""
+    cumulative: bool = False
+    """Also keep the top triples of the product of all I + J up to a block, and their overlaps with
+    each block's; it takes whole Jacobians."""
+    readout: Annotated[NonNegativeInt | None, Unit("tokens a direction", 5)] = None
+    """Top tokens kept of each singular direction, read out by the model's own head; default: 5
+    where that is cheap, otherwise none."""
+
+    @property
+    def other_parts(self) -> tuple[str, ...]:
+        """What is measured in addition to the block itself: some of `choices.PARTS`."""
+        halves = [part for part in ("attention", "mlp") if part in self.parts]
+        return (*halves, *(["detached"] if self.detached else []))
+
+    @property
+    def whole_jacobians(self) -> bool:
+        """Whether something is asked for that takes every whole Jacobian."""
+        return self.full or self.eigenvalues or self.cumulative
+
+    @model_validator(mode="after")
+    def _of_the_block_itself(self) -> Self:
+        if self.final_norm and self.other_parts:
+            raise ValueError(
+                "parts and detached are of the block itself: leave final_norm (and the preset "
+                "released, which sets it) out"
+            )
+        return self
 
     def k_for(self, dimension: int) -> int:
         """K_max for a model of this dimension; a `k` that is too large stays as it is."""
@@ -185,6 +217,12 @@ class CompareTokens(Loading, TokenSettings):
         return TokenSettings(**self.only(TokenSettings))
 
 
-def kept_for(variants: Iterable[str]) -> dict[str, bool]:
+def kept_for(variants: Iterable[str]) -> dict[str, Any]:
     """The settings that keep what variants of mis-coupling need in addition to A."""
-    return {"swapped": "A_swapped" in products(variants)}
+    needed = products(variants)
+    halves = [part for part in ("attention", "mlp") if f"A_{part}" in needed]
+    return {
+        "swapped": "A_swapped" in needed,
+        "parts": ["block", *halves],
+        "detached": "A_detached" in needed,
+    }

@@ -43,3 +43,21 @@ OVERLAPS: Mapping[str, Overlap] = {
         earlier=True,
     ),
 }
+
+CUMULATIVE: Mapping[str, Overlap] = {
+    "cumulative_output_overlap": Overlap(
+        "U^c_iᵀ U_j",
+        "cumulative output overlap",
+        "does all that happens up to block i end in what block j writes?",
+        "U",
+        "U",
+    ),
+    "cumulative_input_overlap": Overlap(
+        "V^c_iᵀ V_j",
+        "cumulative input overlap",
+        "does it depend on what block j reads?",
+        "V",
+        "V",
+    ),
+}
+"""Overlaps of the top triples of the cumulative Jacobian Π (I + J_l), l ≤ i, with each block's."""

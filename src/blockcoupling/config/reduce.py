@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from blockcoupling.config.section import Section, Unit, UserPath
-from blockcoupling.config.variants import VARIANTS, VariantName
+from blockcoupling.config.variants import OF_BLOCKS, VariantName
 
 ClusterKind = Literal["threads", "local", "slurm"]
 
@@ -16,7 +16,7 @@ class Reduce(Section):
 
     k: Annotated[list[PositiveInt], Unit("singular triples")] = Field(default=[])
     """Unset: those of 1, 2, 5, 10, 20, 30, 50 that are at most K_max."""
-    variants: list[VariantName] = Field(default=list(VARIANTS), min_length=1)
+    variants: list[VariantName] = Field(default=list(OF_BLOCKS), min_length=1)
     """Variants of mis-coupling that are tabulated."""
     cluster: ClusterKind = "threads"
     """Dask's threads, processes of one machine, or jobs of Slurm."""

@@ -1,5 +1,6 @@
 """A whole study: every section, every default, and what each job needs to know."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +114,7 @@ class Study(Section):
         self.extract = self.extract.model_copy(update=_where_unset(self.extract, settled))
         if self.tokenwise is not None:
             settled = {**self.extract.only(Solving), **self.extract.only(Loading)}
-            settled |= kept_for(self.reduce.variants)
+            settled["swapped"] = kept_for(self.reduce.variants)["swapped"]
             self.tokenwise = self.tokenwise.model_copy(update=_where_unset(self.tokenwise, settled))
         if self.damage is not None:
             settled = {**self.extract.only(Loading), "stream": self.extract.stream}
@@ -315,8 +316,10 @@ class Study(Section):
                 f"reduce.k: {self.reduce.k[-1]} is larger than extract.k = {self.extract.k}"
             )
         for name, needed in kept_for(self.reduce.variants).items():
-            if needed and not getattr(self.extract, name):
-                found.append(f"extract.{name}: false, but a variant in reduce.variants needs it")
+            given = getattr(self.extract, name)
+            if set(needed) - set(given) if isinstance(needed, list) else needed and not given:
+                said = json.dumps(given)
+                found.append(f"extract.{name}: {said}, but a variant in reduce.variants needs it")
         for step, section in (("tokenwise", self.tokenwise), ("damage", self.damage)):
             found += [
                 f"{step}.datasets: no such dataset{did_you_mean(name, self.datasets)}"

@@ -13,12 +13,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from blockcoupling.config.choices import PARTS
+
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray
 
-PRODUCTS: Mapping[str, str] = {"A": "U_jᵀ J_i V_j", "A_swapped": "V_jᵀ J_i U_j"}
+PRODUCTS: Mapping[str, str] = {
+    "A": "U_jᵀ J_i V_j",
+    "A_swapped": "V_jᵀ J_i U_j",
+    **{f"A_{part}": f"U_jᵀ J_i V_j of {part}" for part in PARTS},
+}
 """What stores keep for mis-coupling; `A` always, the others where a variant needs them."""
 
 
@@ -35,6 +41,7 @@ class Variant:
             of j, from E a², E|a| and s_i; E a = 0.
         product: Which of `PRODUCTS` it is of.
         centre: m of blocks that do not line up, to within K/d, where that is one number.
+        part: Which of `choices.PARTS` it compares, instead of the blocks themselves.
     """
 
     formula: str
@@ -44,6 +51,11 @@ class Variant:
     chance: Callable[[Array, Array, Array], Array]
     product: str = "A"
     centre: float | None = None
+    part: str | None = None
+
+    def of_part(self, name: str) -> str:
+        """The variable of a store that holds `name` (S, jacobian_norm) of what is compared."""
+        return name if self.part is None else f"{name}_{self.part}"
 
 
 def _signed(diagonal: Array, s: Array) -> Array:
@@ -78,6 +90,19 @@ def _trace(s: Array) -> Array:
     return s.cumsum(axis=-1)
 
 
+def _of_part(part: str, source: str, what: str) -> Variant:
+    return Variant(
+        f"‖A_ij − S_i‖_F / ‖S_i‖_F of {what}",
+        source,
+        _signed,
+        _frobenius,
+        _signed_chance,
+        product=f"A_{part}",
+        centre=1.0,
+        part=part,
+    )
+
+
 VARIANTS: Mapping[str, Variant] = {
     "frobenius": Variant(
         "‖A_ij − S_i‖_F / ‖S_i‖_F",
@@ -110,9 +135,15 @@ VARIANTS: Mapping[str, Variant] = {
         product="A_swapped",
         centre=1.0,
     ),
+    "attention": _of_part("attention", "here", "the blocks' attention alone"),
+    "mlp": _of_part("mlp", "here", "the blocks' MLPs alone"),
+    "detached": _of_part("detached", "J of arXiv 2505.24293", "detached Jacobians"),
 }
 
 DEFAULT_VARIANT = "frobenius"
+
+OF_BLOCKS = tuple(name for name, variant in VARIANTS.items() if variant.part is None)
+"""The variants that compare the blocks themselves."""
 
 if TYPE_CHECKING:
     VariantName = str

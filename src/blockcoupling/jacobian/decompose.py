@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from blockcoupling.config.choices import Method
+from blockcoupling.jacobian.cumulative import Cumulative
+from blockcoupling.jacobian.cumulative import cumulative as cumulative_of
 from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.first_sweep import FirstSweep, Found
 from blockcoupling.jacobian.method import PRODUCTS_PER_TRIPLE, choose_method
@@ -26,7 +28,7 @@ from blockcoupling.jacobian.second_sweep import SecondSweep
 from blockcoupling.jacobian.spill import Spill
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Complex, Float
 
 # At most this many blocks in parallel, with Jacobians of at most this many entries (all prompts).
 MOST_WORKERS = 4
@@ -44,6 +46,8 @@ class Decomposition:
         A_swapped: the same with V_jᵀ J_i U_j, or None.
         overlaps: (prompt, block, block_other, k, k_other) each, by name (see `OVERLAPS`), or None.
         S_full: (prompt, block, d) all singular values if a full SVD was requested.
+        eigenvalues: (prompt, block, d) all eigenvalues, or None.
+        cumulative: of the cumulative Jacobian, or None.
         norm: (prompt, block) ‖J‖_F; exact on the dense path, Hutch++ on the matrix-free one.
         norm_error: (prompt, block) standard error of `norm`, 0 where it is exact.
         residual: (prompt, block) max over k of ‖J v_k − s_k u_k‖ / s_1, independently computed.
@@ -62,6 +66,8 @@ class Decomposition:
     A_swapped: Float[Tensor, "prompt block block_other k k_other"] | None
     overlaps: Mapping[str, Float[Tensor, "prompt block block_other k k_other"]] | None
     S_full: Float[Tensor, "prompt block embed"] | None
+    eigenvalues: Complex[Tensor, "prompt block embed"] | None
+    cumulative: Cumulative | None
     norm: Float[Tensor, "prompt block"]
     norm_error: Float[Tensor, "prompt block"]
     residual: Float[Tensor, "prompt block"]
@@ -81,6 +87,8 @@ def decompose(
     swapped: bool = False,
     overlaps: bool = False,
     full: bool = False,
+    eigenvalues: bool = False,
+    cumulative: bool = False,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[], object] = lambda: None,
@@ -98,6 +106,8 @@ def decompose(
         swapped: also keep V_jᵀ J_i U_j.
         overlaps: also keep U_iᵀ U_j, V_iᵀ V_j and V_iᵀ U_j.
         full: keep all singular values (implies the dense path).
+        eigenvalues: keep all eigenvalues (implies it, too).
+        cumulative: decompose the products of I + J (implies it, too).
         seed: of the random start vectors.
         workers: blocks in parallel; None: up to four on a CPU, if Jacobians are small.
         progress: called once for every block and sweep.
@@ -108,11 +118,11 @@ def decompose(
     """
     spill = Spill()
     try:
-        first = FirstSweep(k, tolerance, full, seed, method == "krylov", spill)
+        first = FirstSweep(k, tolerance, full, seed, method == "krylov", spill, eigenvalues)
         begun = {0: operators(0)}
         workers = workers or _workers(begun[0])
         chosen = [method] * blocks if isinstance(method, str) else list(method)
-        if full:
+        if full or eigenvalues or cumulative:
             chosen = ["dense"] * blocks
 
         def sweep(block: int) -> Found:
@@ -143,6 +153,7 @@ def decompose(
         for each in in_parallel(second.of, range(blocks), workers):
             applied.append(each)
             progress()
+        product = cumulative_of(spill.get, U, V, tolerance, seed) if cumulative else None
     finally:
         spill.close()
     residual = torch.stack([a.residual for a in applied], 1)
@@ -159,6 +170,8 @@ def decompose(
         A_swapped=_stack([a.A_swapped for a in applied]),
         overlaps=overlaps_of(U, V) if overlaps else None,
         S_full=_stack([f.spectrum for f in found]),
+        eigenvalues=_stack([f.eigenvalues for f in found]),
+        cumulative=product,
         norm=torch.stack([n for n in norms if n is not None], 1),
         norm_error=torch.stack(errors, 1),
         residual=residual,

@@ -11,6 +11,7 @@ from torch import Tensor
 from blockcoupling.errors import MeasurementError
 from blockcoupling.jacobian.degenerate import zero_prompts
 from blockcoupling.jacobian.dense_svd import dense_triples
+from blockcoupling.jacobian.eigenvalues import eigenvalues
 from blockcoupling.jacobian.method import affordable_products
 from blockcoupling.jacobian.operator import DenseOperator, Operator, SomeOperator
 from blockcoupling.jacobian.spill import Spill
@@ -18,7 +19,7 @@ from blockcoupling.jacobian.svd import NotConverged, SingularTriples, truncated_
 from blockcoupling.jacobian.zero_triples import with_zeros
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Complex, Float
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Found:
     products: int
     norm: Float[Tensor, " prompt"] | None  # None if matrix-free: see the second sweep
     spectrum: Float[Tensor, "prompt embed"] | None
+    eigenvalues: Complex[Tensor, "prompt embed"] | None
     matmul_error: Float[Tensor, " prompt"] | None
 
 
@@ -46,6 +48,7 @@ class FirstSweep:
         asked_for_krylov: whether an iteration that does not converge is an error; otherwise the
             dense method replaces it.
         spill: keeps whole Jacobians for the second sweep.
+        eigenvalues: also find all eigenvalues of whole Jacobians.
     """
 
     k: int
@@ -54,6 +57,7 @@ class FirstSweep:
     seed: int
     asked_for_krylov: bool
     spill: Spill
+    eigenvalues: bool = False
 
     def of(self, block: int, method: str, operator: Operator) -> Found:
         """The triples of one block.
@@ -91,12 +95,13 @@ class FirstSweep:
                     raise MeasurementError(f"block {block + 1}: {error}") from error
             else:
                 attention, products = operator.attention, operator.products
-                return Found(triples, "krylov", attention, products, None, None, off)
+                return Found(triples, "krylov", attention, products, None, None, None, off)
         operator.products = 0
         jacobian = operator.dense()
         zero_prompts(DenseOperator(jacobian), block, operator)
         triples, spectrum = dense_triples(jacobian, self.k, self.tolerance, self.full, self.seed)
         norm = jacobian.flatten(1).double().norm(dim=1).cpu()
+        values = eigenvalues(jacobian) if self.eigenvalues else None
         self.spill.put(block, jacobian)
         attention, products = operator.attention, operator.products
-        return Found(triples, "dense", attention, products, norm, spectrum, off)
+        return Found(triples, "dense", attention, products, norm, spectrum, values, off)

@@ -25,16 +25,20 @@ def overlaps(
         U: left singular vectors.
         V: right ones.
     """
-    prompts, blocks, _, k = U.shape
     vectors = {"U": U, "V": V}
-    found = {
-        name: torch.empty(prompts, blocks, blocks, k, k, dtype=U.dtype, device="cpu")
-        for name in OVERLAPS
+    return {
+        name: between(vectors[each.left], vectors[each.right]) for name, each in OVERLAPS.items()
     }
+
+
+def between(
+    left: Float[Tensor, "prompt block embed k"], right: Float[Tensor, "prompt block embed k"]
+) -> Float[Tensor, "prompt block block_other k k_other"]:
+    """left_iᵀ right_j of every two blocks i and j, prompt by prompt; on the CPU."""
+    prompts, blocks, _, k = left.shape
+    found = torch.empty(prompts, blocks, blocks, k, k, dtype=left.dtype, device="cpu")
     for prompt in range(prompts):
         # The vectors of all blocks as columns: (embed, block · k).
-        columns = {name: each[prompt].transpose(0, 1).flatten(1) for name, each in vectors.items()}
-        for name, each in OVERLAPS.items():
-            product = columns[each.left].mT @ columns[each.right]
-            found[name][prompt] = product.reshape(blocks, k, blocks, k).transpose(1, 2)
+        one, other = (each[prompt].transpose(0, 1).flatten(1) for each in (left, right))
+        found[prompt] = (one.mT @ other).reshape(blocks, k, blocks, k).transpose(1, 2)
     return found

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
 from blockcoupling.jacobian.decompose import Decomposition
 from blockcoupling.measurement import states
-from blockcoupling.measurement.prepare import Prepared
+from blockcoupling.measurement.prepare import READ, Prepared
 from blockcoupling.measurement.record import RecordedPrompt
 from blockcoupling.store.schema import plain, stamp
 from blockcoupling.store.svd import CKA
 from blockcoupling.transformer.images import Picture
+from blockcoupling.transformer.readout import Readout
+from blockcoupling.transformer.tokens import MEAN
 
 _PAIR = ("prompt", "pair")
 _BLOCK = (*_PAIR, "block")
@@ -30,6 +33,7 @@ def dataset_of(
     recorded: RecordedPrompt,
     loss: float,
     found: Decomposition,
+    parts: Mapping[str, Decomposition],
     rows: Sequence[int],
 ) -> xr.Dataset:
     """The dataset of the schema for one prompt.
@@ -39,6 +43,7 @@ def dataset_of(
         recorded: what its forward pass left behind.
         loss: the model's loss on the prompt, NaN where it has none.
         found: the decomposed Jacobians of its batch.
+        parts: those of parts of the blocks, by name.
         rows: which of the batch's Jacobians are this prompt's.
     """
     prompt, rows = recorded.prompt, list(rows)
@@ -72,6 +77,22 @@ def dataset_of(
         variables[name] = (_PRODUCTS, of(matrices))
     if found.S_full is not None:
         variables["S_full"] = ((*_BLOCK, "k_full"), of(found.S_full))
+    variables["uv_cosine"] = ((*_BLOCK, "k"), of((found.U * found.V).sum(-2)))
+    for part, own in parts.items():
+        variables[f"S_{part}"] = ((*_BLOCK, "k"), of(own.S))
+        variables[f"A_{part}"] = (_PRODUCTS, of(own.A))
+        variables[f"jacobian_norm_{part}"] = (_BLOCK, of(own.norm, np.float64))
+        variables[f"svd_residual_{part}"] = (_BLOCK, of(own.residual))
+    if found.eigenvalues is not None:
+        variables["eigenvalues"] = ((*_BLOCK, "k_full"), of(found.eigenvalues, np.complex64))
+    if (product := found.cumulative) is not None:
+        # Of one token's state on its way: not of two tokens, nor of a mean over tokens.
+        own_token = np.array([a == b != MEAN for a, b in prompt.pairs])
+        variables["S_cumulative"] = ((*_BLOCK, "k"), of(product.S))
+        for name, matrices in product.overlaps.items():
+            variables[name] = (_PRODUCTS, of(matrices))
+        for name in ("S_cumulative", *product.overlaps):
+            variables[name][1][:, ~own_token] = np.nan
     if found.matmul_error is not None:
         variables["matmul_error"] = (_BLOCK, of(found.matmul_error))
     if prepared.settings.vectors:
@@ -98,10 +119,38 @@ def dataset_of(
     }
     if not prepared.is_causal:
         coordinates["last"] = (("prompt",), np.array([prompt.places["last"][0]]))
-    if found.S_full is not None:
-        coordinates["k_full"] = np.arange(1, found.S_full.shape[-1] + 1)
+    if found.S_full is not None or found.eigenvalues is not None:
+        coordinates["k_full"] = np.arange(1, found.U.shape[-2] + 1)
+    if (readout := prepared.readout) is not None:
+        read = _read_out(readout, found.U[rows], found.V[rows])
+        variables |= read
+        k_read, rank = read["readout_token"][1].shape[-2:]
+        coordinates |= {
+            "vector": np.array(["U", "V"], dtype=object),
+            "sign": np.array([1, -1]),
+            "k_read": np.arange(1, k_read + 1),
+            "rank": np.arange(1, rank + 1),
+        }
     attributes = {"dimension": found.U.shape[-2], **_attributes(prepared, prompt)}
     return xr.Dataset(variables, coordinates, plain(attributes))
+
+
+def _read_out(
+    readout: Readout, U: Tensor, V: Tensor
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """The top tokens of a prompt's first singular vectors: (pair, block, embed, k) each."""
+    axes = (*_BLOCK, "vector", "sign", "k_read", "rank")
+    vectors = torch.stack([U, V], dim=2)[..., :READ].movedim(-2, -1)
+    directions = torch.stack([vectors, -vectors], dim=3)  # (pair, block, vector, sign, k, embed)
+    tokens, logits = (
+        values.reshape(1, *directions.shape[:-1], -1)
+        for values in readout.of(directions.reshape(-1, directions.shape[-1]))
+    )
+    return {
+        "readout_token": (axes, tokens),
+        "readout_logit": (axes, logits),
+        "readout_text": ((*axes, "byte"), readout.texts(tokens)),
+    }
 
 
 @cache  # reading them takes longer than the rest of a dataset

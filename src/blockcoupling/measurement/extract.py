@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blockcoupling.config.measurement import Settings
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.dense_svd import takes_full_svd
 from blockcoupling.jacobian.method import SMALL_DIMENSION
@@ -23,7 +23,7 @@ from blockcoupling.sources.preprocessing import prepared as preprocessed
 from blockcoupling.sources.prompts import read_prompts
 from blockcoupling.sources.records import read_record
 from blockcoupling.store.parts import fingerprint
-from blockcoupling.store.svd import CKA, OF_PROMPTS, SVD
+from blockcoupling.store.svd import CKA, OF_PART, OF_PROMPTS, READOUT, SVD
 from blockcoupling.transformer.images import Picture, channels_of
 
 # What a setting adds to a prompt's store without changing the other numbers: a store that holds
@@ -33,6 +33,10 @@ ADDED = {
     "swapped": ("A_swapped",),
     "overlaps": tuple(OVERLAPS),
     "full": ("S_full",),
+    "eigenvalues": ("eigenvalues",),
+    "cumulative": ("S_cumulative", *CUMULATIVE),
+    "detached": OF_PART["detached"],
+    "readout": READOUT,
 }
 
 
@@ -85,7 +89,7 @@ def extract(
     expected = fingerprints({p.id: _content(p) for p in wanted}, batch, provenance)
     by_id = {prompt.id: prompt for prompt in wanted}
     name = f"{record.get('name')} at {record.get('checkpoint')}"
-    job = Job(name, parts, expected, batch, [*added, *OF_PROMPTS])
+    job = Job(name, parts, expected, batch, [*added, *OF_PROMPTS, "uv_cosine"])
     with job.progress("measuring") as progress:
         for names in job.batches():
             measured = measure_batch(prepared, [by_id[name] for name in names])
@@ -143,6 +147,7 @@ def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any
     """The settings that decide numbers, and the variables that the others ask for."""
     asked = settings.model_dump()
     added = [name for key in ADDED if asked.pop(key) for name in ADDED[key]]
+    added += [name for part in asked.pop("parts") if part != "block" for name in OF_PART[part]]
     dense = settings.method == "dense" or (
         settings.method == "auto" and dimension <= SMALL_DIMENSION
     )
@@ -151,4 +156,6 @@ def _decisive(settings: Settings, k: int, dimension: int) -> tuple[dict[str, Any
     # All singular values take a full SVD, which is what small Jacobians get anyway.
     if settings.full and not (dense and takes_full_svd(dimension, k)):
         asked["full"] = True
+    elif settings.whole_jacobians and not dense:
+        asked["whole"] = True
     return asked, added

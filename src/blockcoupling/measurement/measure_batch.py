@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import xarray as xr
 
 from blockcoupling.errors import MeasurementError, UserError
+from blockcoupling.jacobian.block_jacobian import one_at_a_time
 from blockcoupling.jacobian.block_operators import SameToken, between_tokens
-from blockcoupling.jacobian.decompose import decompose
+from blockcoupling.jacobian.decompose import Decomposition, decompose
 from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.jacobian.mean import MeanOperator
@@ -24,7 +27,7 @@ from blockcoupling.measurement.memory import (
     products_kept,
     prompts_within,
 )
-from blockcoupling.measurement.prepare import Prepared
+from blockcoupling.measurement.prepare import CallOfPart, Prepared
 from blockcoupling.measurement.prompts import Prompt
 from blockcoupling.measurement.record import Position, RecordedPrompt, record_batch
 from blockcoupling.measurement.zero_jacobians import warn_of_zero_jacobians
@@ -76,41 +79,93 @@ def measure_batch(prepared: Prepared, prompts: Sequence[Prompt]) -> list[xr.Data
     Raises:
         MeasurementError: a number cannot be trusted; the message names block and prompt.
     """
-    settings, blocks, weights = prepared.settings, prepared.blocks, prepared.weights
+    settings = prepared.settings
     with differentiable(prepared.model), full_float32():
         recorded = record_batch(prepared, prompts)
         losses = _prompt_losses(prepared, recorded)
         positions = [position for one in recorded for position in one.positions]
         # Decoded tokens go through a block together, the others after them, one by one.
         positions.sort(key=lambda position: not position.decoded)
-        operators = _operators(prepared, positions)
-        try:
-            found = decompose(
-                operators,
-                len(blocks),
-                prepared.k,
-                method=settings.method,
-                tolerance=settings.tolerance,
-                swapped=settings.swapped,
-                overlaps=settings.overlaps,
-                full=settings.full,
-                seed=settings.seed,
-                # One block's weights are held at a time; TF32 is a setting of the process.
-                workers=None if weights is None and settings.matmul == "float32" else 1,
-            )
-        except AtPrompt as error:
-            name = positions[error.prompt].prompt
-            raise MeasurementError(f"prompt {name!r}, {error}") from error
-        except MeasurementError as error:
-            names = ", ".join(repr(prompt.id) for prompt in prompts)
-            raise MeasurementError(f"prompt {names}: {error}") from error
+        found = _decomposed(
+            prepared,
+            positions,
+            swapped=settings.swapped,
+            overlaps=settings.overlaps,
+            full=settings.full,
+            eigenvalues=settings.eigenvalues,
+            cumulative=settings.cumulative,
+        )
+        parts = {
+            name: _decomposed(prepared, [_of_part(each, calls) for each in positions], of=name)
+            for name, calls in prepared.parts.items()
+        }
+        rows = {id(position): row for row, position in enumerate(positions)}
+        found_of = [
+            (one, loss, [rows[id(position)] for position in one.positions])
+            for one, loss in zip(recorded, losses, strict=True)
+        ]
+        measured = [
+            dataset_of(prepared, one, loss, found, parts, which) for one, loss, which in found_of
+        ]
     zero = (found.S[..., 0] == 0).nonzero().tolist()
     warn_of_zero_jacobians((positions[row].place, block + 1) for row, block in zero)
-    rows = {id(position): row for row, position in enumerate(positions)}
-    return [
-        dataset_of(prepared, one, loss, found, [rows[id(position)] for position in one.positions])
-        for one, loss in zip(recorded, losses, strict=True)
-    ]
+    return measured
+
+
+def _decomposed(
+    prepared: Prepared, positions: Sequence[Position], of: str = "", **kept: Any
+) -> Decomposition:
+    """The triples of all blocks at some positions, and what else is to be kept.
+
+    Args:
+        prepared: the model.
+        positions: the decoded ones first.
+        of: the part that the calls are of, for messages.
+        kept: further arguments of `decompose`.
+    """
+    settings = prepared.settings
+    where = f" ({of})" if of else ""
+    try:
+        return decompose(
+            _operators(prepared, positions),
+            len(prepared.blocks),
+            prepared.k,
+            method=settings.method,
+            tolerance=settings.tolerance,
+            seed=settings.seed,
+            # One block's weights are held at a time; TF32 is a setting of the process.
+            workers=None if prepared.weights is None and settings.matmul == "float32" else 1,
+            **kept,
+        )
+    except AtPrompt as error:
+        name = positions[error.prompt].prompt
+        raise MeasurementError(f"prompt {name!r}, {error}{where}") from error
+    except MeasurementError as error:
+        names = ", ".join(repr(name) for name in dict.fromkeys(p.prompt for p in positions))
+        raise MeasurementError(f"prompt {names}: {error}{where}") from error
+
+
+class _CallsOfPart(Sequence[BlockCall]):
+    """Calls of a part, made from the blocks' when they are needed: weights may be streamed."""
+
+    def __init__(self, calls: Sequence[BlockCall], of_part: Sequence[CallOfPart]) -> None:
+        self._calls, self._of_part = calls, of_part
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __getitem__(self, block: Any) -> Any:
+        try:
+            with one_at_a_time:
+                return self._of_part[block](self._calls[block])
+        except UserError as error:
+            raise MeasurementError(f"block {block + 1}: {error}") from error
+
+
+def _of_part(position: Position, of_part: Sequence[CallOfPart]) -> Position:
+    """The same position, with the calls of a part of each block."""
+    patches = [_of_part(patch, of_part) for patch in position.patches]
+    return replace(position, calls=_CallsOfPart(position.calls, of_part), patches=patches)
 
 
 def _operators(prepared: Prepared, positions: Sequence[Position]) -> Callable[[int], Operator]:

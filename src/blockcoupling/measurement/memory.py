@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from blockcoupling.config.measurement import Settings
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 
 MOST_PROMPTS = 16
 """Prompts per batch by default; more would not make a prompt's share of a block much cheaper."""
@@ -16,7 +16,8 @@ BYTES = 4  # float32; float64 doubles everything
 
 def products_kept(settings: Settings) -> int:
     """How many arrays of A's size, L² K², are kept for every pair of tokens."""
-    return 1 + settings.swapped + len(OVERLAPS) * settings.overlaps
+    matrices = 1 + settings.swapped + len(settings.other_parts)
+    return matrices + len(OVERLAPS) * settings.overlaps + len(CUMULATIVE) * settings.cumulative
 
 
 def bytes_per_prompt(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,24 +19,42 @@ from blockcoupling.jacobian.matmul import full_float32
 from blockcoupling.measurement.prompts import Prompt, refuse_images, refuse_texts, unfit
 from blockcoupling.measurement.verification import Verifier
 from blockcoupling.transformer.blocks import Blocks, find_blocks
+from blockcoupling.transformer.calls import BlockCall
 from blockcoupling.transformer.causality import is_causal
+from blockcoupling.transformer.detached import detached
 from blockcoupling.transformer.final_norm import find_final_norm
+from blockcoupling.transformer.halves import find_halves
 from blockcoupling.transformer.handed_over import (
     as_handed_over,
     refuse_other_copy,
     refuse_other_implementation,
 )
 from blockcoupling.transformer.images import Picture, find_layout
+from blockcoupling.transformer.readout import Readout, find_readout
 from blockcoupling.transformer.recording import record_full
-from blockcoupling.transformer.running import Given, differentiable, refuse_absent_weights
+from blockcoupling.transformer.running import (
+    Given,
+    differentiable,
+    refuse_absent_weights,
+    text_config,
+)
 from blockcoupling.transformer.streaming import BlockWeights, StreamedModel
-from blockcoupling.transformer.tokens import TokenizedTexts, token_pairs
+from blockcoupling.transformer.tokens import TokenizedTexts, text_of, token_pairs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 AnyModel = nn.Module | StreamedModel
+CallOfPart = Callable[[BlockCall], BlockCall]
+
+READ = 10
+"""Singular vectors of a block that are read out."""
+READ_BY_DEFAULT = 5
+CHEAP = 1e10
+"""Floating-point operations of the readout of a prompt up to which it is done by default."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,8 @@ class Prepared:
         blocks: the model's blocks.
         is_causal: whether only earlier tokens act on a token.
         final_norm: the norm to measure the last block after, where the settings ask for it.
+        parts: how a call of each of `settings.other_parts` follows from a block's, by block.
+        readout: reads singular vectors out; None where that is not asked for.
         verifier: compares single tokens with the full forward pass. It remembers what it has
             compared, so that later batches cost less; it changes no number.
     """
@@ -58,6 +80,8 @@ class Prepared:
     blocks: Blocks
     is_causal: bool
     final_norm: nn.Module | None
+    parts: Mapping[str, Sequence[CallOfPart]] = field(default_factory=dict)
+    readout: Readout | None = None
     verifier: Verifier = field(default_factory=Verifier, compare=False)
 
     @property
@@ -135,6 +159,8 @@ def prepare(
             calls = record_full(module, blocks, given)
             causal = is_causal(module, blocks, given, calls)
             norm = find_final_norm(module, blocks, given) if settings.final_norm else None
+            parts = _parts(module, blocks, given, settings)
+            read = _readout(module, weights, blocks, given, causal, settings)
         states = [call.output for call in calls]
         if found is not None:
             again = partial(as_handed_over, module, given, settings.stage)
@@ -146,7 +172,55 @@ def prepare(
             refuse_other_copy(original, states, found[1])
     if k_when_smaller == "d" and settings.k is not None:
         settings = settings.model_copy(update={"k": min(settings.k, blocks.dimension)})
-    return Prepared(module, weights, settings, blocks, causal, norm)
+    settings = settings.model_copy(update={"readout": 0 if read is None else read.top})
+    return Prepared(module, weights, settings, blocks, causal, norm, parts, read)
+
+
+def _parts(
+    model: nn.Module, blocks: Blocks, given: Given, settings: Settings
+) -> dict[str, list[CallOfPart]]:
+    """How a call of each part follows from a block's, for all blocks."""
+    if not settings.other_parts:
+        return {}
+    if not given.is_floating_point() and given.shape[1] < 2:
+        given = given.repeat(1, 2)  # one token alone does not show what moves between tokens
+    calls = record_full(model, blocks, given)
+    parts: dict[str, list[CallOfPart]] = {}
+    if halves := [part for part in settings.other_parts if part != "detached"]:
+        found = find_halves(calls)
+        parts = {half: [partial(each.call, part=half) for each in found] for half in halves}
+    if settings.detached:
+        parts["detached"] = [detached(call) for call in calls]
+    return parts
+
+
+def _readout(
+    model: nn.Module,
+    weights: BlockWeights | None,
+    blocks: Blocks,
+    given: Given,
+    causal: bool,
+    settings: Settings,
+) -> Readout | None:
+    """What reads singular vectors out, where that is asked for, or possible and cheap."""
+    vocabulary = getattr(text_config(model), "vocab_size", None)
+    if (top := settings.readout) is None:
+        k = min(settings.k_for(blocks.dimension), READ)
+        directions = 4 * k * len(blocks)
+        cost = 2 * directions * blocks.dimension * (vocabulary or np.inf)
+        top = READ_BY_DEFAULT if cost <= CHEAP else 0
+    if top == 0:
+        return None
+    try:
+        if not causal or given.is_floating_point():
+            raise UserError(f"{type(model).__name__} does not predict the next token")
+        head = nullcontext if weights is None else partial(weights.head_in_slices, model)
+        return find_readout(model, blocks, given, top, head)
+    except UserError as error:
+        if settings.readout is None:
+            logger.info("singular vectors are not read out: %s", error)
+            return None
+        raise UserError(f"{error}. Omit `readout` for it.") from error
 
 
 def prepare_texts(
@@ -179,6 +253,9 @@ def prepare_texts(
     refuse_texts(module_of(model))
     read = TokenizedTexts.of(tokenizer, texts, model)
     prepared = _prepared_for(model, read.whole, settings, k_when_smaller, original)
+    if isinstance(prepared, Prepared) and prepared.readout is not None:
+        readout = replace(prepared.readout, text=partial(text_of, tokenizer))
+        prepared = replace(prepared, readout=readout)
     causal = isinstance(prepared, UserError) or prepared.is_causal
     prompts = read.without_special() if causal else read.with_special()
     return _checked(model, prepared, prompts, settings, known)

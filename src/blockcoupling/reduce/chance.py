@@ -52,19 +52,26 @@ def chances(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> xr.Dat
     """Return `chance` for several k and variants: (prompt, pair, variant, K, block)."""
     check(ds, k, variants)
     d = demand_dimension(ds)
-    full = [ds["S_full"]] if "S_full" in ds else []
-    return apply(
-        chance_kernel,
-        ds["S"],
-        ds["jacobian_norm"],
-        *full,
-        core=[["block", "k"], ["block"], *([["block", "k_full"]] * len(full))],
-        out=[["variant", "K", "block"]],
-        sizes={"variant": len(variants), "K": len(k)},
-        k=list(k),
-        variants=list(variants),
-        d=d,
-    ).assign_coords(variant=np.array(list(variants), dtype=object), K=list(k))
+    by_part = []
+    for part in dict.fromkeys(VARIANTS[name].part for name in variants):
+        names = [name for name in variants if VARIANTS[name].part == part]
+        of_part = VARIANTS[names[0]].of_part
+        full = [ds["S_full"]] if "S_full" in ds and part is None else []
+        found = apply(
+            chance_kernel,
+            ds[of_part("S")],
+            ds[of_part("jacobian_norm")],
+            *full,
+            core=[["block", "k"], ["block"], *([["block", "k_full"]] * len(full))],
+            out=[["variant", "K", "block"]],
+            sizes={"variant": len(names), "K": len(k)},
+            k=list(k),
+            variants=names,
+            d=d,
+        )
+        by_part.append(found.assign_coords(variant=np.array(names, dtype=object), K=list(k)))
+    joined = by_part[0] if len(by_part) == 1 else xr.concat(by_part, "variant")
+    return joined.sel(variant=list(variants))
 
 
 def excess(ds: xr.Dataset, k: int = 10, variant: str = DEFAULT_VARIANT) -> xr.DataArray:
@@ -120,8 +127,12 @@ def chance_by_draws(
     if draws < 2:
         raise UserError(f"draws = {draws}: quantiles need at least 2, and 50 to mean much")
     d = demand_dimension(ds)
-    kept = ds["S"].values.astype(np.float64)
-    values = ds["S_full"].values if "S_full" in ds else _all(kept, ds["jacobian_norm"].values, d)
+    of_part = VARIANTS[variant].of_part
+    kept = ds[of_part("S")].values.astype(np.float64)
+    if "S_full" in ds and VARIANTS[variant].part is None:
+        values = ds["S_full"].values
+    else:
+        values = _all(kept, ds[of_part("jacobian_norm")].values, d)
     m = drawn_miscoupling(values.astype(np.float64), k, variant, draws, seed)
     return over_draws(m, ds, ("prompt", "pair", "block"))
 

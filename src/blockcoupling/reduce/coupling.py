@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Shaped
 
+from blockcoupling.config.choices import PARTS
 from blockcoupling.config.variants import DEFAULT_VARIANT, PRODUCTS, VARIANTS, products
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.lazily import apply
@@ -59,7 +60,7 @@ def miscouplings(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> x
         apply(
             miscoupling_kernel,
             ds[product].isel(k=slice(largest), k_other=slice(largest)),
-            ds["S"].isel(k=slice(largest)),
+            ds[VARIANTS[names[0]].of_part("S")].isel(k=slice(largest)),
             core=[["block", "block_other", "k", "k_other"], ["block", "k"]],
             out=[["variant", "K", "block", "block_other"]],
             sizes={"variant": len(names), "K": len(k)},
@@ -186,6 +187,13 @@ def check(ds: xr.Dataset, k: Sequence[int], variants: Sequence[str]) -> None:
     if unknown := [name for name in variants if name not in VARIANTS]:
         raise UserError(f"unknown variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
     if missing := sorted({"S", *products(variants)} - set(ds)):
+        part = next((part for part in PARTS if missing[0] == f"A_{part}"), None)
+        if part is not None:
+            how = "detached=True" if part == "detached" else f"parts=['block', '{part}']"
+            raise UserError(
+                f"the variant `{part}` needs Jacobians that this store does not hold: measure "
+                f"again with {how}, or leave the variant out"
+            )
         lacking = next((name for name in variants if VARIANTS[name].product == missing[0]), None)
         if missing[0] in ("A", "S"):
             raise UserError(f"the dataset has no variable {missing[0]}, which mis-coupling needs")

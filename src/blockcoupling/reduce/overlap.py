@@ -4,13 +4,13 @@
 docs/definitions.md. The top-K corner of a stored overlap is the overlap of K.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Shaped
 
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import check_corner, idle_blocks
 from blockcoupling.reduce.lazily import apply
@@ -18,7 +18,7 @@ from blockcoupling.reduce.width import demand_dimension
 
 
 def overlap(ds: xr.Dataset, k: int = 10, kind: str = "output_overlap") -> xr.DataArray:
-    """Return how much the top-k subspaces of every two blocks overlap, by one of `OVERLAPS`.
+    """Return how much the top-k subspaces of every two blocks overlap.
 
     `output_overlap`: ‖U_iᵀ U_j‖_F² / k, the mean squared cosine of the principal angles between
     what blocks i and j write into. Signs, order and rotations within a subspace change nothing.
@@ -26,7 +26,7 @@ def overlap(ds: xr.Dataset, k: int = 10, kind: str = "output_overlap") -> xr.Dat
     Args:
         ds: dataset of the schema, in memory or lazy; lazy stays lazy.
         k: how many singular vectors, at most those stored.
-        kind: one of `OVERLAPS`.
+        kind: one of `OVERLAPS` or `CUMULATIVE`.
 
     Returns:
         float64, dimensionless, from 0 to 1, (prompt, pair, block, block_other): i = block,
@@ -42,17 +42,21 @@ def overlap(ds: xr.Dataset, k: int = 10, kind: str = "output_overlap") -> xr.Dat
         >>> float(shared.sel(block=1, block_other=1).min().round(3))  # a block with itself
         1.0
     """
-    if kind not in OVERLAPS:
-        raise UserError(f"unknown overlap {kind!r}: choose from {', '.join(OVERLAPS)}")
+    known = {**OVERLAPS, **CUMULATIVE}
+    if kind not in known:
+        raise UserError(f"unknown overlap {kind!r}: choose from {', '.join(known)}")
     if kind not in ds:
+        setting = "overlaps" if kind in OVERLAPS else "cumulative"
         raise UserError(
-            f"the dataset does not hold {kind}: measure again with overlaps=True (in a study, "
-            "extract.overlaps: true)"
+            f"the dataset does not hold {kind}: measure again with {setting}=True (in a study, "
+            f"extract.{setting}: true)"
         )
-    return with_meaning(overlaps(ds, [k])[kind], kind).isel(K=0).rename(kind)
+    return with_meaning(overlaps(ds, [k], [kind])[kind], kind).isel(K=0).rename(kind)
 
 
-def overlaps(ds: xr.Dataset, k: Sequence[int]) -> dict[str, xr.DataArray]:
+def overlaps(
+    ds: xr.Dataset, k: Sequence[int], kinds: Iterable[str] = OVERLAPS
+) -> dict[str, xr.DataArray]:
     """Return each of the overlaps that a dataset holds, for several k; of all pairs of blocks.
 
     Returns:
@@ -73,14 +77,14 @@ def overlaps(ds: xr.Dataset, k: Sequence[int]) -> dict[str, xr.DataArray]:
             sizes={"K": len(k)},
             k=list(k),
         ).assign_coords(K=list(k))
-        for name in OVERLAPS
+        for name in kinds
         if name in ds
     }
 
 
 def with_meaning(values: xr.DataArray, kind: str) -> xr.DataArray:
     """Leave out the pairs of blocks for which an overlap of this kind means nothing."""
-    if not OVERLAPS[kind].earlier:
+    if kind in CUMULATIVE or not OVERLAPS[kind].earlier:
         return values
     return values.where(values["block_other"] < values["block"])
 

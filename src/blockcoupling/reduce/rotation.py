@@ -44,6 +44,8 @@ def chance_by_rotation(
         >>> unusual = bc.miscoupling(ds, k=5) < rotated["low"]  # coupled beyond the spectra
     """
     check(ds, [k], [variant])
+    if (part := VARIANTS[variant].part) is not None:
+        raise UserError(f"of {part} no singular vectors are kept: choose a variant of the blocks")
     if draws < 2:
         raise UserError(f"draws = {draws}: quantiles need at least 2, and 50 to mean much")
     if "U" not in ds or "V" not in ds:

@@ -17,7 +17,7 @@ import xarray as xr
 from blockcoupling.atomic import replacing
 from blockcoupling.config.artifacts import TABLES
 from blockcoupling.config.choices import TABULATED_K
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.progress import Progress
@@ -30,6 +30,7 @@ from blockcoupling.reduce.coupling import (
     miscouplings,
     pairs_of_blocks,
 )
+from blockcoupling.reduce.eigenvalues import departure_from_normality, spectral_abscissa
 from blockcoupling.reduce.engine import Engine, running
 from blockcoupling.reduce.labels import pair_labels
 from blockcoupling.reduce.overlap import above_chance as overlap_above_chance
@@ -166,7 +167,8 @@ def _lazy(
     Matrices are means over a prompt's pairs of tokens; with `apart`, of each pair, too.
     """
     m, shared = miscouplings(ds, k, variants), overlaps(ds, k)
-    between = {"miscoupling": m} | {n: with_meaning(o, n) for n, o in shared.items()}
+    more = overlaps(ds, k, CUMULATIVE)
+    between = {"miscoupling": m, **{n: with_meaning(o, n) for n, o in {**shared, **more}.items()}}
     # DataArrays, not Datasets: of a Dataset in which one variable comes from another, dask.compute
     # loses parts (https://github.com/pydata/xarray/issues/11329).
     others = {"overlap": _overlap_columns(ds, k, shared), "whole_prompt": whole_prompt.columns(ds)}
@@ -191,7 +193,7 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
             "coupling": -mean,
             "miscoupling": mean,
             "adjacent": by_distance.sel(distance=1, drop=True),
-            "pairs": pairs_of_blocks(ds["S"]),
+            "pairs": _pairs(ds, m["variant"].values.tolist()),
             "chance": mean_between_blocks(0 * m + by_chance),  # over the pairs that have an m
             "excess": mean_between_blocks(above_chance(m, by_chance)),
         },
@@ -211,12 +213,30 @@ def _columns(ds: xr.Dataset, m: xr.DataArray) -> dict[str, dict[str, xr.DataArra
             "participation_ratio_full": missing if full is None else participation_ratio(full),
             "effective_rank_full": missing if full is None else effective_rank(full),
             "svd_residual": ds["svd_residual"],
+            "spectral_abscissa": spectral_abscissa(ds) if "eigenvalues" in ds else missing,
+            "departure_from_normality": departure_from_normality(ds)
+            if "eigenvalues" in ds
+            else missing,
         },
-        "singular_values": {"s": ds["S"]},
+        "singular_values": {
+            "s": ds["S"],
+            "uv_cosine": ds.get("uv_cosine", xr.full_like(ds["S"], np.nan)),
+            "s_cumulative": ds.get("S_cumulative", xr.full_like(ds["S"], np.nan)),
+        },
         "inverse_depth_fit": {
             str(name): fit for name, fit in inverse_depth_fit(ds["S"]).data_vars.items()
         },
     }
+
+
+def _pairs(ds: xr.Dataset, variants: Sequence[str]) -> xr.DataArray:
+    """Return how many pairs of blocks have a mis-coupling in each variant."""
+    kinds = {VARIANTS[name].of_part("S") for name in variants}
+    if kinds == {"S"}:
+        return pairs_of_blocks(ds["S"])
+    found = {kind: pairs_of_blocks(ds[kind]) for kind in kinds}
+    each = [found[VARIANTS[name].of_part("S")] for name in variants]
+    return xr.concat(each, xr.DataArray(np.array(variants, object), dims="variant", name="variant"))
 
 
 def _overlap_columns(

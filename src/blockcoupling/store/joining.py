@@ -49,7 +49,7 @@ def join_parts(
     with replacing(out) as fresh:
         _create(schema, fresh, first, schema.combine(coordinates))
         for name in first.data_vars:
-            _copy(str(name), parts, fresh)
+            _copy(str(name), parts, fresh, schema.padding.get(str(name), np.nan))
         root = seal(fresh)
     removable = {name for name, part in named.items() if not part.variables.keys() & set(dropped)}
     remove_joined(parts_dir, out, root, schema.along, named, removable)
@@ -109,15 +109,15 @@ def _create(schema: Schema, path: Path, first: xr.Dataset, coordinates: xr.Datas
     write_store(whole.assign_attrs(first.attrs), path, encoding, numbers=False)
 
 
-def _copy(name: str, parts: Sequence[Part], out: Path) -> None:
-    """Copy one variable of all parts into the joined store, a file at a time, padded with NaN."""
+def _copy(name: str, parts: Sequence[Part], out: Path, padding: float) -> None:
+    """Copy one variable of all parts into the joined store, a file at a time, padded."""
     import zarr
 
     with every_chunk():  # this setting is read when the array is opened
         target = zarr.open_array(out / name, mode="r+")
     step, start, held = (target.shards or target.chunks)[0], 0, list[np.ndarray]()
     for row in chain.from_iterable(part.read(name) for part in parts):
-        held.append(_padded(row, target.shape[1:]))
+        held.append(_padded(row, target.shape[1:], padding))
         if len(held) == step:
             target[start : start + step] = np.stack(held)
             start, held = start + step, []
@@ -125,9 +125,9 @@ def _copy(name: str, parts: Sequence[Part], out: Path) -> None:
         target[start:] = np.stack(held)
 
 
-def _padded(row: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _padded(row: np.ndarray, shape: tuple[int, ...], padding: float) -> np.ndarray:
     if row.shape == shape:
         return row
-    padded = np.full(shape, np.nan, row.dtype)
+    padded = np.full(shape, padding, row.dtype)
     padded[tuple(map(slice, row.shape))] = row
     return padded

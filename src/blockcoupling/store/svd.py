@@ -5,12 +5,13 @@ The meaning of each axis: docs/schema.md.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.errors import MeasurementError
 from blockcoupling.store.schema import Schema, Variable
 
@@ -19,6 +20,23 @@ _SHARD_BYTES = 4 * 2**20  # of the small variables, which share a shard between 
 _BLOCK = ("prompt", "pair", "block")
 _PRODUCT = (*_BLOCK, "block_other", "k", "k_other")
 _VECTORS = (*_BLOCK, "embed", "k")
+
+_READ = (*_BLOCK, "vector", "sign", "k_read", "rank")
+
+OF_PARTS = {
+    "attention": "the block's attention alone",
+    "mlp": "the block's MLP alone",
+    "detached": "the detached block",
+}
+"""What can be measured in addition to the block itself (`choices.PARTS`), for readers."""
+
+# What is kept of each of them.
+_MAIN = {
+    "S": Variable((*_BLOCK, "k"), ("float32",), "singular values of J, descending"),
+    "A": Variable(_PRODUCT, ("float32",), "U_jᵀ J_i V_j"),
+    "jacobian_norm": Variable(_BLOCK, ("float64",), "‖J‖_F"),
+    "svd_residual": Variable(_BLOCK, ("float32",), "max over k of ‖J v_k − s_k u_k‖ / s_1"),
+}
 
 VARIABLES = {
     "S": Variable((*_BLOCK, "k"), ("float32",), "singular values of J, descending"),
@@ -31,6 +49,9 @@ VARIABLES = {
         for name, each in OVERLAPS.items()
     },
     "S_full": Variable((*_BLOCK, "k_full"), ("float32",), "all singular values", optional=True),
+    "eigenvalues": Variable(
+        (*_BLOCK, "k_full"), ("complex64",), "all eigenvalues of J, largest first", optional=True
+    ),
     "jacobian_norm": Variable(_BLOCK, ("float64",), "‖J‖_F"),
     "jacobian_norm_error": Variable(
         _BLOCK,
@@ -57,6 +78,35 @@ VARIABLES = {
         optional=True,
     ),
     "svd_residual": Variable(_BLOCK, ("float32",), "max over k of ‖J v_k − s_k u_k‖ / s_1"),
+    "uv_cosine": Variable(
+        (*_BLOCK, "k"),
+        ("float32",),
+        "cos(u_k, v_k): 1 where J stretches, −1 where it reverses",
+        optional=True,
+    ),
+    **{
+        f"{name}_{part}": replace(variable, meaning=f"{variable.meaning}, of {what}", optional=True)
+        for part, what in OF_PARTS.items()
+        for name, variable in _MAIN.items()
+    },
+    "S_cumulative": Variable(
+        (*_BLOCK, "k"),
+        ("float32",),
+        "singular values of the cumulative Jacobian Π (I + J_l), l ≤ block",
+        optional=True,
+        undefined=True,
+    ),
+    **{
+        name: Variable(_PRODUCT, ("float32",), each.formula, optional=True, undefined=True)
+        for name, each in CUMULATIVE.items()
+    },
+    "readout_token": Variable(
+        _READ, ("int32",), "ids of the top tokens of ±u_k and ±v_k", optional=True
+    ),
+    "readout_logit": Variable(_READ, ("float32",), "their logits", optional=True),
+    "readout_text": Variable(
+        (*_READ, "byte"), ("uint8",), "their texts: UTF-8, filled up with zeros", optional=True
+    ),
     "gram": Variable(
         ("prompt", "token", "state", "state_other"),
         ("float64",),
@@ -101,7 +151,15 @@ CKA = {"cka_estimator": "debiased"}
 """Attribute of stores with the debiased `cka`; without it, `cka` is another, biased quantity."""
 
 # Kept where a study asks for them; the others do not change.
-ON_REQUEST = ("U", "V", "A_swapped", *OVERLAPS, "S_full")
+OF_PART = {part: tuple(f"{name}_{part}" for name in _MAIN) for part in OF_PARTS}
+"""The variables of each part."""
+
+READOUT = ("readout_token", "readout_logit", "readout_text")
+ON_REQUEST = (
+    *("U", "V", "A_swapped", *OVERLAPS, "S_full", "eigenvalues", "S_cumulative", *CUMULATIVE),
+    *(name for names in OF_PART.values() for name in names),
+    *READOUT,
+)
 
 COORDINATES = {
     "prompt": Variable(("prompt",), ("str",), "stable id of the prompt"),
@@ -117,6 +175,10 @@ COORDINATES = {
     "k": Variable(("k",), ("int64",), "1 … K_max"),
     "k_other": Variable(("k_other",), ("int64",), "1 … K_max"),
     "k_full": Variable(("k_full",), ("int64",), "1 … d", optional=True),
+    "vector": Variable(("vector",), ("str",), "U, V: which singular vector is read", optional=True),
+    "sign": Variable(("sign",), ("int64",), "1, −1: its sign", optional=True),
+    "k_read": Variable(("k_read",), ("int64",), "1 …: those that are read", optional=True),
+    "rank": Variable(("rank",), ("int64",), "1 …, from the largest logit", optional=True),
     "token": Variable(("token",), ("int64",), "position in the prompt, 0 …"),
     "token_text": Variable(("prompt", "token"), ("str",), "text of the token", optional=True),
     "tokens": Variable(("prompt",), ("int64",), "length of the prompt"),
@@ -134,6 +196,7 @@ COORDINATES = {
 # Where the counting coordinates start: blocks and singular values at 1, positions at 0.
 _STARTS = {
     **dict.fromkeys(("block", "block_other", "k", "k_other", "k_full", "component"), 1),
+    **dict.fromkeys(("k_read", "rank"), 1),
     **dict.fromkeys(("pair", "token", "state", "state_other"), 0),
 }
 
@@ -155,7 +218,11 @@ ATTRIBUTES = {
 NO_PAIR = -1
 MEAN = -2
 """Both tokens where the mean over an image's patches was measured."""
-PADDING = {"token_text": "", "token_in": NO_PAIR, "token_out": NO_PAIR}
+PADDING = {
+    "token_text": "",
+    **dict.fromkeys(("token_in", "token_out", "readout_token"), NO_PAIR),
+    "readout_text": 0,
+}
 
 
 def last_token(ds: xr.Dataset) -> xr.DataArray:
@@ -178,12 +245,14 @@ def check_values(ds: xr.Dataset) -> None:
             finite = np.isfinite(values)
             allowed = finite | np.isnan(values) if variable.undefined else finite
             _demand(allowed, ds[name].dims, f"{name} is not finite", ds)
-    s = ds["S"].values
-    # A block may have a zero Jacobian; then everything else about it is zero, too.
-    zero = (s == 0).all(-1) & (ds["jacobian_norm"].values == 0) & (ds["svd_residual"].values == 0)
-    axes = ds["S"].dims
-    _demand((s[..., 0] > 0) | zero, axes[:-1], "the Jacobian is exactly zero (S)", ds)
-    _demand(np.diff(s) <= 0, axes, "the singular values S do not descend", ds)
+    for of in ("", *(f"_{part}" for part in OF_PARTS if f"S_{part}" in ds)):
+        s = ds[f"S{of}"].values
+        # A block may have a zero Jacobian; then everything else about it is zero, too.
+        zero = (ds[f"jacobian_norm{of}"].values == 0) & (ds[f"svd_residual{of}"].values == 0)
+        zero &= (s == 0).all(-1)
+        axes = ds[f"S{of}"].dims
+        _demand((s[..., 0] > 0) | zero, axes[:-1], f"the Jacobian is exactly zero (S{of})", ds)
+        _demand(np.diff(s) <= 0, axes, f"the singular values S{of} do not descend", ds)
 
 
 def _demand(holds: np.ndarray, axes: tuple, complaint: str, ds: xr.Dataset) -> None:
@@ -218,8 +287,11 @@ def _rules(ds: xr.Dataset) -> list[str]:
             wrong.append(f"{other}: {sizes[other]} entries, expected {expected}")
     if ("U" in ds) != ("V" in ds):
         wrong.append("U, V: only one of them is there, expected both or neither")
-    if 0 < sum(name in ds for name in OVERLAPS) < len(OVERLAPS):
-        wrong.append(f"{', '.join(OVERLAPS)}: only some of them are there, expected all or none")
+    cumulative = ("S_cumulative", *CUMULATIVE)
+    for together in (tuple(OVERLAPS), cumulative, READOUT, *OF_PART.values()):
+        if 0 < sum(name in ds for name in together) < len(together):
+            listed = ", ".join(together)
+            wrong.append(f"{listed}: only some of them are there, expected all or none")
     return wrong
 
 

@@ -77,8 +77,15 @@ def extract(study: Study, model: str, checkpoint: str, dataset: str) -> str:
     """Settings of the measurement; a store that already has more than they ask for keeps it."""
     options = study.extract_of(model, checkpoint)
     store = step("extract").makes["svd"].format(model=model, checkpoint=checkpoint, dataset=dataset)
-    swapped = options.swapped or (study.results / store / "A_swapped").is_dir()
-    return shlex.join(flags_of(on_any_device(options).model_copy(update={"swapped": swapped})))
+
+    def there(variable: str) -> bool:
+        return (study.results / store / variable).is_dir()
+
+    halves = [half for half in ("attention", "mlp") if there(f"A_{half}")]
+    more: dict[str, Any] = {"parts": list(dict.fromkeys([*options.parts, *halves]))}
+    for name, variable in (("swapped", "A_swapped"), ("detached", "A_detached")):
+        more[name] = getattr(options, name) or there(variable)
+    return shlex.join(flags_of(on_any_device(options).model_copy(update=more)))
 
 
 def tokenwise(study: Study) -> str:

@@ -198,6 +198,7 @@ class Context(Surroundings):
 
 class _Current(threading.local):
     context: Surroundings | None = None
+    constant_weights: bool = False
 
 
 _current = _Current()  # blocks may be recorded in several threads
@@ -225,6 +226,16 @@ def attend_to(context: Surroundings, block: nn.Module) -> Iterator[None]:
         _current.context = None
 
 
+@contextmanager
+def constant_weights() -> Iterator[None]:
+    """A context in which attention weights have no gradient (see `detached`)."""
+    before, _current.constant_weights = _current.constant_weights, True
+    try:
+        yield
+    finally:
+        _current.constant_weights = before
+
+
 def one_token_attention(
     module: nn.Module,
     query: Float[Tensor, "row head token key_dim"],
@@ -248,6 +259,8 @@ def one_token_attention(
     unknown = [k for k, v in kwargs.items() if k not in ignored and torch.is_tensor(v)]
     if unknown:
         raise UnsupportedAttention(f"attention arguments {unknown}")
+    if _current.constant_weights:
+        query, key = query.detach(), key.detach()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return context.attend(Asked(query, key, value, attention_mask, scale, softcap)), None
 

@@ -217,9 +217,13 @@ def tokenize(
     ids = _row(getattr(encoded, "ids", encoded), name)
     if mask is not None and torch.as_tensor(mask).numel() == len(ids):
         ids = _unmasked(ids, torch.as_tensor(mask).reshape(-1), name)
+    return TokenizedPrompt(name, ids[None], tuple(text_of(tokenizer, i) for i in ids.tolist()))
+
+
+def text_of(tokenizer: Any, token: int) -> str:
+    """The text of a token; "" if the tokenizer cannot decode."""
     decode = getattr(tokenizer, "decode", None)
-    texts = tuple(str(decode([i])) if decode else "" for i in ids.tolist())
-    return TokenizedPrompt(name, ids[None], texts)
+    return str(decode([token])) if decode else ""
 
 
 def _callable(tokenizer: Any) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import blockcoupling as bc
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce.summary import summary
 from blockcoupling.store.svd import SVD, check_values
@@ -49,7 +49,7 @@ def test_coupling_is_its_definition(
         np.testing.assert_allclose(
             ds["S"][p, 0], np.linalg.svd(j)[1][:, :8], rtol=tolerance / 10, atol=0
         )
-        for variant in VARIANTS:
+        for variant in OF_BLOCKS:
             for k in (1, 5, 8):
                 found = bc.miscoupling(ds, k=k, variant=variant)[p, 0]
                 wanted = definition(j, k, variant)

@@ -18,7 +18,7 @@ from torch import nn
 
 from blockcoupling.cli import app
 from blockcoupling.config.measurement import Settings, TokenSettings
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.token_jacobians import jacobians_to_token, record_to_token
 from blockcoupling.measurement.prepare import Prepared, prepare_prompts
@@ -177,7 +177,7 @@ def test_a_job_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ds = COMPARISONS.open(tmp_path / "t.zarr").load()
     assert set(ds["prompt"].values) == {"a", "b"}
     table = pd.read_parquet(tmp_path / "t.parquet")
-    assert set(table["variant"]) == set(VARIANTS)
+    assert set(table["variant"]) == set(OF_BLOCKS)
     assert np.isfinite(table["miscoupling"]).all()
     assert {path.stem for path in (tmp_path / "e").iterdir()} == {"token_products", "tokenwise"}
     # A rerun finds what is done.

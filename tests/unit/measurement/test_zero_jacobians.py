@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 import blockcoupling as bc
 from blockcoupling.config.measurement import Settings, TokenSettings
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import MeasurementError
 from blockcoupling.measurement.prepare import prepare_prompts
 from blockcoupling.measurement.tokenwise import compare_tokens
@@ -85,7 +85,7 @@ def test_the_other_blocks_have_their_numbers(
     for p, text in enumerate(PROMPTS):
         last = len(numbers(text)) - 1
         j = jacobians(exact, text, last, last)
-        for variant in VARIANTS:
+        for variant in OF_BLOCKS:
             m = bc.miscoupling(ds, K, variant).values[p, 0]
             assert np.isnan(m[1]).all()
             assert np.isnan(m[:, 1]).all()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
 import blockcoupling as bc
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.chance import (
     chance_by_draws,
@@ -20,7 +20,7 @@ from blockcoupling.reduce.chance import (
 D = 24
 DRAWS = 400
 
-variants = pytest.mark.parametrize("variant", VARIANTS)
+variants = pytest.mark.parametrize("variant", OF_BLOCKS)
 
 
 def jacobians() -> np.ndarray:

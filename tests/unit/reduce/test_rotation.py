@@ -6,7 +6,7 @@ from example_store import from_jacobians
 from scipy.stats import ortho_group
 
 import blockcoupling as bc
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.rotation import chance_by_rotation
 
@@ -40,7 +40,7 @@ def by_definition(j: np.ndarray, variant: str) -> np.ndarray:
     return np.array(m)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", OF_BLOCKS)
 @pytest.mark.parametrize("blocks", [semidefinite, general])
 def test_it_is_that_of_whole_rotations(variant: str, blocks) -> None:
     j = blocks()

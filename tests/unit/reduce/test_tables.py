@@ -9,7 +9,7 @@ from example_store import example
 
 from blockcoupling.catalog.columns import COLUMNS
 from blockcoupling.config.overlaps import OVERLAPS
-from blockcoupling.config.variants import VARIANTS
+from blockcoupling.config.variants import OF_BLOCKS
 from blockcoupling.errors import MeasurementError, UserError
 from blockcoupling.reduce import chance, chunks, coupling, overlap, spectra, tables, trajectory
 from blockcoupling.reduce.tables import reduce_store
@@ -75,14 +75,14 @@ def test_columns_and_rows(reduced):
         assert not frame.duplicated(keys).any()
         assert (frame[list(IDENTITY)] == list(IDENTITY.values())).all(axis=None)
         assert frame["prompt"].unique().tolist() == ["p0", "p1", "p2"]
-    assert frames["coupling"]["variant"].unique().tolist() == list(VARIANTS)
+    assert frames["coupling"]["variant"].unique().tolist() == list(OF_BLOCKS)
 
 
 def test_numbers_are_those_of_the_functions(ds, reduced):
     frames, _ = reduced
     table = frames["coupling"].set_index(["prompt", "token_in", "variant", "k"])
     local = frames["locality"].set_index(["prompt", "token_in", "variant", "k", "distance"])
-    for variant in VARIANTS:
+    for variant in OF_BLOCKS:
         for k in (1, 3):
             expected = coupling.coupling(ds, k, variant).values[1, 2]
             row = table.loc[("p1", 2, variant, k)]
@@ -362,7 +362,7 @@ def test_a_hole_in_the_store_is_an_error(tmp_path, ds):
 def test_chance_and_excess_are_means_over_the_same_pairs(ds, reduced):
     table = reduced[0]["coupling"].set_index(["prompt", "token_in", "variant", "k"])
     different = ~np.eye(4, dtype=bool)
-    for variant in VARIANTS:
+    for variant in OF_BLOCKS:
         row = table.loc[("p1", 2, variant, 3)]
         by_chance = chance.chance(ds, 3, variant).values[1, 2]
         assert row["chance"] == pytest.approx(by_chance.mean(), rel=1e-12)
