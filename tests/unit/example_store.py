@@ -22,6 +22,7 @@ def example(
     vectors: bool = False,
     swapped: bool = False,
     overlaps: bool = False,
+    more: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
     """Return a valid dataset whose numbers belong together: true SVDs of random Jacobians.
@@ -38,6 +39,7 @@ def example(
         vectors: keep U and V.
         swapped: keep `A_swapped`.
         overlaps: keep `output_overlap`, `input_overlap` and `composition`.
+        more: keep eigenvalues, a readout, and the transposed Jacobians as those of attention.
         seed: of the random numbers.
     """
     random = np.random.default_rng(seed)
@@ -58,6 +60,7 @@ def example(
                 vectors=vectors,
                 swapped=swapped,
                 overlaps=overlaps,
+                more=more,
             )
         )
     return SVD.combine(parts)
@@ -73,6 +76,7 @@ def from_jacobians(
     vectors: bool = False,
     swapped: bool = False,
     overlaps: bool = False,
+    more: bool = False,
 ) -> xr.Dataset:
     """Return the dataset of one prompt with the given residual Jacobians and hidden states.
 
@@ -87,6 +91,7 @@ def from_jacobians(
         vectors: keep U and V.
         swapped: keep `A_swapped`.
         overlaps: keep `output_overlap`, `input_overlap` and `composition`.
+        more: keep eigenvalues, a readout, and the transposed Jacobians as those of attention.
     """
     length, blocks = states.shape[0], jacobians.shape[1]
     pairs = [(length - 1, length - 1)] if pairs is None else list(pairs)
@@ -145,9 +150,47 @@ def from_jacobians(
                 for name, each in OVERLAPS.items()
             }
         )
+    if more:
+        ds = ds.assign(_more(jacobians, u, s, v)).assign_coords(
+            vector=np.array(["U", "V"], dtype=object), sign=[1, -1], k_read=[1, 2], rank=[1, 2]
+        )
+        ds = ds.assign_coords(k_full=np.arange(1, jacobians.shape[-1] + 1))
     per_prompt = [name for name, variable in ds.variables.items() if name not in ds.indexes]
     ds = ds.assign_coords(prompt=np.array([prompt], dtype=object))
     return ds.assign({name: ds[name].expand_dims("prompt") for name in per_prompt})
+
+
+def _more(
+    jacobians: Float[np.ndarray, "pair block embed embed"],
+    u: Float[np.ndarray, "pair block embed k"],
+    s: Float[np.ndarray, "pair block k"],
+    v: Float[np.ndarray, "pair block embed k"],
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    block, turned = ("pair", "block"), jacobians.swapaxes(-1, -2)
+    read = (*block, "vector", "sign", "k_read", "rank")
+    tokens = np.arange(np.prod((*s.shape[:2], 2, 2, 2, 2)), dtype=np.int32)
+    tokens = tokens.reshape(*s.shape[:2], 2, 2, 2, 2)
+    texts = np.array([f" w{token}".encode().ljust(8, b"\0") for token in tokens.ravel()], "S8")
+    return {
+        "uv_cosine": ((*block, "k"), (u * v).sum(-2).astype(np.float32)),
+        "eigenvalues": (
+            (*block, "k_full"),
+            np.linalg.eigvals(jacobians).astype(np.complex64),
+        ),
+        "S_attention": ((*block, "k"), s.astype(np.float32)),
+        "A_attention": (
+            (*block, "block_other", "k", "k_other"),
+            _products(v, turned, u).astype(np.float32),
+        ),
+        "jacobian_norm_attention": (block, np.linalg.norm(jacobians, axis=(-2, -1))),
+        "svd_residual_attention": (block, np.zeros(s.shape[:2], np.float32)),
+        "readout_token": (read, tokens),
+        "readout_logit": (read, -tokens.astype(np.float32)),
+        "readout_text": (
+            (*read, "byte"),
+            texts.view(np.uint8).reshape(*tokens.shape, 8).copy(),
+        ),
+    }
 
 
 def _truncated_svd(

@@ -33,7 +33,14 @@ def write_explored_study(
         facets = {"model": model, "checkpoint": f"step{step}", "dataset": "heldout"}
         blocks = int(str(models[model]["blocks"]))
         ds = example(
-            len(PROMPTS), blocks=blocks, embed=32, k=k, swapped=True, overlaps=True, seed=n
+            len(PROMPTS),
+            blocks=blocks,
+            embed=32,
+            k=k,
+            swapped=True,
+            overlaps=True,
+            more=True,
+            seed=n,
         )
         store = root / "svd" / model / f"step{step}" / "svd.zarr"
         ds.assign_coords(prompt=np.array(PROMPTS, object)).assign_attrs(

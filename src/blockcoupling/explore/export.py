@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from blockcoupling.atomic import replacing
-from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import PRODUCTS, VARIANTS
 from blockcoupling.explore.index import index
 from blockcoupling.explore.packing import as_json, quantized
 from blockcoupling.explore.page import compressed, exported
-from blockcoupling.explore.pairs import at_rows, of_rows, products_of, store
+from blockcoupling.explore.pairs import at_rows, of_rows, products_of, shown, store
 from blockcoupling.explore.payloads import INDEX, payload
 from blockcoupling.wording import size
 
@@ -197,20 +196,18 @@ def _pairs(
         variants = [name for name in content["variants"] if VARIANTS[name].product in ds]
         if "A" not in ds or not ks or not variants:
             continue
-        kept = ds[["S", *(name for name in PRODUCTS if name in ds)]].isel(prompt=slice(_PROMPTS))
+        values = {variant.of_part("S") for variant in VARIANTS.values()}
+        kept = ds[[name for name in (*sorted(values), *PRODUCTS) if name in ds]]
+        kept = kept.isel(prompt=slice(_PROMPTS))
         m, count = at_rows(kept, ks, variants), ds.sizes["prompt"]
         same = {**of_rows(kept), "variants": variants, "ks": ks, "prompts": count}
-        names = ["S", "A", *(name for name in OVERLAPS if name in ds)]
-        first = {
-            name: values.to_numpy() for name, values in ds[names].isel(prompt=0, pair=0).items()
-        }
+        first = shown(ds).isel(prompt=0, pair=0).load()
         strongest = _strongest(content, about["catalogs"][each.catalog])
         for rank, (i, j) in enumerate(strongest[:each_has]):
             end = f"{each.path}/{i + 1}/{j + 1}"
-            arrays = {str(name): first[name][i, j] for name in first if name != "S"}
             ranked += [
                 (rank, order, f"pair/{end}", {**same, "m": m[..., i, j]}),
-                (rank, order, f"products/{end}/0", products_of(arrays, first["S"][[i, j]], i, j)),
+                (rank, order, f"products/{end}/0", products_of(first, i, j)),
             ]
     ranked.sort(key=lambda each: each[:2])
     return [(key, content) for _, _, key, content in ranked]

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 import blockcoupling
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.config.variants import DEFAULT_VARIANT, VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.explore.course import EXCESS
@@ -60,12 +60,17 @@ def index(catalogs: Sequence[Catalog], titles: Sequence[str]) -> dict[str, Any]:
         ],
         "models": models,
         "variants": {
-            name: {"words": words(name), "formula": each.formula, "centre": each.centre}
+            name: {
+                "words": words(name),
+                "formula": each.formula,
+                "centre": each.centre,
+                "part": each.part,
+            }
             for name, each in VARIANTS.items()
         },
         "overlaps": {
             name: {"label": each.label, "formula": each.formula, "asks": each.asks}
-            for name, each in OVERLAPS.items()
+            for name, each in {**OVERLAPS, **CUMULATIVE}.items()
         },
         "labels": {**LABELS, EXCESS.name: EXCESS.label},
         "colours": {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blockcoupling.config.overlaps import OVERLAPS
+from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.reduce.overlap import above_chance
 from blockcoupling.reduce.width import dimension
 
@@ -34,7 +34,7 @@ def matrices(catalog: Catalog, model: str, checkpoint: str, dataset: str) -> dic
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.where(count > 1, spread / np.sqrt(count), np.nan)
     found, d = {}, dimension(table)
-    for name in OVERLAPS:
+    for name in (*OVERLAPS, *CUMULATIVE):
         if f"{name}_mean" in table and d is not None:
             raw = table[f"{name}_mean"].load()
             found[name] = above_chance(raw, 0 * raw + raw["K"] / d).transpose("K", ...).to_numpy()

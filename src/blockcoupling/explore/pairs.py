@@ -12,12 +12,20 @@ from blockcoupling.config.overlaps import OVERLAPS
 from blockcoupling.config.variants import VARIANTS
 from blockcoupling.errors import UserError
 from blockcoupling.reduce.coupling import miscouplings
+from blockcoupling.reduce.eigenvalues import departure_from_normality
+from blockcoupling.reduce.readout import texts_of
+from blockcoupling.store.svd import OF_PARTS
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from blockcoupling.catalog import Catalog
 
+_SHOWN = (
+    *("A", "S", *OVERLAPS, "uv_cosine", "eigenvalues", "jacobian_norm"),
+    *(f"{name}_{part}" for part in OF_PARTS for name in ("A", "S")),
+    *("readout_token", "readout_logit", "readout_text"),
+)
 MOST_PROMPTS = 1500
 """Prompts whose m is shown, at most: the first ones of a store."""
 
@@ -54,8 +62,7 @@ def products(
     """Return what m of two blocks at one prompt is calculated from.
 
     Returns:
-        `A`: U_jᵀ J_i V_j, (k, k'); `S`: singular values of both blocks, (2, k); the overlaps that
-        the store has, (k, k'), by name.
+        See :func:`products_of`.
 
     Raises:
         UserError: the catalog has no store of this measurement, or no such blocks or row.
@@ -68,26 +75,58 @@ def products(
     at = dict(zip(("prompt", "pair"), divmod(int(row), ds.sizes["pair"]), strict=True))
     if "A" not in ds:
         raise UserError(f"the store of {model} {checkpoint} has no products A")
-    own = ds.isel(at)
-    names = [name for name in ("A", *OVERLAPS) if name in own]
-    corner = own[names].isel(block=[first], block_other=[second]).load()
-    arrays = {name: corner[name].to_numpy()[0, 0] for name in names}
-    return products_of(arrays, own["S"].isel(block=[first, second]).to_numpy(), first, second)
+    return products_of(shown(ds).isel(at), first, second)
 
 
-def products_of(
-    arrays: dict[str, np.ndarray], s: np.ndarray, first: int, second: int
-) -> dict[str, Any]:
-    """Return the payload :func:`products` of arrays in memory.
+def shown(ds: xr.Dataset) -> xr.Dataset:
+    """Return the variables of a store that :func:`products_of` shows."""
+    return ds[[name for name in _SHOWN if name in ds]]
+
+
+def products_of(own: xr.Dataset, first: int, second: int) -> dict[str, Any]:
+    """Return what m of two blocks is calculated from, at one prompt and pair of tokens.
 
     Args:
-        arrays: A and the overlaps of two blocks, by name.
-        s: singular values of both, (2, k).
+        own: variables of :func:`shown`, lazy or in memory.
         first: position of block i.
         second: position of block j; composition asks what a block reads of an earlier one.
+
+    Returns:
+        `A`: U_jᵀ J_i V_j, (k, k'), and `S`: singular values of both blocks, (2, k); `parts`: the
+        same of parts of the blocks; `overlaps`: (k, k'), by name. Where the store has them,
+        `cosine`: cos(u_k, v_k), (2, k); `eigenvalues`: real and imaginary parts, (2, 2, d), and
+        `departure`, (2); `readout`: texts of tokens by block, vector, sign, k and rank, and
+        `logits`.
     """
-    shown = [n for n in OVERLAPS if n in arrays and (not OVERLAPS[n].earlier or second < first)]
-    return {"A": arrays["A"], "S": s, "overlaps": {name: arrays[name] for name in shown}}
+    two = own.isel(block=[first, second])
+
+    def entry(name: str) -> np.ndarray:
+        return own[name].isel(block=first, block_other=second).to_numpy()
+
+    overlaps = [n for n in OVERLAPS if n in own and (not OVERLAPS[n].earlier or second < first)]
+    found: dict[str, Any] = {
+        "A": entry("A"),
+        "S": two["S"].to_numpy(),
+        "parts": {
+            part: {"A": entry(f"A_{part}"), "S": two[f"S_{part}"].to_numpy()}
+            for part in OF_PARTS
+            if f"A_{part}" in own
+        },
+        "overlaps": {name: entry(name) for name in overlaps},
+    }
+    if "uv_cosine" in own:
+        found["cosine"] = two["uv_cosine"].to_numpy()
+    if "eigenvalues" in own:
+        values = two["eigenvalues"].to_numpy()
+        found["eigenvalues"] = np.stack([values.real, values.imag], axis=1)
+        found["departure"] = departure_from_normality(two).to_numpy().tolist()
+    if "readout_token" in own:
+        ids = two["readout_token"].to_numpy()
+        texts = texts_of(two["readout_text"].to_numpy())
+        # Without a tokenizer that decodes, the ids themselves.
+        found["readout"] = np.where(texts == "", ids.astype(str), texts).tolist()
+        found["logits"] = two["readout_logit"].to_numpy()
+    return found
 
 
 def at_rows(

@@ -5,7 +5,7 @@ Definitions: docs/definitions.md.
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 
 from blockcoupling.reduce.lazily import apply
 
@@ -24,9 +24,9 @@ def departure_from_normality(ds: xr.Dataset) -> xr.DataArray:
         >>> bool((bc.departure_from_normality(ds) < 1).all())
         True
     """
-    return apply(_departure, ds["eigenvalues"], ds["jacobian_norm"], core=[["k_full"], []]).rename(
-        "departure_from_normality"
-    )
+    sizes = abs(ds["eigenvalues"])
+    found = apply(_departure, sizes, ds["jacobian_norm"], core=[["k_full"], []])
+    return found.rename("departure_from_normality")
 
 
 def spectral_abscissa(ds: xr.Dataset) -> xr.DataArray:
@@ -35,17 +35,14 @@ def spectral_abscissa(ds: xr.Dataset) -> xr.DataArray:
     Args:
         ds: dataset of the schema with `eigenvalues`.
     """
-    return apply(_abscissa, ds["eigenvalues"], core=[["k_full"]]).rename("spectral_abscissa")
+    largest = ds["eigenvalues"].real.max("k_full").astype(np.float64)
+    return largest.rename("spectral_abscissa")
 
 
 def _departure(
-    eigenvalues: Complex[np.ndarray, "*any k"], norm: Float[np.ndarray, "*any"]
+    sizes: Float[np.ndarray, "*any k"], norm: Float[np.ndarray, "*any"]
 ) -> Float[np.ndarray, "*any"]:
-    squares = np.square(np.abs(eigenvalues.astype(np.complex128))).sum(axis=-1)
+    squares = np.square(sizes, dtype=np.float64).sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         # Rounding may leave a normal matrix a little below 0.
         return np.sqrt(np.maximum(1 - squares / np.square(norm), 0))
-
-
-def _abscissa(eigenvalues: Complex[np.ndarray, "*any k"]) -> Float[np.ndarray, "*any"]:
-    return eigenvalues.real.max(axis=-1).astype(np.float64)

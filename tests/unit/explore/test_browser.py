@@ -135,6 +135,23 @@ def test_most_coupled_pair_of_the_largest_model_is_one_click_away(opened, explor
     assert "step64" in opened.text("#onset")
 
 
+def test_a_pair_says_what_its_directions_say_and_what_maps_its_blocks_are(opened, explored):
+    opened.open("view=pair&dataset=heldout&model=0:neox-b&i=3&j=1")
+    ds = explored.one(kind="svd", model="neox-b", checkpoint="step64", dataset="heldout").read()
+    own = ds.isel(prompt=0, pair=0).sel(block=1)
+    cells = opened.run(
+        "return [...document.querySelectorAll('#card-pair-readout section:first-of-type tbody tr')]"
+        ".map(row => [...row.querySelectorAll('code')].map(each => each.textContent))"
+    )
+    said = [f"␣w{token}" for token in own["readout_token"].transpose("k_read", ...).values.ravel()]
+    assert [text for row in cells for text in row] == said
+    label = "return document.querySelector('#plot-pair-eigenvalues').getAttribute('aria-label')"
+    departure = float(bc.departure_from_normality(own))
+    assert f"block 1, departure from normality {departure:.3f}" in opened.run(label)
+    opened.open("view=pair&dataset=heldout&model=0:neox-b&i=3&j=1&variant=attention")
+    assert "A of blocks 3 and 1, attention" in opened.text("#card-pair-a h2")
+
+
 def test_a_link_restores_its_view_and_back_returns(opened):
     link = "view=pair&model=0%3Aneox-a&dataset=heldout&i=3&j=1&variant=absolute&k=5&row=2"
     opened.open(link)

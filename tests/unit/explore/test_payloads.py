@@ -72,6 +72,21 @@ def test_products_are_those_of_the_store(of, explored):
     assert "composition" not in of(f"products/{PATH}/1/3/0")["overlaps"]  # nothing is earlier
 
 
+def test_what_kind_of_maps_two_blocks_are(of, explored):
+    own = read(explored, "svd").isel(prompt=2, pair=0)
+    found = of(f"products/{PATH}/3/1/2")
+    two = own.sel(block=[3, 1])
+    assert np.array_equal(found["parts"]["attention"]["A"], own["A_attention"][2, 0])
+    assert np.array_equal(found["parts"]["attention"]["S"], two["S_attention"])
+    assert list(found["parts"]) == ["attention"]
+    assert np.array_equal(found["cosine"], two["uv_cosine"])
+    assert np.array_equal(found["eigenvalues"][:, 0], two["eigenvalues"].to_numpy().real)
+    assert np.allclose(found["departure"], bc.departure_from_normality(two))
+    for (block, vector, sign, k, rank), token in np.ndenumerate(two["readout_token"].to_numpy()):
+        assert found["readout"][block][vector][sign][k][rank] == f" w{token}"
+    assert np.array_equal(found["logits"], two["readout_logit"])
+
+
 def test_texts_of_prompts(of):
     assert of("prompts/0/heldout")["texts"] == {p: f"Prompt {int(p)} of heldout" for p in PROMPTS}
 

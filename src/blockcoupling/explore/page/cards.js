@@ -31,8 +31,21 @@ function build(name) {
     tool("CSV", "Save the values as CSV", () => save(`${self.file}.csv`, `data:text/csv;charset=utf-8,${encodeURIComponent(csv(self.table))}`)),
     tool("Copy", "Copy the values", copy));
   const node = el("figure", { class: "card", id: `card-${name}` }, el("div", { class: "head" }, title, tools), plot, readout, caption, details);
-  const self = { node, plot, file: name, table: null, content: null, draw, watch, readout: (text) => { readout.value = text; }, set };
+  const self = { node, plot, file: name, table: null, content: null, draw, watch, readout: (text) => { readout.value = text; }, set, list };
   let drawn = 0;
+
+  // A card of tables in place of a figure: it has no image to save.
+  function list({ heading, text, table: values, content, file }) {
+    title.textContent = heading;
+    caption.replaceChildren(text);
+    Object.assign(self, { table: values, content: null, file });
+    for (const each of tools.children) each.hidden = ["PNG", "SVG"].includes(each.textContent);
+    plot.classList.add("list");
+    plot.setAttribute("role", "group");
+    plot.setAttribute("aria-label", heading);
+    plot.replaceChildren(...content);
+    if (details.open) fill();
+  }
 
   function set({ heading, text, alternative, role = "img", table: values, content, file, click, hover, keys, note }) {
     title.textContent = heading;

@@ -40,22 +40,26 @@ export async function pair(form, figures) {
   const training = course.length > 1 ? card("pair-training") : null;
   const productKey = `products/${rest}/${i}/${j}/${row}`;
   const products = own && available(productKey) ? await payload(productKey) : null;
-  const [over1, over2, values, overlaps] = [card("pair-prompts"), card("pair-a"), card("pair-s"), card("pair-overlaps")];
+  const [over1, over2, values, overlaps, plane, says] = ["prompts", "a", "s", "overlaps", "eigenvalues", "readout"].map((name) => card(`pair-${name}`));
+  const part = index.variants[kind.variant]?.part ?? null, compared = part ? products?.parts?.[part] : products;
   const names = products ? Object.keys(products.overlaps) : [];
   const texts = own ? await payload(`prompts/${model.catalog}/${dataset.value}`).catch(() => ({ texts: {} })) : null;
   const missing = !stored ? `The catalog has no singular vectors of ${who} on ${dataset.value}: only means over prompts are shown.`
     : !own ? `This file has the prompts of other pairs of blocks only: open the catalog with \`blockcoupling explore\` for those of blocks ${i} and ${j} at ${checkpoint.checkpoint}.`
       : !products ? "This file does not contain A, singular values and overlaps of this prompt: open the catalog with `blockcoupling explore`." : null;
   show(figures, [head, training?.node, missing ? el("p", { class: "note" }, missing) : null, own ? over1.node : null, own ? list(own, texts, row, [v, k]) : null,
-    products ? over2.node : null, products ? values.node : null, names.length ? overlaps.node : null]);
+    compared ? over2.node : null, compared ? values.node : null, products?.readout ? says.node : null,
+    products?.eigenvalues ? plane.node : null, names.length ? overlaps.node : null]);
 
   const where = { file: `pair-${i}-${j}-${model.model}-${checkpoint.checkpoint}` };
   const chance = centre(kind.variant), work = [];
   if (training) work.push(trainingCard(training, { ...where, model, course, began, i, j, kind, chance, dataset: dataset.value, checkpoint }));
   if (own) work.push(promptCard(over1, { ...where, own, texts, row, i, j, kind, chance }));
   if (products) {
-    work.push(productCard(over2, { ...where, products, i, j, k: kind.k, prompt: rowName(own.rows, row) }));
-    work.push(valueCard(values, { ...where, products, i, j, prompt: rowName(own.rows, row) }));
+    const at = { ...where, i, j, prompt: rowName(own.rows, row), of: part ? `, ${words(part)}` : "" };
+    if (compared) work.push(productCard(over2, { ...at, products: compared, k: kind.k }), valueCard(values, { ...at, products: compared, cosine: part ? null : products.cosine }));
+    if (products.readout) work.push(readoutCard(says, { ...at, products, k: kind.k }));
+    if (products.eigenvalues) work.push(eigenvalueCard(plane, { ...at, products }));
     if (names.length) work.push(overlapCard(overlaps, { ...where, products, names, i, j, k: kind.k, prompt: rowName(own.rows, row) }));
   }
   await Promise.all(work);
@@ -126,13 +130,13 @@ function texts(z, tell) { return z.map((line, a) => line.map((each, b) => tell(a
 
 function corner(array, k) { return matrix(array).slice(0, k).map((line) => line.slice(0, k)); }
 
-function productCard(figure, { products, i, j, k, prompt, file }) {
+function productCard(figure, { products, i, j, k, prompt, of, file }) {
   const z = corner(products.A, k), s = Array.from({ length: k }, (_, n) => value(products.S, 0, n));
   const ideal = z.map((line, a) => line.map((_, b) => (a === b ? s[a] : 0)));
   const tell = (a, b, each) => `row ${a}, column ${b}: ${digits(each)}`;
   const panels = [{ title: `A = U${sub(j)}ᵀ J${sub(i)} V${sub(j)}`, z, texts: texts(z, tell) }, { title: `S${sub(i)}: A if fully coupled`, z: ideal, texts: texts(ideal, tell) }];
   return figure.set({
-    heading: `A of blocks ${i} and ${j}`, file: `${file}-A`,
+    heading: `A of blocks ${i} and ${j}${of}`, file: `${file}-A`,
     text: `The Jacobian of block ${i} in the top ${k} singular vectors of block ${j}, at ${prompt}. Next to it, diag(S) of block ${i}, which A equals if the two are fully coupled.`,
     role: "application", alternative: `A of blocks ${i} and ${j}, ${k} × ${k}; its diagonal: ${z.map((line, n) => short(line[n])).join(", ")}; singular values of block ${i}: ${s.map(short).join(", ")}. Arrow keys move between cells.`,
     table: { columns: ["matrix", "row", "column", "value"], rows: [...cells(z, "A"), ...cells(ideal, "S")] },
@@ -142,17 +146,58 @@ function productCard(figure, { products, i, j, k, prompt, file }) {
   });
 }
 
-function valueCard(figure, { products, i, j, prompt, file }) {
+function valueCard(figure, { products, cosine, i, j, prompt, of, file }) {
   const [, k] = products.S.shape, n = Array.from({ length: k }, (_, each) => each + 1);
   const lines = [[i, 0], ...(i === j ? [] : [[j, 1]])].map(([block, at], order) => {
-    const s = n.map((each) => value(products.S, at, each - 1));
-    return { name: `block ${block}`, x: n, y: s, text: n.map((each, index) => `block ${block}: s${sub(each)} = ${short(s[index])}`), mode: "lines+markers", line: { color: draw.colour(order) }, marker: { symbol: draw.symbols[order], size: 7 } };
+    const s = n.map((each) => value(products.S, at, each - 1)), c = n.map((each) => (cosine ? value(cosine, at, each - 1) : null));
+    const turned = (index) => (c[index] === null ? "" : `, cos(u${sub(index + 1)}, v${sub(index + 1)}) = ${digits(c[index], 3)}`);
+    return { name: `block ${block}`, x: n, y: s, c, text: n.map((each, index) => `block ${block}: s${sub(each)} = ${short(s[index])}${turned(index)}`), mode: "lines+markers", line: { color: draw.colour(order) }, marker: { symbol: draw.symbols[order], size: 7 } };
   });
   return figure.set({
-    heading: `Singular values of blocks ${i} and ${j}`, file: `${file}-S`, text: `Of the Jacobians at ${prompt}, the ${k} largest.`,
+    heading: `Singular values of blocks ${i} and ${j}${of}`, file: `${file}-S`,
+    text: `Of the Jacobians at ${prompt}, the ${k} largest.${cosine ? " With each, the cosine of its left and right singular vector: 1 where a direction is stretched, −1 where it is reversed, 0 where it is moved into another." : ""}`,
     alternative: lines.map((each) => `${each.name}: ${each.y.map(short).join(", ")}`).join("; "),
-    table: { columns: ["block", "index", "singular value"], rows: lines.flatMap((each) => each.x.map((x, at) => [each.name, x, each.y[at]])) },
+    table: { columns: ["block", "index", "singular value", "cos(u, v)"], rows: lines.flatMap((each) => each.x.map((x, at) => [each.name, x, each.y[at], each.c[at]])) },
     content: draw.panels([{ x: "index", y: "singular value", yaxis: draw.logAxis(lines.flatMap((each) => each.y)), xaxis: { dtick: k > 12 ? Math.ceil(k / 60) * 5 : 1 }, traces: lines }], { ratio: 0.38, legend: true, most: 1 }),
+    hover: (point) => point.text,
+  });
+}
+
+const VECTORS = [["U", 0, "what it writes"], ["V", 1, "what it reads"]], SIGNS = [["+", 0], ["−", 1]];
+
+function readoutCard(figure, { products, i, j, k, prompt, file }) {
+  const count = Math.min(k, products.readout[0][0][0].length), a = corner(products.A, k);
+  const both = [[j, 1], ...(i === j ? [] : [[i, 0]])];
+  const said = (at, vector, sign, n) => products.readout[at][vector][sign][n].map(visible);
+  const rows = both.flatMap(([block, at]) => Array.from({ length: count }, (_, n) => VECTORS.flatMap(([name, vector]) => SIGNS.flatMap(([mark, sign]) =>
+    products.readout[at][vector][sign][n].map((text, rank) => [block, name, mark, n + 1, rank + 1, text, value(products.logits, at, vector, sign, n, rank)])))).flat());
+  const tables = both.map(([block, at]) => el("section", {}, el("h3", {}, `Block ${block}`), el("div", { class: "scroll" }, el("table", { class: "says" },
+    el("thead", {}, el("tr", {}, ...["k", ...(block === j ? ["A (k, k)"] : []), `s of block ${block}`, ...VECTORS.flatMap(([name, , what]) => SIGNS.map(([mark]) => `${mark}${name}, ${what}`))].map((each) => el("th", { scope: "col" }, each)))),
+    el("tbody", {}, ...Array.from({ length: count }, (_, n) => el("tr", {}, el("td", { class: "n" }, String(n + 1)), block === j ? el("td", { class: "n" }, short(a[n][n])) : null, el("td", { class: "n" }, short(value(products.S, at, n))),
+      ...VECTORS.flatMap(([, vector]) => SIGNS.map(([, sign]) => el("td", {}, ...said(at, vector, sign, n).flatMap((text) => [el("code", {}, text), " "]))))))))) ));
+  return figure.list({
+    heading: `What the directions of blocks ${j} and ${i} say`, file: `${file}-readout`,
+    text: `The tokens with the largest logits if a singular vector of the block takes the place of the last hidden state, by the model's own final norm and unembedding; with either sign, at ${prompt}. U is what a block writes, V what it reads. If A (k, k) is close to s of block ${i}, block ${i} uses this direction as block ${j} does.`,
+    table: { columns: ["block", "vector", "sign", "k", "rank", "token", "logit"], rows }, content: tables,
+  });
+}
+
+// White space as signs.
+const visible = (text) => (text === "" ? "∅" : text.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥"));
+
+function eigenvalueCard(figure, { products, i, j, prompt, file }) {
+  const [, , d] = products.eigenvalues.shape, n = Array.from({ length: d }, (_, each) => each);
+  const traces = [[i, 0], ...(i === j ? [] : [[j, 1]])].map(([block, at], order) => {
+    const [x, y] = [0, 1].map((part) => n.map((each) => value(products.eigenvalues, at, part, each)));
+    return { name: `block ${block}, departure from normality ${digits(products.departure[at], 3)}`, block, x, y, mode: "markers", text: n.map((each) => `block ${block}: λ = ${short(x[each])} ${y[each] < 0 ? "−" : "+"} ${short(Math.abs(y[each]))}i, |λ| = ${short(Math.hypot(x[each], y[each]))}`),
+      marker: { symbol: draw.symbols[order], size: d > 200 ? 5 : 7, color: draw.colour(order), opacity: 0.8 } };
+  });
+  return figure.set({
+    heading: `Eigenvalues of blocks ${i} and ${j}`, file: `${file}-eigenvalues`,
+    text: `Of the Jacobians at ${prompt}, all ${d}. Departure from normality: 0 if eigenvectors are orthogonal (then |λ| are the singular values), towards 1 if most of J moves directions into others.`,
+    alternative: traces.map((each) => `${each.name}; the largest: ${each.text.slice(0, 3).join(", ")}`).join("; "),
+    table: { columns: ["block", "real part", "imaginary part"], rows: traces.flatMap((each) => n.map((at) => [each.block, each.x[at], each.y[at]])) },
+    content: draw.panels([{ x: "real part", y: "imaginary part", traces }], { ratio: 0.6, legend: true, most: 1 }),
     hover: (point) => point.text,
   });
 }
