@@ -6,6 +6,8 @@ import pytest
 from explored_study import MODELS, PROMPTS, STEPS
 from offline import offline, requests
 
+import blockcoupling as bc
+
 pytestmark = pytest.mark.browser
 
 VIEWS = ("matrices", "pair", "training", "scores", "tokens", "ablation")
@@ -148,8 +150,6 @@ def test_a_pair_says_what_its_directions_say_and_what_maps_its_blocks_are(opened
     label = "return document.querySelector('#plot-pair-eigenvalues').getAttribute('aria-label')"
     departure = float(bc.departure_from_normality(own))
     assert f"block 1, departure from normality {departure:.3f}" in opened.run(label)
-    opened.open("view=pair&dataset=heldout&model=0:neox-b&i=3&j=1&variant=attention")
-    assert "A of blocks 3 and 1, attention" in opened.text("#card-pair-a h2")
 
 
 def test_a_link_restores_its_view_and_back_returns(opened):
