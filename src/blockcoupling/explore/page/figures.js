@@ -119,7 +119,7 @@ export function panels(list, { least = 300, ratio = 0.7, legend = false, most = 
           ? { type: "line", xref: `x${suffix(n)}`, yref: `y${suffix(n)} domain`, x0: mark.x, x1: mark.x, y0: 0, y1: 1, line }
           : { type: "line", yref: `y${suffix(n)}`, xref: `x${suffix(n)} domain`, y0: mark.y, y1: mark.y, x0: 0, x1: 1, line });
         layout.annotations.push({ text: mark.text, font: { size: 11, color: theme().soft }, showarrow: false, bgcolor: theme().page,
-          ...(mark.y === undefined ? { xref: `x${suffix(n)}`, yref: `y${suffix(n)} domain`, x: mark.x, y: 1, yanchor: "top", xanchor: "left" }
+          ...(mark.y === undefined ? { xref: `x${suffix(n)}`, yref: `y${suffix(n)} domain`, x: mark.x, y: 1, yanchor: "top", xanchor: panel.xaxis?.range && mark.x > 0.8 * panel.xaxis.range[1] ? "right" : "left" }
             : { yref: `y${suffix(n)}`, xref: `x${suffix(n)} domain`, y: mark.y, x: 1, xanchor: "right", yanchor: "bottom" }) });
       });
       return panel.traces.map((trace) => ({ type: "scatter", hovertemplate: "%{text}<extra></extra>", ...trace, xaxis: `x${suffix(n)}`, yaxis: `y${suffix(n)}` }));

@@ -37,7 +37,7 @@ export async function pair(form, figures) {
   const head = el("div", { class: "answer" },
     el("p", {}, `${who}: `, el("b", {}, `m(${i}, ${j}) = ${digits(m)}${se === null ? "" : ` ± ${digits(se)}`}`), ` (${words(kind.variant)}, K = ${kind.k}, ${dataset.value}, ${means.prompts} prompts).`),
     el("p", { id: "onset" }, beginning(course, began, i, j)));
-  const training = course.length > 1 ? card("pair-training") : null;
+  const training = course.filter((each) => each.checkpoint.step !== null && each.m !== null).length > 1 ? card("pair-training") : null;
   const productKey = `products/${rest}/${i}/${j}/${row}`;
   const products = own && available(productKey) ? await payload(productKey) : null;
   const [over1, over2, values, overlaps, plane, says] = ["prompts", "a", "s", "overlaps", "eigenvalues", "readout"].map((name) => card(`pair-${name}`));
