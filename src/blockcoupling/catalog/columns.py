@@ -171,7 +171,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_numbers(value="the score, in the metric's unit", standard_error="in the same unit"),
         **_counts(n="number of questions, tokens or images"),
         "higher_is_better": Column("bool", "whether a larger score is a better one"),
-        **_texts(source="where it comes from"),
+        **_texts(date="of a score of others: YYYY-MM-DD", source="where it comes from"),
     },
 }
 """Columns in their order, by kind of entry."""

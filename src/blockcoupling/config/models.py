@@ -63,6 +63,8 @@ class ModelSection(Section):
     facts: dict[str, Any] = Field(default={})
     """Anything else worth keeping with the measurements."""
     scores: dict[Name, RecordedScore] = Field(default={})
+    published_as: Annotated[str | None, Field(examples=["meta-llama/Llama-2-7b-hf"])] = None
+    """Its name in `score.published`, if that is neither its hub id nor its name here."""
 
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     """Type of the weights as they are rounded; products are in `extract.dtype`."""
@@ -87,6 +89,18 @@ class ModelSection(Section):
     def where(self, checkpoint: str) -> dict[str, Any]:
         """What a model's record needs to know to find a checkpoint, as plain JSON."""
         raise NotImplementedError
+
+    def published_names(self) -> dict[str, str | None]:
+        """Names of the model in files of others; one of a single checkpoint, with which it is."""
+        return {} if self.published_as is None else {self.published_as: None}
+
+    def checkpoint_published(self, revision: str) -> str | None:
+        """The checkpoint that a revision in such a file means; None if it is not measured."""
+        found = self.trained_checkpoints()
+        for name, place in found.items():
+            if revision and revision in (name, str(place)):
+                return name
+        return list(found)[-1] if revision in ("", "main") else None
 
     def _place(self, checkpoint: str) -> Any:
         # Re-initialised weights have the configuration of the last checkpoint.
@@ -299,6 +313,12 @@ class LocalModel(_Downloaded):
         """Names of the checkpoints, with their directories."""
         return self.checkpoints if self.path is None else {"main": self.path}
 
+    def published_names(self) -> dict[str, str | None]:
+        """The directories, and their last parts."""
+        places = self.trained_checkpoints().items()
+        named = {each: name for name, path in places for each in (str(path), path.name)}
+        return {**named, **super().published_names()}
+
     def where(self, checkpoint: str) -> dict[str, Any]:
         """The checkpoint's directory and the tokenizer's."""
         return {
@@ -335,6 +355,10 @@ class HubModel(_Downloaded):
     def trained_checkpoints(self) -> dict[str, str]:
         """Names of the checkpoints, with their revisions."""
         return self.checkpoints
+
+    def published_names(self) -> dict[str, str | None]:
+        """The repository's id."""
+        return {self.id: None, **super().published_names()}
 
     def where(self, checkpoint: str) -> dict[str, Any]:
         """The repository and the revision."""

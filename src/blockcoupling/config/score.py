@@ -2,10 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints, model_validator
 
 from blockcoupling.config.datasets import Template
 from blockcoupling.config.section import Name, Section, Unit, UserPath
+
+Metric = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,@-]*$", max_length=100)
+]
+"""A name that may have a filter of the harness after a comma."""
 
 
 class HarnessTask(Section):
@@ -36,7 +41,7 @@ class Score(Section):
 
     name: Name = "heldout"
     """The score that coupling is correlated with."""
-    metric: Name | None = None
+    metric: Annotated[Metric | None, Field(examples=["exact_match,strict-match"])] = None
     """Its metric; default: the first that the scores have."""
     heldout: bool = True
     """Evaluate loss and next-token accuracy on the built-in held-out text."""
@@ -48,6 +53,10 @@ class Score(Section):
     """Evaluate models trained here on their training text too, for the generalization gap: how much
     worse they do on the held-out text."""
     harness: dict[Name, HarnessTask] = Field(default={})
+    published: list[UserPath] = Field(default=[], examples=[["leaderboard/"]])
+    """Result files of others, or directories of them: Every Eval Ever, lm-evaluation-harness."""
+    repositories: bool = False
+    """Read the results that the models' repositories hold (`.eval_results/*.yaml`)."""
 
     @model_validator(mode="after")
     def _gap_to_heldout(self) -> "Score":

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,14 +16,23 @@ from blockcoupling.config.datasets import BuiltinDataset, Dataset
 from blockcoupling.config.figures import Figures
 from blockcoupling.config.intervention import Intervention
 from blockcoupling.config.measurement import Extract, Loading, Solving, kept_for
-from blockcoupling.config.models import INIT, Model, TrainedModel, Training
+from blockcoupling.config.models import (
+    INIT,
+    HubModel,
+    LocalModel,
+    Model,
+    TrainedModel,
+    Training,
+)
 from blockcoupling.config.presets import PRESETS
+from blockcoupling.config.published import Result, newest, of_repository, read_results
 from blockcoupling.config.reduce import Reduce
 from blockcoupling.config.score import Score
 from blockcoupling.config.section import Name, Section, UserPath
 from blockcoupling.config.together import Together
 from blockcoupling.config.tokenwise import Tokenwise
 from blockcoupling.config.vision import VisionTraining
+from blockcoupling.errors import UserError
 from blockcoupling.wording import did_you_mean
 
 HEADLINE_K = 10
@@ -268,6 +278,9 @@ class Study(Section):
             seen = trained.model_dump(include={"text", "shuffled"})
         images = trained.images if isinstance(trained, VisionTraining) else None
         of_text = section.takes == "text"
+        published = [result.row() for result in self.published.get((model, checkpoint), [])]
+        of_hub = isinstance(section, HubModel) and checkpoint != INIT
+        repository = self.score.repositories and of_hub
         test = {"images": {"images": images.model_dump(mode="json")}} if images else {}
         return {
             "heldout": self.score.heldout and of_text,
@@ -283,7 +296,40 @@ class Study(Section):
                 for name, score in section.scores.items()
                 if (score.checkpoint or last) == checkpoint
             },
+            **({"published": published} if published else {}),
+            **({"repository": repository} if repository else {}),
         }
+
+    @cached_property
+    def published(self) -> dict[tuple[str, str], list[Result]]:
+        """Scores of others, by model and checkpoint of this study; each score and metric once.
+
+        Raises:
+            UserError: A file cannot be read, results contradict each other, or none is of a model
+                of this study.
+        """
+        results = read_results(self.score.published)
+        found: dict[tuple[str, str], list[Result]] = {}
+        for model, section in self.models.items():
+            names = {each.casefold(): at for each, at in section.published_names().items()}
+            names.setdefault(model.casefold(), None)
+            for result in results:
+                known = [each for each in _spellings(result.model) if each in names]
+                if known:
+                    at = names[known[0]] or section.checkpoint_published(result.revision)
+                    if at is not None:
+                        found.setdefault((model, at), []).append(result)
+            if self.score.repositories and isinstance(section, LocalModel):
+                for checkpoint, directory in section.trained_checkpoints().items():
+                    found.setdefault((model, checkpoint), []).extend(of_repository(directory))
+        if results and not any(found.values()):
+            named = sorted({result.model for result in results})
+            more = f", … ({len(named)})" if len(named) > 6 else ""
+            raise UserError(
+                f"score.published: none of its results is of a checkpoint of this study. They name "
+                f"{', '.join(named[:6])}{more}; if one is a model here, say so (published_as)"
+            )
+        return {key: newest(own) for key, own in found.items()}
 
     def headline(self, modality: Modality) -> tuple[str, str | None]:
         """The score and metric that the coupling of models of a modality is correlated with."""
@@ -338,7 +384,14 @@ class Study(Section):
         scores = {*recorded, *self.score.harness, *(["heldout"] if self.score.heldout else [])}
         scores |= {"training", "gap"} if self.score.gap else set()
         scores |= {"test"} if self.score.test and self._scored_on_images() else set()
-        if self.score.name not in scores:
+        try:
+            scores |= {result.score for own in self.published.values() for result in own}
+        except UserError as error:
+            found.append(str(error))
+        hub = self.score.repositories and any(
+            isinstance(each, HubModel) for each in self.models.values()
+        )
+        if self.score.name not in scores and not hub:  # what a repository holds is seen later
             found.append(
                 f"score.name: no score {self.score.name!r} is evaluated or recorded"
                 f"{did_you_mean(self.score.name, scores) if scores else ''}"
@@ -376,3 +429,9 @@ class Study(Section):
 
 def _where_unset(section: Section, values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in section.model_fields_set}
+
+
+def _spellings(model: str) -> list[str]:
+    """A model's name in a file, and its last part where it is a directory."""
+    last = [model.rstrip("/").rpartition("/")[2]] if model.startswith((".", "/")) else []
+    return [each.casefold() for each in (model, *last)]

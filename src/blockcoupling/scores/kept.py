@@ -84,8 +84,6 @@ def several(key: str) -> bool:
 def _content(key: str, asked: Any) -> Any:
     """Digest of the texts or images that are scored; None of those that a library brings."""
     match key:
-        case "recorded":
-            return None
         case "harness":
             return file_digest(asked["path"]) if asked.get("path") else None
         case "images":

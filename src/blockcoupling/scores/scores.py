@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 
 from blockcoupling.atomic import replacing
+from blockcoupling.config.published import newest, of_repository
 from blockcoupling.errors import UserError
 from blockcoupling.scores.kept import Kept, several
-from blockcoupling.scores.table import EVALUATIONS, Rows
+from blockcoupling.scores.table import EVALUATIONS, NOT_KEPT, Rows
+from blockcoupling.sources.hub import download_results
 from blockcoupling.sources.models import load_model
 from blockcoupling.sources.records import read_record
 
@@ -27,6 +29,7 @@ COLUMNS = (
     "standard_error",
     "n",
     "higher_is_better",
+    "date",
     "source",
 )
 
@@ -93,16 +96,19 @@ def evaluate(
     Args:
         record: A model's record, or its file.
         spec: `Study.score_spec(model, checkpoint)`, by key of `scores.table.EVALUATIONS`:
-            `recorded` (scores by name), `images` (held-out images for an image classifier: the
-            fields of `config.images.ImagePrompts`), `heldout` (whether to evaluate the built-in
-            held-out text) and `harness` (tasks of lm-evaluation-harness by name).
+            `recorded` (scores by name), `published` (rows of others' results), `repository`
+            (whether to read those that the model's repository holds), `images` (held-out images for
+            an image classifier: the fields of `config.images.ImagePrompts`), `heldout` (whether to
+            evaluate the built-in held-out text) and `harness` (tasks of lm-evaluation-harness by
+            name).
         device: Where to evaluate.
         kept: Directory of scores that were evaluated before; others are added to it.
 
     Returns:
         One row per metric: model, checkpoint, score, metric, value, standard_error (NaN if
         unknown), n (texts, images or questions that the value is the mean of; 0 for a recorded
-        score), higher_is_better, and source (the data and versions, or where it was read).
+        score), higher_is_better, date (of a score of others, "" otherwise), and source (the data
+        and versions, or where it was read).
 
     Raises:
         UserError: The model cannot be loaded, or does not predict what is scored.
@@ -116,13 +122,15 @@ def evaluate(
         if spec.get(key):
             rows += _scored(checkpoint, key, spec[key], rows, before)
     identity = {"model": record["name"], "checkpoint": record["checkpoint"]}
-    table = pd.DataFrame([identity | row for row in rows], columns=list(COLUMNS))
+    table = pd.DataFrame([identity | {"date": ""} | row for row in rows], columns=list(COLUMNS))
     types = {"value": float, "standard_error": float, "n": int, "higher_is_better": bool}
     return table.astype(types)
 
 
 def _scored(checkpoint: Checkpoint, key: str, asked: Any, rows: Rows, kept: Kept) -> Rows:
     """The rows of one key of `scores.table.EVALUATIONS`; only what is not kept is evaluated."""
+    if key in NOT_KEPT:
+        return resolve_name(EVALUATIONS[key])(checkpoint, asked, rows)
     parts = dict(asked) if several(key) else {key: asked}
     found = {name: kept.read(key, name, part) for name, part in parts.items()}
     if missing := [name for name, own in found.items() if own is None]:
@@ -140,3 +148,15 @@ def recorded_scores(
 ) -> Rows:
     """Scores that were measured elsewhere; see `scores.table`."""
     return [{"score": name, "n": 0, **score} for name, score in scores.items()]
+
+
+def published_scores(checkpoint: Checkpoint, rows: Rows, before: Rows) -> Rows:
+    """Scores of others, which the study has read from their files; see `scores.table`."""
+    return list(rows)
+
+
+def repository_scores(checkpoint: Checkpoint, asked: bool, before: Rows) -> Rows:
+    """Scores that the model's repository on the hub holds; see `scores.table`."""
+    record = checkpoint.record
+    directory = download_results(record["id"], record["revision"])
+    return [result.row() for result in newest(of_repository(directory))]

@@ -7,6 +7,8 @@ Rows = list[dict[str, Any]]
 
 EVALUATIONS: dict[str, str] = {
     "recorded": "blockcoupling.scores.scores:recorded_scores",
+    "published": "blockcoupling.scores.scores:published_scores",
+    "repository": "blockcoupling.scores.scores:repository_scores",
     "images": "blockcoupling.scores.classification:image_scores",
     "heldout": "blockcoupling.scores.text:heldout_scores",
     "harness": "blockcoupling.scores.harness:harness_scores",
@@ -17,6 +19,10 @@ A function takes a `scores.scores.Checkpoint`, what the description has under th
 of the evaluations before it; it returns rows with score, source, metric, value, standard_error, n
 and higher_is_better.
 """
+
+
+NOT_KEPT = ("recorded", "published", "repository")
+"""Keys that evaluate nothing: they are read each time."""
 
 
 def metric_row(

@@ -107,6 +107,31 @@ def download_model(
     return Snapshot(Path(found), str(info.sha))
 
 
+def download_results(repository: str, revision: str) -> Path:
+    """Bring the evaluation results of a model's repository into the hub's cache.
+
+    Returns:
+        A directory; it has no `.eval_results` where the repository has none.
+
+    Raises:
+        UserError: as `download_model`.
+    """
+    import huggingface_hub
+
+    offline = huggingface_hub.is_offline_mode()
+    found = _attempt(
+        lambda: huggingface_hub.snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=[".eval_results/*"],
+            local_files_only=offline,
+        ),
+        f"the results of {repository}, revision {revision}",
+        f"https://huggingface.co/{repository}",
+    )
+    return Path(found)
+
+
 def _name_commit(repository: Path, revision: str, commit: str) -> None:
     """Note in the hub's cache which commit a revision stands for, so that it is found offline.
 

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import errors
 
 from blockcoupling.errors import UserError
+from blockcoupling.scores.scores import evaluate
 from blockcoupling.sources import hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -269,3 +270,23 @@ def test_a_dataset_that_was_downloaded_by_name_is_found_offline(
     (tmp_path / "datasets--a--b" / "refs" / "main").write_text("f" * 40)
     with pytest.raises(UserError, match="not in the cache"):
         hub.dataset_table("a/b", None, "test", "main")
+
+
+def test_results_of_a_repository_are_read(play) -> None:
+    hub = play([".eval_results/gsm8k.yaml", "config.json"], [])
+    folder = hub.directory / ".eval_results"
+    folder.mkdir(parents=True)
+    (folder / "gsm8k.yaml").write_text(
+        "- dataset: {id: openai/gsm8k, task_id: gsm8k}\n  value: 41.5\n  date: 2026-02-03\n"
+    )
+    record = {"name": "a", "checkpoint": "main", "id": "lab/a", "revision": COMMIT, "identity": {}}
+    (row,) = evaluate(record, {"repository": True}).to_dict("records")
+    assert (row["score"], row["metric"], row["value"]) == ("gsm8k", "score", 41.5)
+    assert row["date"] == "2026-02-03"
+    (asked,) = hub.downloads
+    assert asked["revision"] == COMMIT
+    assert selected_by(asked["allow_patterns"], hub.files) == [".eval_results/gsm8k.yaml"]
+
+
+def selected_by(patterns: list[str], files: list[str]) -> list[str]:
+    return list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns))
