@@ -43,17 +43,36 @@ def pair(
         UserError: the catalog has no store of this measurement, or no such blocks.
     """
     ds = store(catalog, model, checkpoint, dataset)
-    blocks = _numbers(ds, i, j)
+    first, second = _numbers(ds, i, j)
     kept = ds.isel(prompt=slice(MOST_PROMPTS))
-    kept = kept.isel(block=list(blocks), block_other=list(blocks))
     ks, variants = reduced(catalog, ds, model, checkpoint, dataset)
     return {
         **of_rows(kept),
         "variants": variants,
         "ks": ks,
-        "m": at_rows(kept, ks, variants)[..., 0, -1],
+        "m": _of_two(kept, ks, variants, first, second),
         "prompts": ds.sizes["prompt"],
     }
+
+
+def _of_two(
+    ds: xr.Dataset, ks: Sequence[int], variants: Sequence[str], first: int, second: int
+) -> Float[np.ndarray, "row variant K"]:
+    """Return m of two blocks at every prompt and pair of tokens, reading one product of each.
+
+    NaN, too, where the Jacobian of the second is 0: the kernel sees that of the first alone.
+    """
+    names = list(dict.fromkeys(VARIANTS[name].of_part("S") for name in variants))
+    s = {name: ds[name].variable.load() for name in names}
+    # Coordinates are of no use here, and each of them is a file for each prompt.
+    bare = ds.drop_vars(list(ds.coords)).assign(s)
+    corner = {"block": slice(first, first + 1), "block_other": slice(second, second + 1)}
+    m = at_rows(bare.isel(corner), ks, variants)[..., 0, 0]
+    for v, name in enumerate(variants):
+        m[s[VARIANTS[name].of_part("S")].isel(block=second, k=0).to_numpy().ravel() == 0, v] = (
+            np.nan
+        )
+    return m
 
 
 def products(
@@ -68,7 +87,7 @@ def products(
         UserError: the catalog has no store of this measurement, or no such blocks or row.
     """
     ds = store(catalog, model, checkpoint, dataset)
-    first, *_, second = _numbers(ds, i, j)
+    first, second = _numbers(ds, i, j)
     count = ds.sizes["prompt"] * ds.sizes["pair"]
     if not (row.isdecimal() and int(row) < count):
         raise UserError(f"no row {row}: the store has {count} prompts and positions")
@@ -176,7 +195,7 @@ def of_rows(ds: xr.Dataset) -> dict[str, Any]:
 
 
 def _numbers(ds: xr.Dataset, *blocks: str) -> list[int]:
-    """Return the positions of blocks along the axis, each once.
+    """Return the positions of blocks along the axis.
 
     Raises:
         UserError: a block that the store has not.
@@ -184,4 +203,4 @@ def _numbers(ds: xr.Dataset, *blocks: str) -> list[int]:
     known = ds["block"].to_numpy().tolist()
     if wrong := [each for each in blocks if not each.isdecimal() or int(each) not in known]:
         raise UserError(f"no block {wrong[0]}: the store has blocks {known[0]} to {known[-1]}")
-    return list(dict.fromkeys(known.index(int(each)) for each in blocks))
+    return [known.index(int(each)) for each in blocks]

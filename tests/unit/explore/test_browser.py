@@ -53,16 +53,24 @@ class Page:
     def point_at(self, plot: str, i: int, j: int) -> None:
         """Move the pointer to a cell of a plot's first matrix."""
         x, y = self.run(
-            "const plot = document.getElementById(arguments[0]), axes = plot._fullLayout;"
+            "const plot = document.getElementById(arguments[0]), {x0, dx, y0, dy} = plot.data[0];"
             "plot.scrollIntoView({block: 'center'});"
-            "const at = plot.getBoundingClientRect(), {xaxis, yaxis} = axes;"
-            "return [at.left + xaxis._offset + xaxis.d2p(arguments[2]),"
-            "at.top + yaxis._offset + yaxis.d2p(arguments[1])]",
+            "const at = plot.getBoundingClientRect(), {xaxis, yaxis} = plot._fullLayout;"
+            "return [at.left + xaxis._offset + xaxis.d2p(x0 + (arguments[2] - 1) * dx),"
+            "at.top + yaxis._offset + yaxis.d2p(y0 + (arguments[1] - 1) * dy)]",
             *(plot, i, j),
         )
         for step in (-3, 0):
             moved = {"type": "mouseMoved", "x": x + step, "y": y + step}
             self.browser.execute_cdp_cmd("Input.dispatchMouseEvent", moved)
+
+    def see_every_figure(self) -> None:
+        """Scroll through the page: figures are drawn when they come near to what is visible."""
+        plots = "document.querySelectorAll('.plot:not(.list)')"
+        for n in range(self.run(f"return {plots}.length")):
+            plot = f"{plots}[{n}]"
+            self.run(f"{plot}.scrollIntoView()")
+            self.until(f"{plot}.querySelector('svg') !== null")
 
     def text(self, selector: str) -> str:
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
@@ -88,6 +96,7 @@ def test_every_view_is_drawn_without_a_request_or_a_complaint(browser, opened, p
         opened.open(f"view={view}")
         assert browser.get_log("browser") == []
         assert opened.run("return document.getElementById('problem').hidden")
+        opened.see_every_figure()
         figures = opened.run(
             "return [...document.querySelectorAll('.plot')].map(p => [p.getAttribute('role'),"
             "p.getAttribute('aria-label') ?? '', p.querySelectorAll('svg').length])"

@@ -10,6 +10,7 @@ from explored_study import MODELS, PROMPTS, STEPS
 import blockcoupling as bc
 from blockcoupling.catalog import join
 from blockcoupling.errors import UserError
+from blockcoupling.explore.pairs import _of_two
 from blockcoupling.explore.payloads import payload
 
 AT = {"model": "neox-b", "checkpoint": "step64", "dataset": "heldout"}
@@ -70,6 +71,19 @@ def test_products_are_those_of_the_store(of, explored):
     for name in ("output_overlap", "input_overlap", "composition"):
         assert np.array_equal(found["overlaps"][name], own[name].sel(block=3, block_other=1))
     assert "composition" not in of(f"products/{PATH}/1/3/0")["overlaps"]  # nothing is earlier
+    same = of(f"products/{PATH}/2/2/2")
+    assert np.array_equal(same["A"], own["A"].sel(block=2, block_other=2))
+    assert np.array_equal(same["S"], own["S"].sel(block=[2, 2]))
+
+
+@pytest.mark.parametrize(("i", "j"), [(1, 2), (2, 1), (1, 3)])
+def test_a_pair_is_missing_where_either_jacobian_is_zero(explored, i, j):
+    ds = read(explored, "svd").load()
+    ds["S"][0, :, 1] = ds["A"][0, :, 1] = 0  # block 2 at the first prompt
+    m = _of_two(ds, [1, 5], ["frobenius", "absolute"], i - 1, j - 1)
+    expected = bc.miscoupling(ds, 5, "absolute").sel(block=i, block_other=j).to_numpy().ravel()
+    assert np.isnan(m[0]).all() == (2 in (i, j))
+    assert np.allclose(m[:, 1, 1], expected, rtol=1e-12, equal_nan=True)
 
 
 def test_what_kind_of_maps_two_blocks_are(of, explored):

@@ -45,18 +45,18 @@ export async function ablation(form, figures) {
   if (pairs.length) {
     const chance = centre(kind.variant), damages = pairs.map((each) => each[outcome]);
     const panels = [
-      { name: "m", z: m, title: `${who}\nmis-coupling m`, scale: 0, texts: m.map((line, i) => line.map((each, j) => `m(${i + 1}, ${j + 1}) = ${digits(each)}`)) },
-      { name: "damage", z, title: `${who}\n${TREATMENTS[treatment] ?? treatment}`, scale: 1, texts: z.map((line, i) => line.map((each, j) => `blocks ${i + 1}, ${j + 1}: ${short(each)}`)) }];
+      { name: "m", z: m, title: `${who}\nmis-coupling m`, scale: 0, hover: "m(%{text}) = %{z:.4f}" },
+      { name: "damage", z, title: `${who}\n${TREATMENTS[treatment] ?? treatment}`, scale: 1, hover: "blocks %{text}: %{z:.3~g}" }];
     const tell = (panel, i, j) => (panel.name === "m" ? `m(${i}, ${j}) = ${digits(panel.z[i - 1][j - 1])}` : `${TREATMENTS[treatment] ?? treatment}, blocks ${i} and ${j}: ${what} ${short(panel.z[i - 1][j - 1])}`);
     work.push(both.set({
       heading: "Mis-coupling and ablation damage", file, role: "application",
       text: `Left: m(i, j), as in the matrices. Right: damage of changing blocks i and j (on the diagonal: block i alone), mean over ${own[0].texts} ${text === "prompt" ? "prompts" : "held-out passages"}; grey: not done. Click a cell to open its pair of blocks.`,
       alternative: `Two matrices for ${who}: mis-coupling, and ${what} after: ${TREATMENTS[treatment] ?? treatment}. The most damaging pair: ${biggest(pairs, outcome)}. Arrow keys move between cells, Enter opens the pair.`,
-      table: table(own),
+      table: () => table(own),
       content: draw.matrices(panels, { x: "block j", y: "block i", scales: [
         { ...scale([m], chance, index.colours), title: `m, ${words(kind.variant)}, K = ${kind.k}` },
         { low: Math.min(0, ...damages, ...single.map((each) => each[outcome])), high: Math.max(...damages, ...single.map((each) => each[outcome])), colours: index.colours.sequential, title: what }] }),
-      hover: (point) => tell(panels[point.curveNumber], point.y, point.x), click: (point) => open(point.y, point.x),
+      hover: (point) => tell(panels[point.curveNumber], ...draw.cellOf(point)), click: (point) => open(...draw.cellOf(point)),
       keys: draw.walking(panels, { open: (_, i, j) => open(i, j), tell: (panel, i, j) => { both.readout(tell(panel, i, j)); both.draw(); } }),
     }));
     const points = pairs.map((each) => ({ ...each, x: m[each.block - 1][each.block_other - 1], y: each[outcome] })).filter((each) => each.x !== null);
@@ -64,7 +64,7 @@ export async function ablation(form, figures) {
     work.push(scatter.set({
       heading: "Damage against mis-coupling", file: `${file}-pairs`,
       text: `Spearman's ρ = ${digits(rho, 2)} over ${points.length} pairs of blocks.${reported && reported.rho !== null ? ` The study's statistics, over all texts: ρ = ${digits(reported.rho, 2)}, p = ${short(reported.p)}.` : ""}`,
-      alternative: `${points.length} pairs of blocks, damage against m; Spearman's rho ${digits(rho, 2)}.`, table: table(pairs),
+      alternative: `${points.length} pairs of blocks, damage against m; Spearman's rho ${digits(rho, 2)}.`, table: () => table(pairs),
       content: draw.panels([{ x: `m(i, j), ${words(kind.variant)}, K = ${kind.k}`, y: what, traces: [{ mode: "markers+text", x: points.map((each) => each.x), y: points.map((each) => each.y), hovertext: points.map((each) => `blocks ${each.block} and ${each.block_other}`), hovertemplate: "%{hovertext}: m %{x:.4f}, damage %{y:.4g}<extra></extra>", text: points.map((each) => (points.length > 40 ? "" : `${each.block}, ${each.block_other}`)), textposition: "top center", textfont: { size: 11 }, marker: { size: 9, color: draw.colour(0) } }] }], { ratio: 0.5, most: 1 }),
       hover: (point) => `blocks ${points[point.pointIndex].block} and ${points[point.pointIndex].block_other}: m = ${digits(points[point.pointIndex].x)}, ${what} ${short(points[point.pointIndex].y)}`,
       click: (point) => open(points[point.pointIndex].block, points[point.pointIndex].block_other),
@@ -75,7 +75,7 @@ export async function ablation(form, figures) {
     const x = single.map((each) => each.block), bar = (y, colour, tell) => ({ type: "bar", x, y, marker: { color: colour }, text: x.map((each, n) => tell(each, y[n])), textposition: "none" });
     work.push(alone.set({
       heading: "Single blocks", file: `${file}-blocks`, text: `${TREATMENTS[treatment] ?? treatment}, one block at a time; next to it, the mean of m(i, j) over the other blocks j.`,
-      alternative: single.map((each) => `block ${each.block}: ${what} ${short(each[outcome])}, mean m ${digits(mean(each.block), 3)}`).join("; "), table: table(single),
+      alternative: single.map((each) => `block ${each.block}: ${what} ${short(each[outcome])}, mean m ${digits(mean(each.block), 3)}`).join("; "), table: () => table(single),
       content: draw.panels([
         { x: "block i", y: what, xaxis: { dtick: x.length > 12 ? 4 : 1 }, traces: [bar(single.map((each) => each[outcome]), draw.colour(1), (i, y) => `block ${i}: ${short(y)}`)] },
         { x: "block i", y: "mean of m(i, j)", xaxis: { dtick: x.length > 12 ? 4 : 1 }, traces: [bar(x.map(mean), draw.colour(0), (i, y) => `block ${i}: ${digits(y)}`)] }], { ratio: 0.6, most: 2 }),

@@ -5,6 +5,9 @@ import { plotly } from "explore/transport";
 
 const TABLE = 500;
 const kept = new Map();
+let printing = false;
+addEventListener("beforeprint", () => { printing = true; redraw(); });
+addEventListener("afterprint", () => { printing = false; });
 
 // A card of that name, made once. `draw(width, height)` returns { data, layout } for plotly.js.
 export function card(name) {
@@ -28,11 +31,11 @@ function build(name) {
   const full = tool("Full screen", "Show this figure on the full screen", () => (document.fullscreenElement ? document.exitFullscreen() : node.requestFullscreen()));
   const tools = el("div", { class: "tools", role: "toolbar", "aria-label": "Save" },
     full, tool("PNG", "Save as PNG", () => image("png")), tool("SVG", "Save as SVG", () => image("svg")),
-    tool("CSV", "Save the values as CSV", () => save(`${self.file}.csv`, `data:text/csv;charset=utf-8,${encodeURIComponent(csv(self.table))}`)),
+    tool("CSV", "Save the values as CSV", () => save(`${self.file}.csv`, `data:text/csv;charset=utf-8,${encodeURIComponent(csv(self.table()))}`)),
     tool("Copy", "Copy the values", copy));
   const node = el("figure", { class: "card", id: `card-${name}` }, el("div", { class: "head" }, title, tools), plot, readout, caption, details);
   const self = { node, plot, file: name, table: null, content: null, draw, watch, readout: (text) => { readout.value = text; }, set, list };
-  let drawn = 0;
+  let drawn = 0, waits = false;
 
   // A card of tables in place of a figure: it has no image to save.
   function list({ heading, text, table: values, content, file }) {
@@ -61,6 +64,8 @@ function build(name) {
   async function draw() {
     if (!self.content || !node.isConnected) return;
     const Plotly = await plotly();
+    waits = !near();
+    if (waits) return;
     const whole = document.fullscreenElement === node;
     const { data, layout } = self.content(plot.clientWidth, whole ? plot.clientHeight : null);
     await Plotly.react(plot, data, layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
@@ -73,15 +78,21 @@ function build(name) {
     }
   }
 
-  const observer = new ResizeObserver(() => { if (plot.clientWidth && plot.clientWidth !== drawn) draw(); });
+  // What is further away than half a screen is drawn when it comes nearer.
+  function near() {
+    const { top, bottom } = plot.getBoundingClientRect();
+    return printing || (top < 1.5 * innerHeight && bottom > -0.5 * innerHeight);
+  }
+
+  const observers = [new ResizeObserver(() => { if (plot.clientWidth && plot.clientWidth !== drawn) draw(); }),
+    new IntersectionObserver(([entry]) => { if (waits && entry.isIntersecting) draw(); }, { rootMargin: "50% 0px" })];
   function watch(visible) {
-    if (visible) observer.observe(plot);
-    else observer.disconnect();
+    observers.forEach((each) => (visible ? each.observe(plot) : each.disconnect()));
   }
   node.addEventListener("fullscreenchange", () => { full.setAttribute("aria-pressed", String(document.fullscreenElement === node)); draw(); });
 
   function fill() {
-    const { columns, rows } = self.table;
+    const { columns, rows } = self.table();
     const more = rows.length > TABLE ? el("p", {}, `The first ${TABLE} of ${rows.length} rows; the CSV file has all.`) : "";
     table.replaceChildren(more, el("table", {}, el("thead", {}, el("tr", {}, ...columns.map((each) => el("th", { scope: "col" }, each)))),
       el("tbody", {}, ...rows.slice(0, TABLE).map((row) => el("tr", {}, ...row.map((each) => el("td", {}, cell(each))))))));
@@ -94,10 +105,10 @@ function build(name) {
   }
 
   async function copy() {
-    const text = csv(self.table, "\t");
+    const values = self.table(), text = csv(values, "\t");
     try {
       await navigator.clipboard.writeText(text);
-      readout.value = `Copied ${self.table.rows.length} rows.`;
+      readout.value = `Copied ${values.rows.length} rows.`;
     } catch {
       readout.value = "The browser does not allow copying here: save the CSV file.";
     }

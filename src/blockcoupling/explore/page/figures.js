@@ -1,6 +1,5 @@
 // Contents for plotly.js in the look of the report's figures, light or dark.
 
-import { digits } from "explore/numbers";
 import { index } from "explore/models";
 
 function theme() {
@@ -64,37 +63,64 @@ function wrapped(text, width) {
   }, [""]).join("<br>")).join("<br>");
 }
 
-// Matrices side by side on one scale. A panel: title, z (rows), x and y labels or null, scale.
-export function matrices(panels, { scale, bar, x, y, cursor = null, scales = null }) {
+// Matrices side by side on one scale. A panel: title, z (rows), labels of both axes where these are not
+// numbers, what a cell says (hover: a template of plotly.js, or texts), errors of z, number of its scale.
+// All are drawn on one pair of axes in pixels: axes of their own would take most of the time.
+export function matrices(panels, { scale, bar, x, y, scales = null }) {
   return (width, height) => {
     const { grey, ink, soft } = theme(), narrow = width < 560;
     const bars = scales ?? [{ ...scale, title: bar }];
-    const margin = { l: 54, r: narrow || bars.length > 1 ? 12 : 112, t: 52, b: narrow || bars.length > 1 ? 104 : 46 };
     const lines = Math.max(...panels.map((each) => wrapped(each.title, 210).split("<br>").length));
-    const place = grid(panels.length, width, height, { least: narrow ? 240 : 190, ratio: 1, gap: { x: 46, y: 44 + 15 * lines }, margin: { ...margin, t: 22 + 15 * lines } });
-    const layout = { ...base(), plot_bgcolor: grey, width, height: place.height, margin: { ...margin, t: 22 + 15 * lines }, annotations: [], shapes: [] };
-    const data = panels.map((panel, n) => {
-      const cell = place.cells[n], size = panel.z[0].length, labelled = panel.labels !== undefined;
-      const ticks = labelled ? { tickmode: "array", tickvals: panel.z.map((_, i) => i + 1), ticktext: panel.labels } : { tickmode: "linear", tick0: 1, dtick: size > 60 ? 20 : size > 24 ? 8 : size > 12 ? 4 : size > 6 ? 2 : 1 };
-      const edges = [0.5, size + 0.5];
-      layout[`xaxis${suffix(n)}`] = axis(cell.last ? x : "", { ...ticks, domain: cell.x, anchor: `y${suffix(n)}`, range: edges, showgrid: false, tickangle: labelled ? -90 : 0, constrain: "domain" });
-      layout[`yaxis${suffix(n)}`] = axis(cell.first ? y : "", { ...ticks, domain: cell.y, anchor: `x${suffix(n)}`, range: [panel.z.length + 0.5, 0.5], showgrid: false });
-      layout.annotations.push({ text: wrapped(panel.title, place.wide), xref: "paper", yref: "paper", x: (cell.x[0] + cell.x[1]) / 2, y: cell.y[1], yshift: 4, xanchor: "center", yanchor: "bottom", showarrow: false, font: { size: 12 } });
-      if (panel.cell) layout.shapes.push({ type: "rect", xref: `x${suffix(n)}`, yref: `y${suffix(n)}`, x0: panel.cell[1] - 0.5, x1: panel.cell[1] + 0.5, y0: panel.cell[0] - 0.5, y1: panel.cell[0] + 0.5, line: { color: ink, width: 2 } });
-      return { type: "heatmap", z: panel.z, x: panel.z[0].map((_, j) => j + 1), y: panel.z.map((_, i) => i + 1), xaxis: `x${suffix(n)}`, yaxis: `y${suffix(n)}`,
-        coloraxis: `coloraxis${suffix(panel.scale ?? 0)}`, customdata: panel.texts, hovertemplate: "%{customdata}<extra></extra>", hoverongaps: false, name: panel.title };
+    const margin = { l: 54, r: narrow || bars.length > 1 ? 12 : 112, t: 22 + 15 * lines, b: narrow || bars.length > 1 ? 104 : 46 };
+    const place = grid(panels.length, width, height, { least: narrow ? 240 : 190, ratio: 1, gap: { x: 46, y: 44 + 15 * lines }, margin });
+    const wide = width - margin.l - margin.r, tall = place.height - margin.t - margin.b;
+    const drawn = panels.map((panel, n) => {
+      const { x: [left, right], y: [bottom, top], first, last } = place.cells[n], [rows, columns] = [panel.z.length, panel.z[0].length];
+      return { panel, first, last, left: left * wide, top: (1 - top) * tall, right: right * wide, bottom: (1 - bottom) * tall,
+        dx: ((right - left) * wide) / columns, dy: ((top - bottom) * tall) / rows, rows, columns };
     });
+    const same = drawn.every((each) => each.rows === drawn[0].rows && String(each.panel.labels) === String(panels[0].labels));
+    const xs = drawn.map((each) => ticks(each.columns, each.left, each.dx, each.panel.labels)), ys = drawn.map((each) => ticks(each.rows, each.top, each.dy, each.panel.labels));
+    const labelled = panels[0].labels !== undefined;
+    const ruler = (found, shown) => ({ showgrid: false, showline: false, automargin: labelled, tickmode: "array", tickvals: shown.flatMap((n) => found[n].map(([at]) => at)), ticktext: shown.flatMap((n) => found[n].map(([, text]) => text)) });
+    const some = (test) => (same ? drawn.flatMap((each, n) => (test(each) ? [n] : [])) : []);
+    const layout = { ...base(), width, height: place.height, margin,
+      xaxis: axis(x, { ...ruler(xs, some((each) => each.last)), domain: [0, place.used], range: [0, place.used * wide], tickangle: labelled ? -90 : 0 }),
+      yaxis: axis(y, { ...ruler(ys, some((each) => each.first)), range: [tall, 0] }),
+      shapes: [{ type: "path", layer: "below", line: { width: 0 }, fillcolor: grey, path: drawn.map(({ left, top, right, bottom }) => `M${left},${top}H${right}V${bottom}H${left}Z`).join("") },
+        ...drawn.filter((each) => each.panel.cell).map(({ panel: { cell: [i, j] }, left, top, dx, dy }) => ({ type: "rect", x0: left + (j - 1) * dx, x1: left + j * dx, y0: top + (i - 1) * dy, y1: top + i * dy, line: { color: ink, width: 2 } }))] };
+    const data = drawn.map(({ panel, left, top, dx, dy, rows, columns }) => ({ type: "heatmap", z: panel.z, x0: left + dx / 2, dx, y0: top + dy / 2, dy, coloraxis: `coloraxis${suffix(panel.scale ?? 0)}`,
+      text: panel.texts ?? places(rows, columns), customdata: panel.errors, hovertemplate: `${panel.hover ?? "%{text}"}${panel.errors ? " ± %{customdata:.4f}" : ""}<extra></extra>`, hoverongaps: false, name: panel.title }));
+    const words = (list, textposition) => ({ type: "scatter", mode: "text", x: list.map((each) => each[0]), y: list.map((each) => each[1]), text: list.map((each) => each[2]), textposition, cliponaxis: false, hoverinfo: "skip", showlegend: false });
+    data.push(words(drawn.map((each) => [(each.left + each.right) / 2, each.top, wrapped(each.panel.title, place.wide)]), "top center"));
+    if (!same) data.push(words(drawn.flatMap(({ bottom }, n) => xs[n].map(([at, text]) => [at, bottom, text])), "bottom center"), words(drawn.flatMap(({ left }, n) => ys[n].map(([at, text]) => [left, at, text])), "middle left"));
     bars.forEach((each, n) => {
-      const flat = narrow || bars.length > 1;
-      const wide = place.used / bars.length;
+      const flat = narrow || bars.length > 1, share = place.used / bars.length;
       const colorbar = flat
-        ? { orientation: "h", x: n * wide, xanchor: "left", xpad: 0, y: 0, yref: "paper", yanchor: "top", ypad: 58, len: wide * (bars.length > 1 ? 0.9 : 1), thickness: 12 }
+        ? { orientation: "h", x: n * share, xanchor: "left", xpad: 0, y: 0, yref: "paper", yanchor: "top", ypad: 58, len: share * (bars.length > 1 ? 0.9 : 1), thickness: 12 }
         : { x: place.used, xanchor: "left", xpad: 16, len: 1, lenmode: "fraction", thickness: 14 };
       layout[`coloraxis${suffix(n)}`] = { cmin: each.low, cmax: each.high, colorscale: each.colours,
         colorbar: { ...colorbar, title: { text: each.title, side: flat ? "top" : "right", font: { size: 12 } }, outlinewidth: 0, tickcolor: soft, nticks: 5 } };
     });
     return { data, layout };
   };
+}
+
+// Row and column of a point of a matrix, from 1.
+export const cellOf = ({ pointNumber: [i, j] }) => [i + 1, j + 1];
+
+// Places and texts of the ticks along one side of a matrix: every label, or some numbers.
+function ticks(size, start, step, labels) {
+  const every = labels ? 1 : size > 60 ? 20 : size > 24 ? 8 : size > 12 ? 4 : size > 6 ? 2 : 1;
+  return Array.from({ length: Math.ceil(size / every) }, (_, n) => [start + (n * every + 0.5) * step, labels?.[n] ?? String(n * every + 1)]);
+}
+
+const known = new Map();
+// "(row, column)" of every cell, made once for each size.
+function places(rows, columns) {
+  const size = `${rows} ${columns}`;
+  if (!known.has(size)) known.set(size, Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (_, j) => `${i + 1}, ${j + 1}`)));
+  return known.get(size);
 }
 
 // Panels of lines or points. A panel: title, x, y, traces; axes may have ticks of their own.
@@ -164,5 +190,3 @@ export function walking(panels, { tell, open }) {
     event.preventDefault();
   };
 }
-
-export const cellText = (name, i, j, value) => `${name}(${i}, ${j}) = ${digits(value)}`;

@@ -53,14 +53,14 @@ export async function matrices(form, figures) {
       return;
     }
     const [v, k] = chosenKind.at(found[n]);
-    const mean = z.flat().filter((each) => each !== null);
+    const mean = z.flat().filter((each) => each !== null), errors = quantity === "m" ? errorsOf(found[n], v, k) : null;
     const tell = (i, j) => {
       if (i === j) return `${who}: block ${i} with itself`;
       const se = quantity === "m" ? value(found[n].se, v, k, i - 1, j - 1) : null;
       return `${who}: ${label(quantity)}(${i}, ${j}) = ${digits(z[i - 1][j - 1])}${se === null ? "" : ` ± ${digits(se)}`}`;
     };
     panels.push({ model, checkpoint, z, tell, title: `${who}\nmean ${digits(mean.reduce((a, b) => a + b, 0) / mean.length, 3)}`,
-      texts: z.map((row, i) => row.map((_, j) => tell(i + 1, j + 1))) });
+      hover: `${who}: ${label(quantity)}(%{text}) = %{z:.4f}`, ...(errors ? { errors } : {}) });
   });
   const all = [...panels.map((each) => each.z), ...ends.map(read).filter(Boolean)];
   const chance = isOverlap ? 0 : quantity === "m" ? centre(chosenKind.variant) : null;
@@ -77,11 +77,11 @@ export async function matrices(form, figures) {
     text: `Row i: the block whose Jacobian is taken. Column j: the block whose singular vectors are tried on it. Means over ${Math.max(...found.map((each) => each.prompts))} prompts of ${dataset.value}. ${quantity === "m" ? "Blue: more coupled than unrelated blocks. " : ""}Click a cell, or move with the arrow keys and press Enter, to open its pair of blocks.`,
     role: "application",
     alternative: `${panels.length} matrices of ${label(quantity)} between blocks: ${panels.map((each) => each.title.replace("\n", ", ")).join("; ")}. Arrow keys move between cells, Enter opens the pair.`,
-    table: { columns: ["model", "checkpoint", "dataset", "variant", "K", "i", "j", quantity, ...(quantity === "m" ? ["se"] : [])],
-      rows: wanted.flatMap(([model, checkpoint], n) => rows(model, checkpoint, found[n], read(found[n]))) },
+    table: () => ({ columns: ["model", "checkpoint", "dataset", "variant", "K", "i", "j", quantity, ...(quantity === "m" ? ["se"] : [])],
+      rows: wanted.flatMap(([model, checkpoint], n) => rows(model, checkpoint, found[n], read(found[n]))) }),
     content: draw.matrices(panels, { scale: scale(all, chance, index.colours, isOverlap), bar, x: "block j", y: "block i" }),
-    hover: (point) => panels[point.curveNumber].tell(point.y, point.x),
-    click: (point) => open(panels[point.curveNumber], point.y, point.x),
+    hover: (point) => panels[point.curveNumber].tell(...draw.cellOf(point)),
+    click: (point) => open(panels[point.curveNumber], ...draw.cellOf(point)),
     keys: draw.walking(panels, { open, tell: (panel, i, j) => { figure.readout(panel.tell(i, j)); figure.draw(); } }),
   });
 
@@ -91,6 +91,12 @@ export async function matrices(form, figures) {
     return z.flatMap((row, i) => row.map((entry, j) => [model.model, checkpoint.checkpoint, dataset.value, isOverlap ? null : chosenKind.variant, chosenKind.k, i + 1, j + 1,
       plain(entry), ...(quantity === "m" ? [plain(value(each.se, v, k, i, j))] : [])]).filter((_, j) => j !== i));
   }
+}
+
+// Standard errors of a matrix of means, null where there are none.
+function errorsOf(each, v, k) {
+  const errors = matrix(each.se, v, k);
+  return errors.some((row) => row.some((error) => error !== null)) ? errors : null;
 }
 
 const label = (quantity) => (quantity in index.overlaps ? index.overlaps[quantity].label : quantity === "se" ? "standard error of m" : "m");

@@ -11,12 +11,17 @@ export function count(value) {
   return `${Number((value / size).toPrecision(3))} ${unit}`.trim();
 }
 
+// The least and largest number of some rows, null where there is none.
+export function extremes(rows) {
+  let [low, high] = [Infinity, -Infinity];
+  rows.forEach((row) => row.forEach((each) => { if (each !== null && each < low) low = each; if (each !== null && each > high) high = each; }));
+  return low <= high ? [low, high] : null;
+}
+
 // One colour scale for several matrices, as the report's figures have it: around the value of
 // unrelated blocks where there is one. `up`: values grow with the similarity of blocks.
 export function scale(matrices, centre, colours, up = false) {
-  const values = matrices.flat(2).filter((each) => each !== null);
-  const middle = centre ?? 1;
-  const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [middle, middle];
+  const [low, high] = extremes(matrices.flat()) ?? [centre ?? 1, centre ?? 1];
   const least = 0.01;
   if (centre === null) return { low, high: Math.max(high, low + least), colours: colours.sequential };
   const reach = Math.max(high - centre, centre - low, least);

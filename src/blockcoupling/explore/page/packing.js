@@ -1,17 +1,23 @@
-// Packed arrays of payloads (the counterpart of packing.py): values in one row, and their shape.
+// Packed arrays of payloads (the counterpart of packing.py).
 
 const NOTHING = 65535;
 
 function bytesOf(text) {
-  return Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const characters = atob(text), bytes = new Uint8Array(characters.length);
+  for (let n = 0; n < bytes.length; n += 1) bytes[n] = characters.charCodeAt(n);
+  return bytes;
 }
 
+// An array: its shape, and a function from a place in its row of values to the number there.
+// Numbers are unpacked when they are asked for: a view shows few of those that came with it.
 function unpack({ shape, f4, u2, first, decimals }) {
-  if (f4 !== undefined) return { shape, values: new Float32Array(bytesOf(f4).buffer) };
-  const codes = new Uint16Array(bytesOf(u2).buffer);
-  const unit = 10 ** Math.abs(decimals);
-  const scaled = (code) => (decimals < 0 ? (code + first) * unit : (code + first) / unit);
-  return { shape, values: Float64Array.from(codes, (c) => (c === NOTHING ? NaN : scaled(c))) };
+  if (f4 !== undefined) {
+    const values = new Float32Array(bytesOf(f4).buffer);
+    return { shape, at: (n) => (Number.isNaN(values[n]) ? null : values[n]) };
+  }
+  const codes = new Uint16Array(bytesOf(u2).buffer), unit = 10 ** Math.abs(decimals);
+  return { shape, at: (n) => (codes[n] === NOTHING ? null : decimals < 0 ? (codes[n] + first) * unit : (codes[n] + first) / unit) };
 }
 
 // A payload with its packed arrays unpacked, at any depth.
@@ -23,19 +29,15 @@ export function unpacked(payload) {
 }
 
 // The last two axes of an array as rows of numbers, null where a value is missing.
-export function matrix({ shape, values }, ...at) {
-  const [rows, columns] = shape.slice(-2);
-  const start = at.reduce((sum, n, axis) => sum * shape[axis] + n, 0) * rows * columns;
-  return Array.from({ length: rows }, (_, i) =>
-    Array.from(values.subarray(start + i * columns, start + (i + 1) * columns), (v) =>
-      Number.isNaN(v) ? null : v));
+export function matrix({ shape, at }, ...place) {
+  const [rows, columns] = shape.slice(-2), start = flat(shape, place) * rows * columns;
+  return Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (_, j) => at(start + i * columns + j)));
 }
 
 // One number of an array, null where it is missing.
-export function value({ shape, values }, ...at) {
-  const found = values[at.reduce((sum, n, axis) => sum * shape[axis] + n, 0)];
-  return Number.isNaN(found) ? null : found;
-}
+export const value = ({ shape, at }, ...place) => at(flat(shape, place));
+
+const flat = (shape, place) => place.reduce((sum, n, axis) => sum * shape[axis] + n, 0);
 
 // The rows of a table of columns, as objects.
 export function rowsOf(columns) {

@@ -84,7 +84,7 @@ function trainingCard(figure, { course, began, i, j, kind, chance, model, datase
     heading: `m(${i}, ${j}) over training`, file: `${file}-training`,
     text: `Means over the prompts of ${dataset}; bars: one standard error. The axis is logarithmic, with 0. Click a point for its checkpoint.`,
     alternative: `m(${i}, ${j}) of ${model.model} over training: ${shown.map(tell).join("; ")}.`,
-    table: { columns: ["model", "checkpoint", "step", "dataset", "variant", "K", "i", "j", "m", "se"], rows: course.map((each) => [model.model, each.checkpoint.checkpoint, each.checkpoint.step, dataset, kind.variant, kind.k, i, j, each.m, each.se]) },
+    table: () => ({ columns: ["model", "checkpoint", "step", "dataset", "variant", "K", "i", "j", "m", "se"], rows: course.map((each) => [model.model, each.checkpoint.checkpoint, each.checkpoint.step, dataset, kind.variant, kind.k, i, j, each.m, each.se]) }),
     content: draw.panels([{ x: unit, y: `m(${i}, ${j})`, xaxis: draw.stepAxis(shown.map((each) => each.checkpoint.step)), marks,
       traces: [{ x: shown.map((each) => draw.placed(each.checkpoint.step)), y: shown.map((each) => each.m), text: shown.map(tell), mode: "lines+markers",
         error_y: { type: "data", array: shown.map((each) => each.se ?? 0), thickness: 1, width: 3 }, line: { color: draw.colour(0) },
@@ -104,7 +104,7 @@ function promptCard(figure, { own, texts, row, i, j, kind, chance, file }) {
     heading: `m(${i}, ${j}) over prompts`, file: `${file}-prompts`,
     text: `${own.prompts > new Set(own.rows.prompt).size ? `${new Set(own.rows.prompt).size} of the ${own.prompts} prompts` : "Every prompt"}, the most coupled first. Click a point for A at that prompt.`,
     alternative: `m(${i}, ${j}) at ${names.length} prompts, from ${digits(Math.min(...m.filter((each) => each !== null)))} to ${digits(Math.max(...m))}.`,
-    table: { columns: ["prompt", "token_in", "token_out", "variant", "K", "i", "j", "m", "text"], rows: order.map((n) => [own.rows.prompt[n], own.rows.token_in[n], own.rows.token_out[n], kind.variant, kind.k, i, j, m[n], texts.texts[own.rows.prompt[n]]]) },
+    table: () => ({ columns: ["prompt", "token_in", "token_out", "variant", "K", "i", "j", "m", "text"], rows: order.map((n) => [own.rows.prompt[n], own.rows.token_in[n], own.rows.token_out[n], kind.variant, kind.k, i, j, m[n], texts.texts[own.rows.prompt[n]]]) }),
     content: draw.panels([{ x: "prompts, in order of m", y: `m(${i}, ${j})`, xaxis: { showticklabels: false, range: [-0.7, order.length - 0.3] }, marks: chance === null ? [] : [{ y: chance, text: "unrelated blocks" }],
       traces: [{ x: order.map((_, n) => n), y: order.map((n) => m[n]), mode: "markers", type: "scatter", text: order.map((n) => `${tell(n)}<br>${wrap(texts.texts[own.rows.prompt[n]])}`),
         marker: { opacity: 1, line: { width: 0 }, size: order.map((n) => (n === row ? 13 : order.length > 300 ? 5 : 9)), color: order.map((n) => draw.colour(n === row ? 1 : 0)) } }] }], { ratio: 0.34, most: 1 }),
@@ -126,7 +126,7 @@ function list(own, texts, row, [v, k]) {
 }
 
 const cells = (z, name) => z.flatMap((line, a) => line.map((each, b) => [name, a + 1, b + 1, each]));
-function texts(z, tell) { return z.map((line, a) => line.map((each, b) => tell(a + 1, b + 1, each))); }
+const CELL = "row, column %{text}: %{z:.4f}";
 
 function corner(array, k) { return matrix(array).slice(0, k).map((line) => line.slice(0, k)); }
 
@@ -134,14 +134,14 @@ function productCard(figure, { products, i, j, k, prompt, of, file }) {
   const z = corner(products.A, k), s = Array.from({ length: k }, (_, n) => value(products.S, 0, n));
   const ideal = z.map((line, a) => line.map((_, b) => (a === b ? s[a] : 0)));
   const tell = (a, b, each) => `row ${a}, column ${b}: ${digits(each)}`;
-  const panels = [{ title: `A = U${sub(j)}ᵀ J${sub(i)} V${sub(j)}`, z, texts: texts(z, tell) }, { title: `S${sub(i)}: A if fully coupled`, z: ideal, texts: texts(ideal, tell) }];
+  const panels = [{ title: `A = U${sub(j)}ᵀ J${sub(i)} V${sub(j)}`, z, hover: CELL }, { title: `S${sub(i)}: A if fully coupled`, z: ideal, hover: CELL }];
   return figure.set({
     heading: `A of blocks ${i} and ${j}${of}`, file: `${file}-A`,
     text: `The Jacobian of block ${i} in the top ${k} singular vectors of block ${j}, at ${prompt}. Next to it, diag(S) of block ${i}, which A equals if the two are fully coupled.`,
     role: "application", alternative: `A of blocks ${i} and ${j}, ${k} × ${k}; its diagonal: ${z.map((line, n) => short(line[n])).join(", ")}; singular values of block ${i}: ${s.map(short).join(", ")}. Arrow keys move between cells.`,
-    table: { columns: ["matrix", "row", "column", "value"], rows: [...cells(z, "A"), ...cells(ideal, "S")] },
+    table: () => ({ columns: ["matrix", "row", "column", "value"], rows: [...cells(z, "A"), ...cells(ideal, "S")] }),
     content: draw.matrices(panels, { scale: scale([z, ideal], 0, index.colours, true), bar: "entry of A<br>white: 0", x: "singular vector", y: "singular vector" }),
-    hover: (point) => `${panels[point.curveNumber].title}, ${tell(point.y, point.x, point.z)}`,
+    hover: (point) => `${panels[point.curveNumber].title}, ${tell(...draw.cellOf(point), point.z)}`,
     keys: draw.walking(panels, { tell: (panel, a, b) => { figure.readout(`${panel.title}, ${tell(a, b, panel.z[a - 1][b - 1])}`); figure.draw(); } }),
   });
 }
@@ -157,7 +157,7 @@ function valueCard(figure, { products, cosine, i, j, prompt, of, file }) {
     heading: `Singular values of blocks ${i} and ${j}${of}`, file: `${file}-S`,
     text: `Of the Jacobians at ${prompt}, the ${k} largest.${cosine ? " With each, the cosine of its left and right singular vector: 1 where a direction is stretched, −1 where it is reversed, 0 where it is moved into another." : ""}`,
     alternative: lines.map((each) => `${each.name}: ${each.y.map(short).join(", ")}`).join("; "),
-    table: { columns: ["block", "index", "singular value", "cos(u, v)"], rows: lines.flatMap((each) => each.x.map((x, at) => [each.name, x, each.y[at], each.c[at]])) },
+    table: () => ({ columns: ["block", "index", "singular value", "cos(u, v)"], rows: lines.flatMap((each) => each.x.map((x, at) => [each.name, x, each.y[at], each.c[at]])) }),
     content: draw.panels([{ x: "index", y: "singular value", yaxis: draw.logAxis(lines.flatMap((each) => each.y)), xaxis: { dtick: k > 12 ? Math.ceil(k / 60) * 5 : 1 }, traces: lines }], { ratio: 0.38, legend: true, most: 1 }),
     hover: (point) => point.text,
   });
@@ -178,7 +178,7 @@ function readoutCard(figure, { products, i, j, k, prompt, file }) {
   return figure.list({
     heading: `What the directions of blocks ${j} and ${i} say`, file: `${file}-readout`,
     text: `The tokens with the largest logits if a singular vector of the block takes the place of the last hidden state, by the model's own final norm and unembedding; with either sign, at ${prompt}. U is what a block writes, V what it reads. If A (k, k) is close to s of block ${i}, block ${i} uses this direction as block ${j} does.`,
-    table: { columns: ["block", "vector", "sign", "k", "rank", "token", "logit"], rows }, content: tables,
+    table: () => ({ columns: ["block", "vector", "sign", "k", "rank", "token", "logit"], rows }), content: tables,
   });
 }
 
@@ -196,7 +196,7 @@ function eigenvalueCard(figure, { products, i, j, prompt, file }) {
     heading: `Eigenvalues of blocks ${i} and ${j}`, file: `${file}-eigenvalues`,
     text: `Of the Jacobians at ${prompt}, all ${d}. Departure from normality: 0 if eigenvectors are orthogonal (then |λ| are the singular values), towards 1 if most of J moves directions into others.`,
     alternative: traces.map((each) => `${each.name}; the largest: ${each.text.slice(0, 3).join(", ")}`).join("; "),
-    table: { columns: ["block", "real part", "imaginary part"], rows: traces.flatMap((each) => n.map((at) => [each.block, each.x[at], each.y[at]])) },
+    table: () => ({ columns: ["block", "real part", "imaginary part"], rows: traces.flatMap((each) => n.map((at) => [each.block, each.x[at], each.y[at]])) }),
     content: draw.panels([{ x: "real part", y: "imaginary part", traces }], { ratio: 0.6, legend: true, most: 1 }),
     hover: (point) => point.text,
   });
@@ -206,15 +206,15 @@ function overlapCard(figure, { products, names, i, j, k, prompt, file }) {
   const panels = names.map((name) => {
     const z = corner(products.overlaps[name], k).map((line) => line.map((each) => (each === null ? null : Math.abs(each))));
     const size = z.flat().reduce((sum, each) => sum + each * each, 0) / k;
-    return { name, z, title: `${index.overlaps[name].label}\n|${index.overlaps[name].formula.split(",")[0]}|, overlap ${digits(size, 3)}`, texts: texts(z, (a, b, each) => `row ${a}, column ${b}: ${digits(each)}`) };
+    return { name, z, title: `${index.overlaps[name].label}\n|${index.overlaps[name].formula.split(",")[0]}|, overlap ${digits(size, 3)}`, hover: CELL };
   });
   return figure.set({
     heading: `Overlaps of blocks ${i} and ${j}`, file: `${file}-overlaps`,
     text: `${names.map((name) => `${index.overlaps[name].label}: ${index.overlaps[name].asks}`).join(" ")} Absolute cosines between single directions, at ${prompt}; the overlap in the title is the mean squared cosine of the top ${k} directions.`,
     role: "application", alternative: `${panels.map((each) => each.title.replace("\n", " ")).join("; ")}. Arrow keys move between cells.`,
-    table: { columns: ["overlap", "row", "column", "absolute cosine"], rows: panels.flatMap((each) => cells(each.z, each.name)) },
+    table: () => ({ columns: ["overlap", "row", "column", "absolute cosine"], rows: panels.flatMap((each) => cells(each.z, each.name)) }),
     content: draw.matrices(panels, { scale: { low: 0, high: Math.max(0.1, ...panels.flatMap((each) => each.z.flat())), colours: index.colours.sequential }, bar: "absolute cosine", x: `direction of block ${j}`, y: `direction of block ${i}` }),
-    hover: (point) => `${panels[point.curveNumber].name.replaceAll("_", " ")}, row ${point.y}, column ${point.x}: ${digits(point.z)}`,
+    hover: (point) => `${panels[point.curveNumber].name.replaceAll("_", " ")}, row ${draw.cellOf(point)[0]}, column ${draw.cellOf(point)[1]}: ${digits(point.z)}`,
     keys: draw.walking(panels, { tell: (panel, a, b) => { figure.readout(`${panel.name.replaceAll("_", " ")}, row ${a}, column ${b}: ${digits(panel.z[a - 1][b - 1])}`); figure.draw(); } }),
   });
 }

@@ -59,7 +59,7 @@ export async function scores(form, figures) {
     heading: `${capital(predictors[predictor])} and ${name(score)}`, file: `${predictor}-${score}`,
     text: `Dashed: least squares; band: 95 % confidence of the line if the points were independent, which checkpoints of one model are not.${study} ${metrics[score] ? "Higher" : "Lower"} is better. ${found[0].k ? `Coupling and overlaps: ${words(found[0].variant)}, K = ${found[0].k}. ` : ""}Click a point to open its model.`,
     alternative: `${line ? `${points.length} checkpoints; slope ${short(line.slope)}, R² ${digits(line.r2, 2)}` : `${points.length} checkpoints`}: ${predictors[predictor]} against ${name(score)}.`,
-    table: { columns: ["model", "checkpoint", "family", "parameters", predictor, `${predictor}_se`, score], rows: points.map((each) => [each.model, each.checkpoint, each.family, each.parameters, each[predictor], each[`${predictor}_se`], each[score]]) },
+    table: () => ({ columns: ["model", "checkpoint", "family", "parameters", predictor, `${predictor}_se`, score], rows: points.map((each) => [each.model, each.checkpoint, each.family, each.parameters, each[predictor], each[`${predictor}_se`], each[score]]) }),
     content: draw.panels([{ x: predictors[predictor], y: name(score), traces: all, title: said }], { legend: true, ratio: 0.62, most: 1 }),
     hover: (point) => point.text,
     click: (point) => openModel(all[point.curveNumber].own?.[point.pointIndex]),

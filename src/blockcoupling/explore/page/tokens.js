@@ -61,9 +61,9 @@ export async function tokens(form, figures) {
     heading: `Mis-coupling between tokens, blocks ${blocks.replace("-", " and ")}`, file: `tokens-${comparison}-${blocks}`,
     text: `Prompt ${prompt}: ${COMPARISONS[comparison][0]}. Row: the Jacobian, column: the singular vectors tried on it. ${words(kind.variant)}, K = ${kind.k}.`,
     role: "application", alternative: `Mis-coupling between ${panels[0].labels.length} tokens (${panels[0].labels.join(", ")}) of prompt ${prompt} in ${panels.map((each) => each.title).join(" and ")}. Arrow keys move between cells.`,
-    table: { columns: ["checkpoint", "prompt", "comparison", "block", "block_other", "token_in", "token_out", "token_in_other", "token_out_other", "m"], rows: table },
+    table: () => ({ columns: ["checkpoint", "prompt", "comparison", "block", "block_other", "token_in", "token_out", "token_in_other", "token_out_other", "m"], rows: table }),
     content: draw.matrices(panels, { scale: scale(panels.map((each) => each.z), chance, index.colours), bar: `mis-coupling m<br>${words(kind.variant)}, K = ${kind.k}${chance === null ? "" : `<br>white: ${chance}, about chance`}`, x: "token", y: "token" }),
-    hover: (point) => `${panels[point.curveNumber].title}, ${panels[point.curveNumber].texts[point.y - 1][point.x - 1]}`,
+    hover: ({ curveNumber: n, pointNumber: [a, b] }) => `${panels[n].title}, ${panels[n].texts[a][b]}`,
     keys: draw.walking(panels, { tell: (panel, a, b) => { figure.readout(`${panel.title}, ${panel.texts[a - 1][b - 1]}`); figure.draw(); } }),
   });
 }

@@ -56,7 +56,7 @@ export async function training(form, figures) {
     heading: "Over training", file: "training",
     text: `Means over the prompts of ${dataset} at their last tokens, bars: one standard error; coupling for ${words(kind.variant)}, K = ${kind.k}. The axis is logarithmic, with 0. Click a point for the matrix of its checkpoint.`,
     alternative: panels.map((panel) => `${panel.y}: ${panel.traces.map((each) => (each.y.length ? `${each.name} from ${short(each.y[0])} to ${short(each.y.at(-1))}` : `${each.name} none`)).join("; ")}`).join(". "),
-    table: { columns: ["model", "checkpoint", "step", "dataset", "measure", "mean", "se"], rows },
+    table: () => ({ columns: ["model", "checkpoint", "step", "dataset", "measure", "mean", "se"], rows }),
     content: draw.panels(panels, { legend: true, least: 290, ratio: 0.72 }),
     hover: (point) => point.text.replace("<br>", ", "),
     click: (point) => {
