@@ -44,8 +44,9 @@ def plan(
     """Estimate what a study needs: memory, GPUs, time and disk.
 
     A line is one step of one model: the number of jobs, what the largest of them needs, and how
-    long all of them take one after another. The estimates come from the sizes of the models and
-    are right within a factor of a few. The workflow asks for this memory and for three times this
+    long all of them take one after another. Time is work by counts at the rates that
+    `blockcoupling calibrate` measured; without these, at guessed ones. Jobs that have run already
+    are compared with their estimate. The workflow asks for this memory and for three times this
     time. Nothing is downloaded and nothing runs.
 
     Example:  `blockcoupling plan --config config/studies/paper.yaml`
@@ -55,6 +56,34 @@ def plan(
 
     planned = plan_of(load_config(config))
     typer.echo(json.dumps(planned, indent=2) if as_json else as_table(planned))
+
+
+@app.command(rich_help_panel=STEPS)
+def calibrate(
+    out: Annotated[
+        Path, typer.Option(help="The file of rates: the key `rates` of a study.")
+    ] = Path("rates.yaml"),
+    device: Annotated[
+        str, typer.Option(help="Measure only: cpu, or a GPU such as cuda. Default: both.")
+    ] = "auto",
+) -> None:
+    """Measure how fast this machine is, so that `plan` and the jobs' requests are right.
+
+    It takes half a minute. Measured are: matrix products, Jacobians, reading memory and files,
+    writing stores, starting processes, and small models. Run it where the jobs will run. On a
+    cluster that is a compute node, not the login node:
+    `srun --exclusive blockcoupling calibrate`; on a node with a GPU, its rates are added to the
+    same file. The file says which machine each rate is from. Commit it along with the study.
+
+    Example:  `blockcoupling calibrate --out rates.yaml`
+    """
+    from blockcoupling.study.calibration import calibrated
+    from blockcoupling.study.rates import as_text, write_rates
+
+    found = calibrated(out.absolute().parent, device)
+    write_rates(out, **found)
+    typer.echo(as_text(found))
+    typer.echo(f"{out}: used by `blockcoupling plan` and by the jobs' requests")
 
 
 @app.command(rich_help_panel=STEPS)

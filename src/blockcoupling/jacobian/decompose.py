@@ -20,12 +20,13 @@ from blockcoupling.jacobian.cumulative import Cumulative
 from blockcoupling.jacobian.cumulative import cumulative as cumulative_of
 from blockcoupling.jacobian.degenerate import AtPrompt
 from blockcoupling.jacobian.first_sweep import FirstSweep, Found
-from blockcoupling.jacobian.method import PRODUCTS_PER_TRIPLE, choose_method
+from blockcoupling.jacobian.method import choose_method
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.overlaps import overlaps as overlaps_of
 from blockcoupling.jacobian.parallel import in_parallel
 from blockcoupling.jacobian.second_sweep import SecondSweep
 from blockcoupling.jacobian.spill import Spill
+from blockcoupling.jacobian.work import PRODUCTS_PER_TRIPLE
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float

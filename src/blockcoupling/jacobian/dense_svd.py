@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from blockcoupling.jacobian.method import SMALL_DIMENSION
 from blockcoupling.jacobian.operator import DenseOperator
 from blockcoupling.jacobian.svd import NotConverged, SingularTriples, full_svd, truncated_svd
+from blockcoupling.jacobian.work import SMALL_DIMENSION
 from blockcoupling.jacobian.zero_triples import with_zeros
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from blockcoupling.jacobian.method import NORM_PROBES
 from blockcoupling.jacobian.operator import Operator
 from blockcoupling.jacobian.svd import SingularTriples
+from blockcoupling.jacobian.work import NORM_PROBES
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -7,24 +7,41 @@ from blockcoupling.config.damage import changes
 from blockcoupling.config.models import TrainedModel, Training
 from blockcoupling.config.study import Study
 from blockcoupling.config.vision import VisionTraining
-from blockcoupling.lab.ablation.course import MOST_NUMBERS, passes
+from blockcoupling.lab.ablation.course import MOST_NUMBERS, MOST_TOGETHER, passes
 from blockcoupling.study.needs import (
-    FLOPS_PER_CORE,
+    CALLS_FORWARD,
+    CALLS_PER_RECORD,
+    CALLS_PER_STORE,
+    CONVERTING,
     LOADED,
-    READ,
     STORED,
     Needs,
     megabytes,
     on_device,
     on_gpu,
     on_machine,
+    reading,
 )
-from blockcoupling.study.sizes import parameters, prompts_of, shape_of, vocabulary_of
+from blockcoupling.study.rates import rates_of
+from blockcoupling.study.sizes import (
+    USUAL_PROMPT,
+    USUAL_VOCABULARY,
+    block_parameters,
+    parameters,
+    prompts_of,
+    shape_of,
+    tokens_of,
+    vocabulary_of,
+)
 
-USUAL_PROMPT = 100
-"""Tokens of an ordinary prompt."""
 USUAL_CHOICES = 4
 """Choices of an ordinary question."""
+CALLS_PER_UPDATE = 2.0
+"""An update of a small block, in calls forward and backward (rate `call`)."""
+BYTES_PER_LOGIT = 72
+"""Read and written for each logit of a changed model: its logarithm, the divergence, the loss."""
+ATTENTION_READ = 8
+"""How often an update reads the attention weights of all heads."""
 
 
 def train_needs(study: Study, model: str) -> Needs:
@@ -42,13 +59,18 @@ def train_needs(study: Study, model: str) -> Needs:
     activations = 40 * shape.batch * each * shape.hidden_size * shape.blocks
     held, work = 16 * size + activations, 6.0 * size * samples * each
     processes = shape.processes
+    updates, rates = shape.blocks * ceil(samples / shape.batch), rates_of(study)
+    calls = CALLS_PER_UPDATE * updates
+    attention = LOADED * shape.batch * shape.heads * each**2 * updates * ATTENTION_READ
     if isinstance(shape, VisionTraining) and on_gpu(study.extract.device):
-        loading = LOADED * size * processes
-        needs = on_device(study.extract.device, size, held, work / processes, 0, loading)
+        loading, device = LOADED * size * processes, study.extract.device
+        needs = on_device(rates, device, size, held, work / processes, calls=calls, loading=loading)
         needs = replace(needs, gpus=processes, threads=processes)
     else:
-        seconds = work / processes / FLOPS_PER_CORE
-        needs = on_machine(processes * held, seconds, threads=processes)
+        processor = rates.processor
+        seconds = work / processes / processor.flops + calls * processor.call
+        seconds += attention * CONVERTING / processor.memory
+        needs = on_machine(processor, processes * held, seconds, processor.start, threads=processes)
     # A state is weights and two moments: one for each checkpoint, and one on the way.
     states = 3 * LOADED * size * (len(section.checkpoints) + 1)
     return replace(needs, disk_mb=megabytes(states))
@@ -56,8 +78,12 @@ def train_needs(study: Study, model: str) -> Needs:
 
 def checkpoint_needs(study: Study, model: str) -> Needs:
     """Writing a checkpoint from a state, or training to there if that state was not kept."""
-    needs = train_needs(study, model)
-    return replace(needs, expected=0.0, disk_mb=megabytes(LOADED * parameters(study, model)))
+    needs, minutes = (
+        train_needs(study, model),
+        CALLS_PER_RECORD * rates_of(study).processor.call / 60,
+    )
+    disk = megabytes(LOADED * parameters(study, model))
+    return replace(needs, expected=minutes, starting=0.0, disk_mb=disk)
 
 
 def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
@@ -71,20 +97,30 @@ def damage_needs(study: Study, model: str, dataset: str, checkpoint: str | None 
     texts = min(options.prompts, prompts_of(study, dataset))
     if options.answers:
         texts *= 1 + USUAL_CHOICES
-    tokens = texts * USUAL_PROMPT + options.passages * options.window
-    block = max(1, size - head) / blocks
+    # Shorter texts of a batch are filled up to its longest.
+    length = tokens_of(study, model, dataset) if not options.answers else USUAL_PROMPT
+    longest = max(length, options.window) if options.passages else length
+    texts += options.passages
+    vocabulary = vocabulary_of(study, model, USUAL_VOCABULARY)
+    block = block_parameters(study, model)
     precision = 2 if options.dtype == "float64" else 1
-    work = 2.0 * precision * tokens * (through * block + heads * head)
+    work = 2.0 * texts * longest * (through * block + heads * min(size, vocabulary * dimension))
     held = min(size, 2 * head + ceil(2 * block)) if options.stream else size
     # Logits before and after, twice each: themselves and their logarithms.
     measured = precision * LOADED * (held + 4 * MOST_NUMBERS)
-    batches = ceil((texts + options.passages) / 4)
-    reads = STORED * block * through * batches if options.stream else STORED * size
+    batches = ceil(texts / (options.batch or MOST_TOGETHER))
+    reads = block * through * batches if options.stream else size
+    rates = rates_of(study)
+    memory = rates.gpu.memory if on_gpu(options.device) else rates.processor.memory / CONVERTING
+    logits = BYTES_PER_LOGIT * heads * texts * longest * vocabulary / memory
     return on_device(
+        rates,
         options.device,
         size,
         measured,
         work,
-        reading=reads / READ,
+        calls=CALLS_PER_STORE + CALLS_FORWARD * (through + heads) * batches,
+        seconds=reading(rates.processor, reads) + logits,
         loading=(LOADED + STORED) * held,
+        double=options.dtype == "float64",
     )

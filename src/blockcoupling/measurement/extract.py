@@ -11,7 +11,7 @@ from blockcoupling.config.measurement import Settings
 from blockcoupling.config.overlaps import CUMULATIVE, OVERLAPS
 from blockcoupling.errors import UserError
 from blockcoupling.jacobian.dense_svd import takes_full_svd
-from blockcoupling.jacobian.method import SMALL_DIMENSION
+from blockcoupling.jacobian.work import SMALL_DIMENSION
 from blockcoupling.measurement.job import Job, fingerprints, read_plan, write_plan
 from blockcoupling.measurement.measure_batch import default_batch, measure_batch
 from blockcoupling.measurement.prepare import Prepared, prepare_images, prepare_texts

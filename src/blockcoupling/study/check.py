@@ -99,6 +99,8 @@ def _problems_outside(data: Mapping[str, Any]) -> list[str]:
             prompts, problems = _loaded(section.model_dump(mode="json"))
             found += [f"datasets.{name}: {problem}" for problem in problems]
             found += _too_long(f"datasets.{name}", prompts, models)
+    if "rates" in data and not Path(str(data["rates"])).expanduser().is_file():
+        found.append(f"rates: no file {data['rates']}; blockcoupling calibrate writes one")
     score = data.get("score", {})
     for name, task in _entries(score if isinstance(score, Mapping) else {}, "harness", HarnessTask):
         if task.path is not None:

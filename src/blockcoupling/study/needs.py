@@ -1,7 +1,7 @@
 """What a job asks for: memory, minutes, threads and GPUs, from its model's size.
 
-Estimates are rough and on the safe side: they decide where a scheduler puts a job and when it may
-kill it, not how the job runs. Rates are those of one core of an ordinary server.
+Estimates decide where a scheduler puts a job and when it may kill it, not how the job runs. Memory
+is on the safe side. Time is work by counts at the rates of a machine (see `rates.py`).
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from blockcoupling.config import steps
 from blockcoupling.config.models import INIT, LocalModel, TrainedModel
 from blockcoupling.config.study import Study
 from blockcoupling.config.vision import VisionTraining
+from blockcoupling.jacobian.work import SMALL_DIMENSION, dense_work, iterated_work
 from blockcoupling.measurement.memory import (
     BATCH_BYTES,
     BYTES,
@@ -20,41 +21,67 @@ from blockcoupling.measurement.memory import (
     products_kept,
     prompts_within,
 )
-from blockcoupling.measurement.token_cost import cost
+from blockcoupling.measurement.token_cost import Cost, cost
 from blockcoupling.reduce.chunks import most_bytes_of_a_chunk
 from blockcoupling.study.by_name import call
+from blockcoupling.study.rates import Processor, Rates, rates_of
 from blockcoupling.study.sizes import (
     USUAL_TOKENS,
+    block_parameters,
+    bytes_per_token,
     pairs_of,
     parameters,
     prompts_of,
     shape_of,
+    tokens_of,
     vocabulary_of,
 )
 
 TESTED = 10_000
 """Images held out, as CIFAR-10 has."""
-
-FLOPS_PER_CORE = 4e10
-FLOPS_PER_GPU = 1e13
-READ = 5e8
-"""Bytes a second that weights are read from files at."""
+HELDOUT_BYTES = 34_000
+"""Built-in held-out text."""
+HELDOUT_CALLS = 50
+"""Forward passes that it takes in windows."""
 DOWNLOAD = 1e7
 """Bytes a second."""
 LOADED = 4
 """Bytes of a parameter in float32, the precision in which models are measured."""
 STORED = 2
 """Bytes of a parameter in most models' files."""
-PRODUCTS_PER_TRIPLE = 27
-"""Products of J with a vector that an iteration takes for a singular triple."""
-DENSE_SHARE = 0.5
-"""Largest share of d products that a dense Jacobian takes (see `accumulate`)."""
+DENSE_SHARE = 0.42
+"""Share of d products that accumulating a Jacobian takes (docs/benchmarks.md: 0.39 to 0.45)."""
+DECOMPOSITION = 25
+"""Operations, times d³, of all singular values or eigenvalues of a Jacobian."""
+CONVERTING = 8
+"""How many times longer than reading memory it takes to load weights, or to tabulate numbers."""
+TABULATED = 50
+"""How often the variants at every K read A."""
 PROCESS = 400 * 2**20
 """Bytes that a process of Dask takes, with the one that watches over it."""
 SAFETY = 3
 """How many times the expected duration a job may take."""
-IMPORTS_MB = 1200
-"""What Python, PyTorch, transformers and Snakemake's own process take."""
+SNAKEMAKE_MB = 200
+"""What Snakemake's own process takes."""
+MARGIN = 1.5
+"""Memory of Python with its packages in use, compared with a process that has imported them."""
+
+# What takes time in small models, however fast products are, in calls of a small block forward and
+# backward (rate `call`). Counted on the built-in study.
+CALLS_PER_BLOCK = 11.0
+"""Recording, verifying and decomposing a block at a prompt."""
+CALLS_FORWARD = 0.4
+CALLS_PER_RECORD = 20
+"""Looking a checkpoint up, or copying it from a state."""
+CALLS_PER_STORE = 330
+"""Opening a model and its prompts, and joining a store."""
+CALLS_PER_TABLES = 400
+"""Opening a store, and writing all tables of it."""
+CALLS_PER_PROMPT_TABULATED = 48
+CALLS_PER_SCORE = 220
+CALLS_PER_JACOBIAN_COMPARED = 0.8
+CALLS_PER_MATRIX = 5
+"""Fitting a power law to the spectrum of a matrix of weights."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +92,7 @@ class Needs:
         mem_mb: Memory of the machine.
         minutes: When it may be stopped: three times what is expected, at least ten.
         expected: Minutes that it is expected to take, without waiting in a queue.
+        starting: Minutes of these in which its process starts; jobs that share one start once.
         threads: Cores.
         gpus: GPUs.
         gpu_mb: Memory that it takes on its GPU.
@@ -74,6 +102,7 @@ class Needs:
     mem_mb: int
     minutes: int
     expected: float
+    starting: float = 0.0
     threads: int = 1
     gpus: int = 0
     gpu_mb: int = 0
@@ -89,15 +118,22 @@ def needs_of(study: Study, name: str, wildcards: Mapping[str, str]) -> Needs:
         wildcards: What the job is for: model, checkpoint, dataset, as far as the step has them.
     """
     where = steps.step(name).needs
-    found: Needs = on_machine(0, 0) if where is None else call(where, study, wildcards)
+    found: Needs = nothing(study) if where is None else call(where, study, wildcards)
     return found
+
+
+def nothing(study: Study) -> Needs:
+    """What a job without an estimate asks for."""
+    return on_machine(rates_of(study).processor, 0, 0)
 
 
 def record_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
     """Looking a checkpoint up, and downloading its weights where they lie elsewhere."""
     here = isinstance(study.models[model], TrainedModel | LocalModel) or checkpoint == INIT
     size = 0 if here else STORED * parameters(study, model)
-    return on_machine(0, size / DOWNLOAD, disk_mb=megabytes(size))
+    processor = rates_of(study).processor
+    seconds = size / DOWNLOAD + CALLS_PER_RECORD * processor.call
+    return on_machine(processor, 0, seconds, processor.start, disk_mb=megabytes(size))
 
 
 def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None = None) -> Needs:
@@ -125,100 +161,140 @@ def extract_needs(study: Study, model: str, dataset: str, checkpoint: str | None
     held = min(size, outside + ceil(size / blocks)) if stream else size
     kept = products_kept(options)  # A, and its like for other variants and for overlaps
     each = bytes_per_prompt(dimension, blocks, k, USUAL_TOKENS, pairs, kept)
-    batch = min(options.batch or prompts_within(BATCH_BYTES, each), prompts)
     # A batch of the default size may fill what it is bounded by: as much for a larger model.
     largest = min(options.batch or MOST_PROMPTS, prompts) * each
     if options.batch is None:
         largest = min(largest, max(each, BATCH_BYTES))
     measured = precision * (LOADED * held + 2 * largest)
 
-    # A product with J costs the block's parameters four times: there and back. All of J is up to
-    # d / 2 of them and a full SVD, 20 d³; an iteration and the second sweep are fewer for a wide
-    # model.
-    iterated = (PRODUCTS_PER_TRIPLE + blocks) * k
-    whole = DENSE_SHARE * dimension
-    dense = whole <= iterated or options.method == "dense"
-    work = 4.0 * size * (whole if dense else iterated)
-    work += 20.0 * blocks * dimension**3 if dense else 0.0
-    work += 2.0 * size * USUAL_TOKENS
+    rates, gpu = rates_of(study), on_gpu(options.device)
+    length = tokens_of(study, model, dataset)
+    each = bytes_per_prompt(dimension, blocks, k, length, pairs_of(options.tokens, length), kept)
+    batch = min(options.batch or prompts_within(BATCH_BYTES, each), prompts)
+    vectors = batch * max(4, min(8, 64 // batch))
+    dense = dense_work(DENSE_SHARE * dimension)
+    iterated = iterated_work(dimension, blocks, k, vectors, on_cpu=not gpu)
+    whole = options.method == "dense" or (
+        options.method == "auto" and (dimension <= SMALL_DIMENSION or dense <= iterated)
+    )
+    work = dense if whole else iterated
+    if not gpu:
+        work *= rates.processor.dense if whole else rates.processor.iterated
+    flops = 2.0 * block_parameters(study, model) * blocks * work
+    if options.eigenvalues or options.cumulative or (options.full and dimension > SMALL_DIMENSION):
+        flops += DECOMPOSITION * blocks * dimension**3
+    measurements = prompts * pairs_of(options.tokens, length)
+    measurements *= len(options.parts) + options.detached
+    # Two forward passes: of the whole prompt, and of its last token.
+    total = measurements * flops + prompts * 4.0 * size * length
     # Streamed weights are read for the states and for each of two sweeps, batch by batch.
     reads = 3 * ceil(prompts / batch) if stream else 1
     stored = kept * (blocks * k) ** 2
     stored += 2 * blocks * dimension * k * options.vectors
+    disk = BYTES * stored * pairs * prompts
     needs = on_device(
+        rates,
         options.device,
         size,
         measured,
-        precision * work * pairs * prompts,
-        reading=reads * STORED * size / READ,
+        total,
+        # On a GPU the launches of kernels are in the count of products.
+        calls=CALLS_PER_STORE + (0 if gpu else CALLS_PER_BLOCK * blocks * measurements),
+        seconds=reads * reading(rates.processor, size) + disk / rates.processor.write,
         # Weights pass through the machine's memory, and so do their files.
         loading=(LOADED + STORED) * held,
+        double=options.dtype == "float64",
     )
-    return replace(needs, disk_mb=megabytes(BYTES * stored * pairs * prompts))
+    return replace(needs, disk_mb=megabytes(disk))
 
 
-def tokenwise_needs(study: Study, model: str) -> Needs:
+def tokenwise_needs(study: Study, model: str, dataset: str | None = None) -> Needs:
     """Comparing tokens: the weights, the Jacobians to one token, and triples of all of them."""
     assert study.tokenwise is not None
     options, size = study.tokenwise, parameters(study, model)
     dimension, blocks = shape_of(study, model)
-    tokens = pairs_of(options.tokens)
     used = min(blocks, len({block for pair in options.blocks for block in pair}))
-    price = cost(
-        size // blocks, dimension, tokens, len(options.blocks), used, min(options.k, dimension)
-    )
+
+    def price(tokens: int) -> Cost:
+        pairs, k = len(options.blocks), min(options.k, dimension)
+        return cost(size // blocks, dimension, tokens, pairs, used, k)
+
+    most = price(pairs_of(options.tokens))
+    length = USUAL_TOKENS if dataset is None else tokens_of(study, model, dataset)
+    usual = price(pairs_of(options.tokens, length))
     precision = 2 if options.dtype == "float64" else 1
-    triples = 2 * price.jacobians * dimension * options.k
-    measured = precision * LOADED * (size + 3 * tokens * dimension**2 + triples) + 3 * price.store
+    triples = 2 * most.jacobians * dimension * options.k
+    tokens = pairs_of(options.tokens)
+    measured = precision * LOADED * (size + 3 * tokens * dimension**2 + triples) + 3 * most.store
+    prompts = (
+        options.prompts if dataset is None else min(options.prompts, prompts_of(study, dataset))
+    )
+    rates = rates_of(study)
     needs = on_device(
+        rates,
         options.device,
         size,
         measured,
-        precision * price.flops * options.prompts,
-        reading=STORED * size / READ,
+        usual.flops * prompts,
+        calls=CALLS_PER_STORE + CALLS_PER_JACOBIAN_COMPARED * usual.jacobians * prompts,
+        seconds=reading(rates.processor, size) + usual.store * prompts / rates.processor.write,
         loading=(LOADED + STORED) * size,
+        double=options.dtype == "float64",
     )
-    return replace(needs, disk_mb=megabytes(price.store * options.prompts))
+    return replace(needs, disk_mb=megabytes(most.store * prompts))
 
 
 def score_needs(study: Study, model: str) -> Needs:
-    """Scoring: the weights, and a pass over a few hundred thousand tokens; or copying a number."""
-    section = study.models[model]
+    """Scoring: the weights, and a pass over the held-out text; or copying a number."""
+    section, rates = study.models[model], rates_of(study)
+    size, (_, blocks) = parameters(study, model), shape_of(study, model)
     if isinstance(section, TrainedModel) and isinstance(section.train, VisionTraining):
-        size, images = parameters(study, model), TESTED * section.train.tokens
-        work = 2.0 * size * images * study.score.test
-        return on_device(study.extract.device, size, LOADED * 4 * size, work, 0, LOADED * size)
+        flops = 2.0 * size * TESTED * section.train.tokens * study.score.test
+        return on_device(
+            rates,
+            study.extract.device,
+            size,
+            LOADED * 4 * size,
+            flops,
+            calls=CALLS_FORWARD * blocks,
+            loading=LOADED * size,
+        )
     if section.takes != "text":
-        return on_machine(0, 0)
+        return nothing(study)
     questions = sum(task.limit or 10_000 for task in study.score.harness.values())
     if not (study.score.heldout or questions):
-        return on_machine(0, 0)
-    size = parameters(study, model)
+        return nothing(study)
+    passes = study.score.heldout + study.score.gap
+    tokens = HELDOUT_BYTES / bytes_per_token(study, model) * passes + 800 * questions
     return on_device(
+        rates,
         study.extract.device,
         size,
         # A window of text has as many scores as the vocabulary for every token.
         LOADED * (size + 4 * USUAL_TOKENS * vocabulary_of(study, model)),
-        2.0 * size * (50_000 * (study.score.heldout + study.score.gap) + 800 * questions),
-        reading=STORED * size / READ,
+        2.0 * size * tokens,
+        calls=CALLS_PER_SCORE + CALLS_FORWARD * blocks * (HELDOUT_CALLS * passes + questions),
+        seconds=reading(rates.processor, size),
         loading=(LOADED + STORED) * size,
     )
 
 
 def weight_spectra_needs(study: Study, model: str, checkpoint: str | None = None) -> Needs:
     """Spectra of weights: products and eigenvalues of one matrix after another, in float64."""
-    size, (dimension, _) = parameters(study, model), shape_of(study, model)
+    size, (dimension, blocks) = parameters(study, model), shape_of(study, model)
     checkpoint = checkpoint or study.checkpoints(model)[-1]
     in_files = study.streams(model, checkpoint, asked=True)
     held = 0 if in_files else (LOADED + STORED) * size
     # A matrix of an MLP, 4 d × d, in its own precision and in float64, and d × d with its like.
     matrices = 2 * (4 * 8 + 4 * 4 + 3 * 8) * dimension**2
-    seconds = 10 * size * dimension / FLOPS_PER_CORE + STORED * size / READ
-    return on_machine(held + matrices, seconds)
+    processor = rates_of(study).processor
+    seconds = 10 * size * dimension / processor.flops_float64 + reading(processor, size)
+    seconds += 6 * blocks * CALLS_PER_MATRIX * processor.call
+    return on_machine(processor, held + matrices, seconds, processor.start)
 
 
 def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
-    """Reducing: a few times A and its like of what is done at once, hundreds of prompts a minute.
+    """Reducing: a few times A and its like of what is done at once.
 
     Of workers that are jobs of Slurm, what each of them takes: the memory of the job that hands
     their work out is the same.
@@ -228,42 +304,87 @@ def reduce_needs(study: Study, model: str, dataset: str) -> Needs:
     prompts, kept = prompts_of(study, dataset), products_kept(study.extract)
     at_once = most_bytes_of_a_chunk(one_prompt)
     workers, each = study.reduce.workers, 5 * (1 + kept) * at_once
-    # The five variants at every K read A about fifty times, at a gigabyte a second.
-    seconds = 20 + prompts * (0.1 + 50 * one_prompt / 1e9) / workers
+    processor = rates_of(study).processor
+    reads = TABULATED * one_prompt * CONVERTING / processor.memory
+    seconds = CALLS_PER_TABLES * processor.call
+    seconds += prompts * (CALLS_PER_PROMPT_TABULATED * processor.call + reads) / workers
     # A matrix of blocks for each variant and K; the tables are smaller.
     options = study.extract_of(model, study.checkpoints(model)[-1])
     matrices = len(study.reduce.variants) * len(study.reduce.k) * blocks**2
     disk = megabytes(BYTES * matrices * pairs_of(options.tokens) * prompts)
+    memory, threads = workers * each, workers
     match study.reduce.cluster:
         case "slurm":
-            return on_machine(each, seconds, disk_mb=disk)
+            memory, threads = each, 1
         case "local":
             memory = workers * (each + PROCESS)
-            return on_machine(memory, seconds, threads=workers, disk_mb=disk)
-        case "threads":
-            return on_machine(workers * each, seconds, threads=workers, disk_mb=disk)
+    return on_machine(
+        processor, memory, seconds, processor.start_tables, threads=threads, disk_mb=disk
+    )
 
 
-def on_machine(memory: float, seconds: float, **others: int) -> Needs:
-    """Needs of a job on processors: memory in bytes; `others` are fields of `Needs`."""
+def reading(processor: Processor, size: float) -> float:
+    """Seconds that loading so many parameters takes: from their files, and into float32."""
+    return STORED * size / processor.read + LOADED * size * CONVERTING / processor.memory
+
+
+def on_machine(
+    processor: Processor, memory: float, seconds: float, start: float = 0.0, **others: int
+) -> Needs:
+    """Needs of a job on processors.
+
+    Args:
+        processor: Its rates.
+        memory: Bytes, without those of Python and its packages.
+        seconds: Of its work.
+        start: Seconds until it begins.
+        others: Fields of `Needs`.
+    """
+    imports = ceil(MARGIN * processor.start_mb) + SNAKEMAKE_MB
     return Needs(
-        mem_mb=IMPORTS_MB + megabytes(memory),
-        minutes=max(10, ceil(SAFETY * seconds / 60)),
-        expected=seconds / 60,
+        mem_mb=imports + megabytes(memory),
+        minutes=max(10, ceil(SAFETY * (start + seconds) / 60)),
+        expected=(start + seconds) / 60,
+        starting=start / 60,
         **others,
     )
 
 
 def on_device(
-    device: str, size: int, measured: float, flops: float, reading: float, loading: float
+    rates: Rates,
+    device: str,
+    size: float,
+    measured: float,
+    flops: float,
+    *,
+    calls: float = 0.0,
+    seconds: float = 0.0,
+    loading: float = 0.0,
+    double: bool = False,
 ) -> Needs:
-    """Needs of a job on a device: memory in bytes, `reading` in seconds."""
+    """Needs of a job that loads torch, on a device.
+
+    Args:
+        rates: Of processor and GPU.
+        device: torch's name of it.
+        size: Parameters of the model, which decide the number of threads.
+        measured: Bytes that it takes there.
+        flops: Operations in matrix products.
+        calls: What takes time besides: calls of a small block, on the machine.
+        seconds: Further seconds, of the machine.
+        loading: Bytes that weights take on their way.
+        double: Whether products are in float64.
+    """
     threads = 1 if size < 3e8 else 4 if size < 3e9 else 8
+    processor, gpu = rates.processor, rates.gpu
+    seconds += calls * processor.call
     if on_gpu(device):
-        seconds = reading + flops / FLOPS_PER_GPU
-        return on_machine(loading, seconds, threads=threads, gpus=1, gpu_mb=megabytes(measured))
-    seconds = reading + flops / (FLOPS_PER_CORE * threads)
-    return on_machine(max(measured, loading), seconds, threads=threads)
+        seconds += flops / (gpu.flops_float64 if double else gpu.flops) + loading / gpu.copy_to
+        more = {"gpus": 1, "gpu_mb": megabytes(measured)}
+        return on_machine(processor, loading, seconds, processor.start, threads=threads, **more)
+    cores = 1 + processor.shared * (min(threads, processor.cores) - 1)
+    seconds += flops / (cores * (processor.flops_float64 if double else processor.flops))
+    return on_machine(processor, max(measured, loading), seconds, processor.start, threads=threads)
 
 
 def on_gpu(device: str) -> bool:

@@ -104,7 +104,7 @@ class Usual:
         estimated: dict[tuple[str, str | None], float] = {}
         for job in jobs:
             key = (job.rule, job.wildcards.get("model"))
-            if took := _seconds(job):
+            if job.benchmark and (took := seconds_taken(Path(job.benchmark))):
                 seconds[key] += took
                 estimated.setdefault(key, self._estimate(job))
         self.means = {key: fmean(took) for key, took in seconds.items()}
@@ -121,12 +121,13 @@ class Usual:
         return self._estimate(job) * self._factor.get(job.rule, 1.0) if own is None else own
 
     def _estimate(self, job: Planned) -> float:
-        return _START + 60 * rule_needs(self._study, job.rule, job.wildcards).expected
+        needs = rule_needs(self._study, job.rule, job.wildcards)
+        return max(_START, 60 * needs.expected)
 
 
-def _seconds(job: Planned) -> list[float]:
-    """What the attempts of a finished job took, from Snakemake's benchmark file."""
-    if job.benchmark is None or not Path(job.benchmark).is_file():
+def seconds_taken(benchmark: Path) -> list[float]:
+    """What the attempts of a finished job took, from Snakemake's benchmark file; else nothing."""
+    if not benchmark.is_file():
         return []
-    head, *rows = Path(job.benchmark).read_text().splitlines() or [""]
+    head, *rows = benchmark.read_text().splitlines() or [""]
     return [float(row.split("\t")[head.split("\t").index("s")]) for row in rows]

@@ -5,7 +5,7 @@ from math import ceil
 
 from blockcoupling.config.steps import Step, steps
 from blockcoupling.config.study import Study
-from blockcoupling.study.needs import SAFETY, Needs, needs_of, on_machine
+from blockcoupling.study.needs import SAFETY, Needs, needs_of, nothing
 
 EXTRACT_TOGETHER, CHUNK = "extract_together_", "together_"
 """How the names of the rules begin whose jobs do what those of several rules would."""
@@ -32,11 +32,13 @@ def jobs_of(study: Study, models: Sequence[str]) -> Iterator[tuple[Step, dict[st
 def together(jobs: Iterable[Needs]) -> Needs:
     """What jobs ask for that run in one process, one after another."""
     several = list(jobs)
-    expected = sum(job.expected for job in several)
+    starting = max(job.starting for job in several)
+    expected = starting + sum(job.expected - job.starting for job in several)
     return Needs(
         mem_mb=max(job.mem_mb for job in several),
         minutes=max(10, ceil(SAFETY * expected)),
         expected=expected,
+        starting=starting,
         threads=max(job.threads for job in several),
         gpus=max(job.gpus for job in several),
         gpu_mb=max(job.gpu_mb for job in several),
@@ -67,4 +69,4 @@ def rule_needs(study: Study, rule: str, wildcards: Mapping[str, str]) -> Needs:
         return datasets_needs(study, wildcards["model"], wildcards["checkpoint"])
     if (chunk := rule.removeprefix(CHUNK)) in study.chunks():
         return chunk_needs(study, chunk)
-    return on_machine(0, 0)
+    return nothing(study)

@@ -40,7 +40,7 @@ def test_all_verbs_are_there():
         *steps.split(),
         *("damage-statistics", "intervention", "weight-spectra", "figure", "figures", "report"),
         *("check", "clean", "explore"),
-        *("together", "plan", "status"),
+        *("together", "plan", "calibrate", "status"),
         *("verify", "provenance", "measure", "demo", "publish", "combine"),
     }
 

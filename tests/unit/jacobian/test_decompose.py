@@ -16,9 +16,9 @@ from blockcoupling.jacobian import dense_svd, first_sweep, spill
 from blockcoupling.jacobian.block_operators import same_token
 from blockcoupling.jacobian.decompose import Decomposition, decompose
 from blockcoupling.jacobian.degenerate import AtPrompt
-from blockcoupling.jacobian.method import NORM_PROBES
 from blockcoupling.jacobian.operator import DenseOperator, Operator
 from blockcoupling.jacobian.svd import NotConverged
+from blockcoupling.jacobian.work import NORM_PROBES
 from blockcoupling.transformer.blocks import find_blocks
 from blockcoupling.transformer.recording import record_decode
 from blockcoupling.transformer.running import differentiable

@@ -30,7 +30,7 @@ def test_a_checkpoint_is_written_from_a_state_or_trained_to():
     study = Study(models={"m": {"train": {"steps": 100_000}, "checkpoints": [0, 100_000]}})
     whole, kept = train_needs(study, "m"), checkpoint_needs(study, "m")
     assert kept.minutes == whole.minutes
-    assert kept.expected == 0 < whole.expected
+    assert 0 < kept.expected < 0.01 * whole.expected
     assert kept.disk_mb == -(-4 * parameters(study, "m") // 2**20)
     assert whole.disk_mb == -(-3 * 3 * 4 * parameters(study, "m") // 2**20)
 
@@ -46,7 +46,8 @@ def test_a_training_that_is_shared_takes_a_gpu_for_each_process():
 
     alone, four = (needs("cuda", processes=each) for each in (1, 4))
     assert (alone.gpus, four.gpus) == (1, 4)
-    assert four.expected == pytest.approx(alone.expected / 4)
+    # Operations are shared; what a process starts with, and its calls, are not.
+    assert alone.starting < four.expected < alone.expected
     assert needs("cpu", processes=4).threads == four.threads == 4
     assert needs("cpu").gpus == 0
     # Language models are trained on processors.

@@ -7,7 +7,7 @@ from blockcoupling.config.study import Study
 from blockcoupling.study.needs import (
     extract_needs,
     needs_of,
-    on_machine,
+    nothing,
     record_needs,
     reduce_needs,
     score_needs,
@@ -150,4 +150,4 @@ def test_an_estimate_is_called_with_what_it_takes_of_a_jobs_wildcards():
     assert needs_of(study, "reduce", job) == reduce_needs(study, "m", "d")
     of_checkpoint = {"model": "m", "checkpoint": "init"}
     assert needs_of(study, "weights", of_checkpoint) == record_needs(study, "m", "init")
-    assert needs_of(study, "report", {}) == on_machine(0, 0)
+    assert needs_of(study, "report", {}) == nothing(study)
