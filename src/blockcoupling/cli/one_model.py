@@ -65,7 +65,9 @@ def measure(
     if variant is None:
         preset = settings.preset
         variant = DEFAULT_VARIANT if preset is None else PRESETS[preset].variants[0]
-    settings = settings.model_copy(update={"k": k, "overlaps": True, **kept_for([variant])})
+    settings = settings.model_copy(
+        update={"k": k, "overlaps": True, "readout": 0, **kept_for([variant])}
+    )
     if bool(prompts) == bool(image):
         raise UserError("give one or more PROMPTs, or --image for an image model")
     permissions = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}

@@ -111,7 +111,7 @@ class Watcher:
         self._model, self._tokenizer, self._images = model, tokenizer, images
         self._prompts = prompts if prompts is None or isinstance(prompts, str) else list(prompts)
         self._k, self._variant, self._batch = k, variant, batch
-        self._settings = {"k": k, **kept_for([variant]), **settings}
+        self._settings = {"k": k, "readout": 0, **kept_for([variant]), **settings}
         self._facets = {"model": name, "dataset": dataset}
         self._begun: float | None = None
         self._spent, self._last = 0.0, 0.0

@@ -151,7 +151,7 @@ def _decoded(
     if context == "full":
         return None
     try:
-        before, calls = record_in_two(prepared.model, prepared.blocks, ids)
+        before, calls = record_in_two(prepared.model, prepared.blocks, ids, context_again=False)
     except CannotDecode as error:
         why = error.reason
     else:

@@ -51,7 +51,7 @@ def tokenwise(
     record = with_identity(read_record(model))
     loaded, tokenizer = load_model(record, device, dtype)
     texts = [(prompt.id, prompt.text) for prompt in read_prompts(prompts)[:count]]
-    wanted = Settings(tokens=settings.tokens, tolerance=settings.tolerance)
+    wanted = Settings(tokens=settings.tokens, tolerance=settings.tolerance, readout=0)
     prepared, read = prepare_texts(loaded, tokenizer, texts, wanted)
     prepared.refuse_bidirectional("tokens are compared with each other", "tokenwise")
     by_id = {prompt.id: prompt for prompt in read if isinstance(prompt, TokenizedPrompt)}

@@ -8,7 +8,6 @@ tensors: that no call writes into them is checked when calls are recorded.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from functools import cache
 from types import FunctionType, MethodType
 from typing import Any
@@ -51,49 +50,72 @@ def fresh(value: Any, known: dict[int, Any] | None = None) -> Any:
         known: copies so far, by the `id` of the original, so that an object that two arguments
             share is one object in their copies, too.
     """
-    known = {} if known is None else known
-    if isinstance(value, _SHARED):
+    kind = value.__class__
+    if _is(kind, _SHARED):
         return value
+    known = {} if known is None else known
     if id(value) in known:
         return known[id(value)]
-    if isinstance(value, tuple | frozenset):
+    if _is(kind, (tuple, frozenset)):
         parts = [fresh(part, known) for part in value]
         made = type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
         return known.setdefault(id(value), made)
     try:
-        made = copy.copy(value)
+        made = _bare(value) if _copies_plainly(type(value)) else copy.copy(value)
     except TypeError:  # a lock, a stream: cannot be copied
         made = value
     known[id(value)] = made
     if made is value:
         return made
-    if isinstance(value, dict):
+    if _is(kind, dict):
         for key, part in value.items():
             made[key] = fresh(part, known)
-    elif isinstance(value, list):
+    elif _is(kind, list):
         made[:] = [fresh(part, known) for part in value]
     for name, part in _attributes(value):
         object.__setattr__(made, name, fresh(part, known))
     return made
 
 
-def tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """All tensors in the structure of an argument, each once."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, Tensor):
-        yield value
-    if isinstance(value, _SHARED):
-        return
-    parts: list[Any] = [part for _, part in _attributes(value)]
-    if isinstance(value, dict):
-        parts += value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts += value
-    for part in parts:
-        yield from tensors_in(part, seen)
+    found: list[Tensor] = []
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        kind = value.__class__
+        if _is(kind, Tensor):
+            found.append(value)
+        if _is(kind, _SHARED):
+            continue
+        waiting += [part for _, part in _attributes(value)]
+        if _is(kind, dict):
+            waiting += value.values()
+        elif _is(kind, (list, tuple, set, frozenset)):
+            waiting += value
+    return found
+
+
+# A cache has an object for each of its layers, and every block receives all of them: what is to be
+# known of a type is asked once.
+_is = cache(issubclass)
+
+
+@cache
+def _copies_plainly(kind: type) -> bool:
+    """Whether `copy.copy` of a type's objects copies their attributes and nothing else."""
+    own = {name for base in kind.__mro__[:-1] for name in vars(base)}
+    special = {"__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"}
+    special |= {"__new__", "__getnewargs__", "__getnewargs_ex__", "__slots__"}
+    return not own & special and not issubclass(kind, dict | list | set)
+
+
+def _bare(value: Any) -> Any:
+    return object.__new__(type(value))
 
 
 @cache
@@ -108,8 +130,8 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
     """An object's attributes, in its dictionary or in slots."""
-    found = dict(getattr(value, "__dict__", {}))
-    found |= {
-        name: getattr(value, name) for name in _slots(value.__class__) if hasattr(value, name)
-    }
-    return list(found.items())
+    found = list(getattr(value, "__dict__", {}).items())
+    found += [
+        (name, getattr(value, name)) for name in _slots(value.__class__) if hasattr(value, name)
+    ]
+    return found

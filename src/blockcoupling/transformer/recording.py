@@ -52,9 +52,9 @@ def record_calls(model: nn.Module, blocks: Blocks, given: Given, **kwargs: Any) 
 
 
 def _record(
-    model: nn.Module, blocks: Blocks, given: Given, **kwargs: Any
+    model: nn.Module, blocks: Blocks, given: Given, *, again: bool = True, **kwargs: Any
 ) -> tuple[list[BlockCall], Any]:
-    """The calls, and what the model returned."""
+    """The calls, and what the model returned; without `again`, for their states only."""
     name = type(model).__name__
     calls: list[BlockCall] = []
     thread = threading.get_ident()  # other threads may be in the same blocks (`streaming`)
@@ -74,6 +74,8 @@ def _record(
                 tuple(None if i == place else value for i, value in enumerate(args)),
                 {key: None if key == place else value for key, value in kwargs.items()},
             )
+            if again
+            else ((), {})
         )
         before.extend((t, t._version) for t in tensors_in((kept_args, kept, hidden)))
         pending[id(module)] = (kept_args, kept, place, hidden.detach())
@@ -151,7 +153,11 @@ def record_decode(
 
 
 def record_in_two(
-    model: nn.Module, blocks: Blocks, input_ids: Int[Tensor, "prompt token"]
+    model: nn.Module,
+    blocks: Blocks,
+    input_ids: Int[Tensor, "prompt token"],
+    *,
+    context_again: bool = True,
 ) -> tuple[list[BlockCall], list[BlockCall]]:
     """Record the calls on the tokens before the last one, and then those of `record_decode`.
 
@@ -159,6 +165,8 @@ def record_in_two(
         model: the model.
         blocks: its blocks.
         input_ids: prompts of one length, none of it padding.
+        context_again: whether the calls on the context will be called again; otherwise they have
+            states and no arguments, which takes less time.
 
     Returns:
         The calls on tokens 0 … T − 2 together (none for a prompt of one token), and on T − 1.
@@ -170,7 +178,9 @@ def record_in_two(
     cached: dict[str, Any] = {"use_cache": True}
     try:
         if input_ids.shape[1] > 1:
-            before, output = _record(model, blocks, input_ids[:, :-1], **cached)
+            before, output = _record(
+                model, blocks, input_ids[:, :-1], again=context_again, **cached
+            )
             # The name of Transformers 5.24, and that of versions and models before it.
             names = ("cache", "past_key_values")
             own = [name for name in names if isinstance(getattr(output, name, None), Cache)]

@@ -184,7 +184,7 @@ class Ablation:
         Raises:
             UserError: listing what is wrong.
         """
-        first = Settings(k=1, vectors=True)  # the directions of displacements
+        first = Settings(k=1, vectors=True, readout=0)  # the directions of displacements
         prepared, _ = prepare_prompts(model, [text.tokens for text in texts], first, original)
         prepared.refuse_bidirectional("blocks are ablated, and the next token predicted,", "damage")
         if short := [text.tokens.id for text in texts if text.tokens.length < 2]:
