@@ -16,6 +16,7 @@ from docs.findings import (
     course,
     displaced,
     gap,
+    halves,
     pictures,
     population,
     setting,
@@ -37,6 +38,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "damage": lambda: table(RHO, ablation.rho_table("kl")),
     "interaction": lambda: table(RHO, ablation.rho_table("interaction")),
     "displacement": lambda: table(HEADER, displaced.rows()),
+    "halves": lambda: table(HEADER, halves.rows()),
 }
 """What is between the markers of the page."""
 

@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from docs.findings import ablation, by_k, course, displaced, gap, population, setting, vision
+from docs.findings import (
+    ablation,
+    by_k,
+    course,
+    displaced,
+    gap,
+    halves,
+    population,
+    setting,
+    vision,
+)
 from docs.findings.__main__ import BLOCKS, PAGE, filled
 from docs.findings.estimates import Correlation, Estimate, mean_of
 
@@ -135,3 +145,14 @@ def test_answers_on_interventions_follow_from_their_numbers() -> None:
     sham, dose = (setting.difference(gap.HELDOUT, arm) for arm in ("sham", "couple 0.1"))
     assert sham.value < 0.5 * dose.value
     assert setting.difference("coupling", "sham").high < 0
+
+
+def test_answers_on_halves_follow_from_their_numbers() -> None:
+    assert halves.difference("mlp", "attention").low > 0
+    assert halves.difference("detached", "frobenius").low > 0
+    assert (halves.prompts("main")["uv_cosine"] < 0).all()
+    assert abs(halves.prompts("init")["uv_cosine"]).max() < 0.05
+    change = halves.trained_minus_untrained("departure_from_normality")
+    assert max(abs(change.low), abs(change.high)) < 0.1
+    untrained = halves.prompts("init").filter(like="excess_")
+    assert abs(untrained.mean()).max() < 0.001
