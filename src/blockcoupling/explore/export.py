@@ -1,13 +1,14 @@
 """The explorer as one file that fetches nothing: the page with its payloads inside.
 
-The file stays below :data:`LIMIT`. What matters most goes in first: tables and the matrices of each
-model's first and last checkpoint, then other checkpoints, then pairs of blocks, the most coupled
-first. The page says what was left out.
+The file stays below :data:`LIMIT`. What matters most goes in first: tables, and the matrices of
+every checkpoint for the study's variant and K; then all variants and K of each model's last
+checkpoint, pairs of blocks, the most coupled first, and all variants and K of the other
+checkpoints; always the largest models first. The page says what was left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,6 +51,8 @@ class _Measurement(NamedTuple):
     model: dict[str, Any]
     checkpoint: str
     dataset: str
+    last: bool
+    """Whether it is of the model's last checkpoint."""
 
     @property
     def path(self) -> str:
@@ -62,17 +65,21 @@ class _Contents:
     def __init__(self, room: int) -> None:
         self.parts: dict[str, str] = {}
         self.left_out: dict[str, int] = {}
+        self.thin = 0
         self.room = room
 
     def add(self, key: str, content: dict[str, Any]) -> None:
+        """Add a payload, or put a fuller one in its place; what does not fit is counted."""
         text = compressed(as_json(content, quantized))
-        cost = len(text) + len(key) + 60
-        if cost > self.room:
-            name = key.split("/", maxsplit=1)[0]
-            self.left_out[name] = self.left_out.get(name, 0) + 1
-        else:
+        cost = len(text) - len(self.parts[key]) if key in self.parts else len(text) + len(key) + 60
+        if cost <= self.room:
             self.parts[key] = text
             self.room -= cost
+        elif key in self.parts:
+            self.thin += 1
+        else:
+            name = key.split("/", maxsplit=1)[0]
+            self.left_out[name] = self.left_out.get(name, 0) + 1
 
 
 def write_export(
@@ -114,16 +121,24 @@ def _written(
     measurements = _measurements(about, "miscoupling")
     found = {each: payload(catalogs, titles, f"matrices/{each.path}") for each in measurements}
     thinned = sum(each["m"].size for each in found.values()) > _MANY
-    for each, content in found.items():
-        chosen = about["catalogs"][each.catalog]
-        contents.add(f"matrices/{each.path}", _thinned(content, chosen) if thinned else content)
+
+    def add_matrices(measured: Iterable[_Measurement], alone: bool) -> None:
+        for each in measured:
+            chosen, whole = about["catalogs"][each.catalog], found[each]
+            kept = _thinned(whole, chosen, alone=alone) if alone or thinned else whole
+            contents.add(f"matrices/{each.path}", kept)
+
+    add_matrices(measurements, alone=True)
     for kind in ("tokenwise", "damage"):
         for each in _measurements(about, kind):
             key = f"{_OF_MEASUREMENT[kind]}/{each.path}"
             contents.add(key, payload(catalogs, titles, key))
+    last = [each for each in measurements if each.last]
+    add_matrices(last, alone=False)
     stored = {each: found[each] for each in _measurements(about, "svd") if each in found}
     for key, content in _pairs(catalogs, about, stored):
         contents.add(key, content)
+    add_matrices((each for each in measurements if not each.last), alone=False)
     said = _sentence(contents, thinned)
     _keep_only(about, contents.parts)
     about["left_out"] = said
@@ -143,18 +158,22 @@ def _tables(catalogs: Sequence[Catalog], about: dict[str, Any]) -> Iterator[str]
 
 
 def _measurements(about: dict[str, Any], kind: str) -> list[_Measurement]:
-    """Return the measurements with a kind of entry: last checkpoints, first ones, then others."""
+    """Return the measurements with a kind of entry: last checkpoints, first ones, then others.
+
+    Of each, those of the largest models come first.
+    """
     found = []
-    for model in about["models"]:
+    for model in reversed(about["models"]):
         has = model["has"].get(kind, {})
         order = [each["checkpoint"] for each in model["checkpoints"] if each["checkpoint"] in has]
-        ranks = {name: (name != order[-1], name != order[0]) for name in order}
         for name in order:
+            last = name == order[-1]
             found += [
-                (ranks[name], _Measurement(model["catalog"], _Known(model), name, dataset))
+                _Measurement(model["catalog"], _Known(model), name, dataset, last)
                 for dataset in has[name]
             ]
-    return [each for _, each in sorted(found, key=lambda pair: pair[0])]
+    firsts = {id(each.model): each.checkpoint for each in reversed(found)}
+    return sorted(found, key=lambda one: (not one.last, one.checkpoint != firsts[id(one.model)]))
 
 
 class _Known(dict[str, Any]):
@@ -164,18 +183,21 @@ class _Known(dict[str, Any]):
         return hash((self["catalog"], self["model"]))
 
 
-def _thinned(content: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return matrices at the study's K, and at other K of its variant; the others missing."""
+def _thinned(content: dict[str, Any], chosen: dict[str, Any], *, alone: bool) -> dict[str, Any]:
+    """Return matrices at the study's K, and at other K of its variant; the others missing.
+
+    With `alone`, those of the study's variant and K, without overlaps.
+    """
     at = _chosen(content, chosen)
-    variant = np.arange(len(content["variants"])) == at[0]
+    variant = (np.arange(len(content["variants"])) == at[0])[:, None]
     k = np.arange(len(content["ks"])) == at[1]
-    kept = (variant[:, None] | k[None, :])[..., None, None]
+    kept = (variant & k if alone else variant | k)[..., None, None]
     return {
         **content,
         "m": np.where(kept, content["m"], np.nan),
         "se": np.where(kept, np.round(content["se"], 4), np.nan),
         "overlaps": {
-            name: np.where(k[:, None, None], values, np.nan)
+            name: np.where(k[:, None, None] & (not alone), values, np.nan)
             for name, values in content["overlaps"].items()
         },
     }
@@ -258,9 +280,11 @@ def _sentence(contents: _Contents, thinned: bool) -> str:
     said = []
     if thinned:
         said.append("matrices of other variants at other K than the study's")
+    if contents.thin:
+        said.append(f"other variants, other K and overlaps in {contents.thin} matrices")
     if contents.left_out:
         counted = (f"{count} of {name}" for name, count in sorted(contents.left_out.items()))
         said.append(f"what did not fit into {size(LIMIT)} ({', '.join(counted)})")
     if not said:
         return ""
-    return f"It leaves out {' and '.join(said)}: `blockcoupling explore` shows everything."
+    return f"It leaves out {'; '.join(said)}. `blockcoupling explore` shows everything."

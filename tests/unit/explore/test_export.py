@@ -65,6 +65,26 @@ def test_a_file_that_is_full_keeps_what_matters_and_says_so(page, explored, tmp_
     assert found["index"]["left_out"] == written.left_out
 
 
+def test_a_small_file_has_the_study_s_matrices_of_every_checkpoint(page, explored, tmp_path):
+    file, whole = tmp_path / "small.html", contents(page)
+    bytes_of = sum(len(text) for key, text in PART.findall(page.read_text()) if "matrices" in key)
+    # Room for the tables and less than half of the matrices.
+    limit = page.stat().st_size - bytes_of // 2 - sum(
+        len(text) for key, text in PART.findall(page.read_text()) if key.startswith(("pa", "pr"))
+    )  # fmt: skip
+    written = write_export([explored], ["small"], file, title="Small", limit=limit)
+    found = contents(file)
+    thin = re.search(r"other variants, other K and overlaps in (\d+) matrices", written.left_out)
+    keys = [key for key in whole if key.startswith("matrices")]
+    differ = [key for key in keys if found[key] != whole[key]]
+    assert len(differ) == int(thin[1]) > 0
+    for key in keys:
+        v = found[key]["variants"].index("frobenius"), found[key]["ks"].index(10)
+        kept, all_ = unpacked(found[key]["m"]), unpacked(whole[key]["m"])
+        assert np.array_equal(np.round(kept[v], 4), np.round(all_[v], 4))
+        assert np.isnan(kept).sum() == (kept.size - kept[v].size if key in differ else 0)
+
+
 @pytest.mark.parametrize("word", ["http://", "https://"])
 def test_the_page_itself_names_no_place_to_fetch_from(page, word):
     text = PART.sub("", page.read_text(encoding="utf-8"))

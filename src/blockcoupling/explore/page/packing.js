@@ -16,8 +16,11 @@ function unpack({ shape, f4, u2, first, decimals }) {
     const values = new Float32Array(bytesOf(f4).buffer);
     return { shape, at: (n) => (Number.isNaN(values[n]) ? null : values[n]) };
   }
-  const codes = new Uint16Array(bytesOf(u2).buffer), unit = 10 ** Math.abs(decimals);
-  return { shape, at: (n) => (codes[n] === NOTHING ? null : decimals < 0 ? (codes[n] + first) * unit : (codes[n] + first) / unit) };
+  const bytes = bytesOf(u2), number = bytes.length / 2, unit = 10 ** Math.abs(decimals); // lower bytes, then upper ones
+  return { shape, at: (n) => {
+    const code = bytes[n] + 256 * bytes[number + n];
+    return code === NOTHING ? null : decimals < 0 ? (code + first) * unit : (code + first) / unit;
+  } };
 }
 
 // A payload with its packed arrays unpacked, at any depth.
