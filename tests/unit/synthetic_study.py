@@ -367,12 +367,17 @@ def _measurements(
     }
     of_images = facts.get("modality") == "image"
     mean = matrices.mean(0)
-    apart = {"miscoupling_by_pair_mean": (("pair", *dims), np.stack([mean, 1.1 * mean]))}
+    spread, count = matrices.std(0, ddof=min(1, prompts - 1)), np.full(mean.shape, prompts)
+    apart = {
+        "miscoupling_by_pair_mean": (("pair", *dims), np.stack([mean, 1.1 * mean])),
+        "miscoupling_by_pair_std": (("pair", *dims), np.stack([spread, 2 * spread])),
+        "miscoupling_by_pair_count": (("pair", *dims), np.stack([count, count])),
+    }
     xr.Dataset(
         {
             "miscoupling_mean": (dims, mean),
-            "miscoupling_std": (dims, matrices.std(0, ddof=min(1, prompts - 1))),
-            "miscoupling_count": (dims, np.full(matrices.shape[1:], prompts)),
+            "miscoupling_std": (dims, spread),
+            "miscoupling_count": (dims, count),
             **(means if study.overlaps else {}),
             **(apart if of_images else {}),
         },

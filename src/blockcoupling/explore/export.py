@@ -192,10 +192,18 @@ def _thinned(content: dict[str, Any], chosen: dict[str, Any], *, alone: bool) ->
     variant = (np.arange(len(content["variants"])) == at[0])[:, None]
     k = np.arange(len(content["ks"])) == at[1]
     kept = (variant & k if alone else variant | k)[..., None, None]
+
+    def of_kept(these: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "m": np.where(kept, these["m"], np.nan),
+            "se": np.where(kept, np.round(these["se"], 4), np.nan),
+        }
+
+    apart = {"by_tokens": of_kept(content["by_tokens"])} if "by_tokens" in content else {}
     return {
         **content,
-        "m": np.where(kept, content["m"], np.nan),
-        "se": np.where(kept, np.round(content["se"], 4), np.nan),
+        **of_kept(content),
+        **apart,
         "overlaps": {
             name: np.where(k[:, None, None] & (not alone), values, np.nan)
             for name, values in content["overlaps"].items()

@@ -1,7 +1,9 @@
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from explored_study import write_explored_study
+from synthetic_study import IMAGE_MODELS, write_study
 
 from blockcoupling.catalog import Catalog
 from blockcoupling.explore.export import write_export
@@ -11,6 +13,13 @@ from blockcoupling.explore.export import write_export
 def explored(tmp_path_factory) -> Catalog:
     """Return the catalog of a small study with everything that the explorer shows."""
     return write_explored_study(tmp_path_factory.mktemp("explored"))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Catalog:
+    """Return the catalog of an image model that was measured at two tokens."""
+    root = tmp_path_factory.mktemp("images")
+    return write_study(root, dict(islice(IMAGE_MODELS.items(), 1)), steps=(0, 600), prompts=3)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from explored_study import MODELS, PROMPTS, STEPS
 from offline import offline, requests
 
 import blockcoupling as bc
+from blockcoupling.explore.export import write_export
 
 pytestmark = pytest.mark.browser
 
@@ -52,9 +53,9 @@ class Page:
 
     def point_at(self, plot: str, i: int, j: int) -> None:
         """Move the pointer to a cell of a plot's first matrix."""
+        self.see(plot)
         x, y = self.run(
             "const plot = document.getElementById(arguments[0]), {x0, dx, y0, dy} = plot.data[0];"
-            "plot.scrollIntoView({block: 'center'});"
             "const at = plot.getBoundingClientRect(), {xaxis, yaxis} = plot._fullLayout;"
             "return [at.left + xaxis._offset + xaxis.d2p(x0 + (arguments[2] - 1) * dx),"
             "at.top + yaxis._offset + yaxis.d2p(y0 + (arguments[1] - 1) * dy)]",
@@ -64,13 +65,16 @@ class Page:
             moved = {"type": "mouseMoved", "x": x + step, "y": y + step}
             self.browser.execute_cdp_cmd("Input.dispatchMouseEvent", moved)
 
+    def see(self, plot: str) -> None:
+        """Scroll to a figure: it is drawn when it comes near to what is visible."""
+        self.run("document.getElementById(arguments[0]).scrollIntoView({block: 'center'})", plot)
+        self.until(f"document.getElementById('{plot}').querySelector('svg') !== null")
+
     def see_every_figure(self) -> None:
-        """Scroll through the page: figures are drawn when they come near to what is visible."""
-        plots = "document.querySelectorAll('.plot:not(.list)')"
-        for n in range(self.run(f"return {plots}.length")):
-            plot = f"{plots}[{n}]"
-            self.run(f"{plot}.scrollIntoView()")
-            self.until(f"{plot}.querySelector('svg') !== null")
+        """Scroll through the page."""
+        found = "[...document.querySelectorAll('.plot:not(.list)')].map(plot => plot.id)"
+        for plot in self.run(f"return {found}"):
+            self.see(plot)
 
     def text(self, selector: str) -> str:
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
@@ -128,6 +132,30 @@ def test_a_hovered_value_is_the_table_s(opened, explored):
         assert f"m({i}, {j}) = {value:.4f}" in opened.run(
             "return document.querySelector('.readout').value"
         )
+
+
+def test_matrices_at_each_token_are_side_by_side(browser, images, tmp_path):
+    write_export([images], ["images"], tmp_path / "images.html", title="Images")
+    with offline(browser):
+        seen = Page(browser, (tmp_path / "images.html").as_uri())
+        seen.open("view=matrices&first=no")
+        chosen = "document.getElementById('at')"
+        seen.run(f"{chosen}.value = 'each'; {chosen}.dispatchEvent(new Event('change'))")
+        seen.see("plot-matrices")
+        seen.until("document.getElementById('plot-matrices').data[1]?.name.includes('at mean')")
+        model = seen.run("return document.querySelector('#model-0').value").partition(":")[2]
+        about = {"model": model, "checkpoint": "epoch600", "dataset": "digits"}
+        m = images.one(kind="miscoupling", **about).read()["miscoupling_by_pair_mean"]
+        m = m.sel(
+            variant="frobenius", K=seen.run("return Number(document.getElementById('k').value)")
+        )
+        for n, token in enumerate(("class", "mean")):
+            value = float(m.isel(pair=n).sel(block=2, block_other=3))
+            shown = seen.run(
+                "return document.getElementById('plot-matrices').data[arguments[0]]", n
+            )
+            assert f"at {token}" in shown["name"]
+            assert shown["z"][1][2] == pytest.approx(value, abs=5.1e-5)  # four decimals
 
 
 def test_most_coupled_pair_of_the_largest_model_is_one_click_away(opened, explored):

@@ -52,6 +52,21 @@ def test_matrices_are_those_of_the_store(of, explored):
     )
 
 
+def test_matrices_at_each_token_are_those_of_the_store(images):
+    model = next(
+        each.metadata["model"] for each in images.entries.values() if "model" in each.metadata
+    )
+    about = {"model": model, "checkpoint": "epoch600", "dataset": "digits"}
+    found, table = (
+        payload([images], ["x"], f"matrices/0/{model}/epoch600/digits"),
+        read(images, "miscoupling", **about),
+    )
+    assert found["tokens"] == ["class", "mean"]
+    assert np.array_equal(found["by_tokens"]["m"], table["miscoupling_by_pair_mean"])
+    error = table["miscoupling_by_pair_std"] / np.sqrt(table["miscoupling_by_pair_count"])
+    assert np.array_equal(found["by_tokens"]["se"], error, equal_nan=True)
+
+
 @pytest.mark.parametrize(("i", "j"), [(1, 2), (3, 1), (2, 2)])
 def test_a_pair_has_m_of_every_prompt(of, explored, i, j):
     found, ds = of(f"pair/{PATH}/{i}/{j}"), read(explored, "svd")
