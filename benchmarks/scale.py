@@ -3,7 +3,9 @@
 python -m benchmarks.scale graph        38 models, 6 datasets, 20 checkpoints; minutes
 python -m benchmarks.scale catalog      10,000 entries; seconds
 python -m benchmarks.scale reduction    a store of 12 GB, in a temporary directory; minutes
+python -m benchmarks.scale many         50 runs, 154 checkpoints, 6 datasets; minutes
 python -m benchmarks.scale              all of these
+python -m benchmarks.scale planned --study CONFIG     a finished study, where it ran; seconds
 
 Results are kept in benchmarks/scale.json and shown in docs/benchmarks.md.
 
@@ -37,6 +39,8 @@ import yaml
 REPOSITORY = Path(__file__).parents[1]
 MODELS, DATASETS, CHECKPOINTS = 38, 6, 20
 ENTRIES = 10_000
+RUNS, SAVED = 50, 154
+"""PolyPythias: five sizes, ten seeds each, and the checkpoints of every run."""
 
 
 @dataclass
@@ -170,6 +174,113 @@ def catalog() -> dict[str, Any]:
     }
 
 
+# ------------------------------------------------------------------------------------- PolyPythias
+
+
+def many() -> dict[str, Any]:
+    """Plan a study of 46,200 stores, open a catalog of its size, and write a prompt's part."""
+    with tempfile.TemporaryDirectory() as place:
+        config = Path(place) / "many.yaml"
+        revisions = [f"step{1000 * n}" for n in range(SAVED)]
+        models = {
+            f"run{n:02d}": {**about, "checkpoints": revisions}
+            for n, about in enumerate(study(RUNS)["models"].values())
+        }
+        config.write_text(yaml.safe_dump({**study(1), "models": models}))
+        command = [sys.executable, "-m", "blockcoupling", "plan", "--json", "--config", str(config)]
+        with timed() as planning:
+            asked = subprocess.run(command, cwd=place, capture_output=True, check=True)
+        stores = RUNS * SAVED * DATASETS
+        return {
+            "jobs": json.loads(asked.stdout)["totals"]["jobs"],
+            "stores": stores,
+            "plan": asdict(planning),
+            **{f"open {n}": _opening(Path(place), n) for n in (stores, 10 * stores)},
+            "part": _writing(Path(place) / "parts"),
+        }
+
+
+def _opening(place: Path, entries: int) -> dict[str, Any]:
+    """Open a catalog of so many entries, each with its provenance; ten for each store."""
+    from blockcoupling.catalog import open_catalog
+    from blockcoupling.catalog.catalog_file import write_catalog
+
+    made = {"command": ["blockcoupling", "reduce", *12 * ["--option", 40 * "x"]]}
+    made |= {"inputs": {"svd": {"digest": 64 * "a", "path": 80 * "b"}}}
+    each = entries // RUNS // SAVED // DATASETS
+    found = {}
+    for n in range(entries):
+        run, saved, dataset = (
+            n // each % RUNS,
+            n // each // RUNS % SAVED,
+            n // each // RUNS // SAVED,
+        )
+        of = {"model": f"run{run:02d}", "checkpoint": f"step{saved}", "dataset": f"set{dataset}"}
+        kind = "coupling" if n % each == 0 else f"kind{n % each}"
+        name = "/".join([kind, *of.values()])
+        path = str(place / "results" / f"{name}.parquet")
+        found[name] = {"path": path, "metadata": {"kind": kind, **of, "made": made}}
+    out = place / "catalog.yml"
+    write_catalog(out, found, {})
+    del found
+    with timed() as opening:
+        opened = open_catalog(out)
+    assert len(opened) == entries
+    with timed() as searching:
+        opened.search(kind="coupling", model="run03", dataset="set1")
+    return asdict(opening) | {"megabytes": out.stat().st_size / 1e6, "search": searching.wall}
+
+
+def _writing(parts: Path) -> dict[str, float]:
+    """Seconds of writing a prompt's part, checked, of a model of 32 blocks with K = 10."""
+    import numpy as np
+
+    from blockcoupling.store.svd import SVD
+
+    sys.path.append(str(REPOSITORY / "tests" / "unit"))
+    from example_store import example
+
+    one = example(1, blocks=32, k=10, embed=64, tokens=40, swapped=True, overlaps=True)
+    taken = []
+    for n in range(21):
+        part = one.assign_coords(prompt=np.array([f"p{n}"], dtype=object))
+        with timed() as writing:
+            SVD.write(parts, f"p{n}", part, "x")
+        taken.append(writing.wall)
+    return {"median": median(taken), "bytes": next(parts.glob("*.part")).stat().st_size}
+
+
+# -------------------------------------------------------------------------- planned and taken
+
+
+def planned(config: Path) -> dict[str, Any]:
+    """Compare what jobs of a finished study took with what is planned; where it has run.
+
+    Of jobs that shared a process, without its start.
+    """
+    from blockcoupling import lab
+    from blockcoupling.config.steps import steps
+    from blockcoupling.study.check import load_config
+    from blockcoupling.study.needs import needs_of
+    from blockcoupling.study.rates import rates_of
+    from blockcoupling.study.time_left import seconds_taken
+
+    lab.join()
+    found = load_config(config)
+    sharing = {model for models in found.chunks().values() for model in models}
+    lines: dict[str, list[float]] = {}
+    for step in steps():
+        for job in step.wildcards(found) if step.needs is not None else []:
+            file = found.results.joinpath("benchmarks", step.name, *job.values())
+            if took := seconds_taken(file.with_name(f"{file.name}.tsv")):
+                needs = needs_of(found, step.name, job)
+                start = needs.starting if job["model"] in sharing else 0.0
+                line = lines.setdefault(step.name, [0, 0.0, 0.0])
+                new = (1, 60 * (needs.expected - start), took[-1])
+                lines[step.name] = [a + b for a, b in zip(line, new, strict=True)]
+    return {"study": found.study, "rates": str(rates_of(found).processor), "steps": lines}
+
+
 # -------------------------------------------------------------------------------- the reduction
 
 
@@ -254,7 +365,8 @@ HEADING = "## What grows with a study"
 def keep(what: str, made: dict[str, Any]) -> None:
     """Keep what was measured, with its day, and rewrite its section of docs/benchmarks.md."""
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
-    found[what] = made | {"day": str(date.today())}
+    made = made | {"day": str(date.today())}
+    found[what] = {**found.get(what, {}), made["study"]: made} if what == "planned" else made
     FOUND.write_text(json.dumps(found, indent=2) + "\n")
     page = REPOSITORY / "docs" / "benchmarks.md"
     page.write_text(page.read_text().split(HEADING)[0].rstrip() + "\n\n" + section())
@@ -282,6 +394,24 @@ def section() -> str:
             f"| {day} |",
             f"| a search by three facets in it | {1000 * one['search']:.0f} ms | < 50 ms | {day} |",
         ]
+    if one := found.get("many"):
+        day, stores = one["day"], one["stores"]
+        lines += [
+            f"| {stores:,} stores ({RUNS} runs, {SAVED} checkpoints, {DATASETS} datasets; "
+            f"{one['jobs']:,} jobs), `blockcoupling plan` | {_seconds(one['plan'])} | < 60 s "
+            f"| {day} |",
+        ]
+        for count in (stores, 10 * stores):
+            opened = one[f"open {count}"]
+            lines.append(
+                f"| catalog of {count:,} entries with provenance ({opened['megabytes']:,.0f} MB), "
+                f"opened | {_seconds(opened)} | {'< 2 s' if count == stores else ''} | {day} |"
+            )
+        part = one["part"]
+        lines.append(
+            f"| a prompt's part checked and written ({part['bytes'] / 1e6:.1f} MB, one file with a "
+            f"checksum) | {1000 * part['median']:.0f} ms | ≤ 50 ms | {day} |"
+        )
     for name, one in found.get("reduction", {}).items():
         if name != "day":
             ratio = one["reduce"]["cpu"] / one["read"]["cpu"]
@@ -296,6 +426,30 @@ def section() -> str:
         "Written by `python -m benchmarks.scale`. Seconds of the wall clock, on two cores that had "
         "other work\ntoo, and in brackets those of processors.\n\n"
         "| | measured | goal | day |\n|---|--:|--:|--:|\n" + "\n".join(lines) + "\n"
+    ) + _planned(found.get("planned", {}))
+
+
+def _planned(studies: dict[str, Any]) -> str:
+    """What the jobs of some studies took, and what was planned."""
+    if not studies:
+        return ""
+    lines = []
+    for name, one in studies.items():
+        whole = [sum(column) for column in zip(*one["steps"].values(), strict=True)]
+        for step, (jobs, plan, took) in {**one["steps"], "all of these": whole}.items():
+            lines.append(
+                f"| {name} | {step} | {jobs:,.0f} | {plan:,.1f} | {took:,.1f} | {plan / took:.2f} |"
+            )
+    return (
+        "\n## Planned and taken\n\n"
+        "Written by `python -m benchmarks.scale planned --study CONFIG`, where that study ran. "
+        "Seconds of all jobs\nof a step: planned at the rates that `blockcoupling calibrate` "
+        "measured there, and taken, by the wall clock. Jobs\nthat share a process are listed "
+        "without its start; the first training also loads packages. Goal: all within 1.5,\neach "
+        "within 2.\n\n"
+        "| study | step | jobs | planned | took | planned ÷ took |\n|---|---|--:|--:|--:|--:|\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
@@ -311,8 +465,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="*", choices=["graph", "catalog", "reduction", []])
+    parser.add_argument(
+        "what", nargs="*", choices=["graph", "catalog", "many", "reduction", "planned", []]
+    )
     parser.add_argument("--gigabytes", type=float, default=12)
+    parser.add_argument("--study", type=Path, help="configuration of a finished study")
     parser.add_argument("--dry", action="store_true", help="say it only")
     parser.add_argument("--apart", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -324,12 +481,14 @@ def main() -> None:
             {"_read": _read, "_reduce": _reduce}[name](Path(store))
         print(json.dumps(asdict(taken) | {"peak": peak_resident()}))
         return
-    todo = chosen.what or ["graph", "catalog", "reduction"]
+    todo = chosen.what or every
     print(date.today())
     for what in todo:
         made = {
             "graph": graph,
             "catalog": catalog,
+            "many": many,
+            "planned": lambda: planned(chosen.study),
             "reduction": lambda: reduction(chosen.gigabytes),
         }[what]()
         print(what, json.dumps(made, indent=2), flush=True)

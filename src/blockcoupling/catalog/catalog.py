@@ -14,7 +14,7 @@ from intake.readers.entry import DataDescription, ReaderDescription
 
 from blockcoupling.catalog.artifact import Artifact
 from blockcoupling.catalog.formats import FORMATS, described
-from blockcoupling.catalog.place import HERE, Place, problem
+from blockcoupling.catalog.place import HERE, Place, ending, problem
 from blockcoupling.catalog.plain import Facet, relative
 from blockcoupling.catalog.studies import STUDY, demand_comparable
 from blockcoupling.errors import UserError
@@ -98,7 +98,7 @@ class Catalog(IntakeCatalog):
         for name, (about, _, url) in entries.items():
             reader, kwargs, result = "builtins:NotImplementedError", {}, None
             if problem(url) is None:
-                data, own = described(Path(url).suffix, str(about["kind"]), key_of(name), url)
+                data, own = described(ending(url), str(about["kind"]), key_of(name), url)
                 file = DataDescription(data["datatype"], data["kwargs"])
                 file._tok = key_of(name)
                 catalog.data[file._tok] = file

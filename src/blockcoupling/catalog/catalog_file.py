@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +238,23 @@ def open_catalog(
 
 
 def _open(path: str | Path, allow_outside: bool) -> Catalog:
-    url = os.fspath(path)
+    with _without_collecting():
+        return _opened(os.fspath(path), allow_outside)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Keep Python from looking for garbage while millions of objects are made, which all stay."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+def _opened(url: str, allow_outside: bool) -> Catalog:
     text = _text_of(url)
     content = parse(text, f"{url} is not YAML, or damaged, so no catalog")
     if not isinstance(content, dict) or content.get("version") != 2:

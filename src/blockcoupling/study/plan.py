@@ -14,6 +14,8 @@ from blockcoupling.study.time_left import seconds_taken
 from blockcoupling.study.together import EXTRACT_TOGETHER, chunk_needs, datasets_needs
 from blockcoupling.wording import aligned
 
+_IN_MINUTES = ("took_hours", "planned_hours")
+
 
 def plan_of(study: Study) -> dict[str, Any]:
     """Estimates for all jobs that belong to a model, as plain JSON.
@@ -54,11 +56,14 @@ def as_table(plan: dict[str, Any]) -> str:
     """The estimates as a table."""
     head = [
         *("step", "model", "jobs", "memory/GB", "GPUs", "GPU memory/GB", "cores"),
-        *("hours each", "hours", "disk/GB", "done", "took/h", "planned/h"),
+        *("hours each", "hours", "disk/GB", "done", "took/min", "planned/min"),
     ]
     total = plan["totals"]
     shown = len(head) if total["done"] else head.index("done")
-    rows = [[_cell(value) for value in step.values()][:shown] for step in plan["steps"]]
+    rows = [
+        [_cell(60 * each if key in _IN_MINUTES else each) for key, each in step.items()][:shown]
+        for step in plan["steps"]
+    ]
     gpu = (
         f"; {_cell(total['gpu_hours'])} on a GPU of at least {_cell(total['gpu_memory_gb'])} GB"
         if total["gpu_hours"]
@@ -73,18 +78,16 @@ def as_table(plan: dict[str, Any]) -> str:
             f" {_cell(total['memory_gb'])} GB of memory for the largest, "
             f"{_cell(total['disk_gb'])} GB on disk when it has run,"
             f" {_cell(total['on_disk_gb'])} GB now.",
-            *(
-                [
-                    f"{total['done']} jobs have run: they took {_cell(total['took_hours'])} hours, "
-                    f"planned are {_cell(total['planned_hours'])} of them."
-                ]
-                if total["done"]
-                else []
-            ),
+            *([_finished(total)] if total["done"] else []),
             f"Time: {plan['rates']}.",
             "Prompts, catalog, statistics, figures and the report take minutes more.",
         ]
     )
+
+
+def _finished(total: dict[str, Any]) -> str:
+    took, planned = (_cell(60 * total[each]) for each in _IN_MINUTES)
+    return f"{total['done']} jobs have run: they took {took} minutes; {planned} were planned."
 
 
 @dataclass(frozen=True)

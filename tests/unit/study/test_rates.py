@@ -188,4 +188,4 @@ def test_a_plan_lists_what_finished_jobs_took(
     assert (plan["totals"]["done"], plan["totals"]["took_hours"]) == (2, 1.0)
     lines = {each["step"]: each for each in plan["steps"]}
     assert lines["extract"]["planned_hours"] == lines["extract"]["total_hours"]
-    assert "2 jobs have run: they took 1 hours" in as_table(plan)
+    assert "2 jobs have run: they took 60 minutes" in as_table(plan)
