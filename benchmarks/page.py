@@ -160,8 +160,8 @@ differentiated column by column, one prompt after the other.
 
 Tried and left out: compressing the joint span of all blocks' right singular vectors before the
 second sweep. In SmolLM2-135M (30 blocks, d = 576) the vectors of all blocks at one token have full
-rank to a tolerance of 0.01: 300 of 300 at K = 10, and 562 and 576 of d at K = 20 and 50. There is nothing to save
-below L K or d products, whichever is smaller.
+rank to a tolerance of 0.01: 300 of 300 at K = 10, and 562 and 576 of d at K = 20 and 50. There is
+nothing to save below L K or d products, whichever is smaller.
 
 ## All measurements
 

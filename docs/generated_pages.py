@@ -246,6 +246,7 @@ def example_of(section: type[BaseModel], name: str) -> str:
     if not values:
         return ""
     value = f"{values[0]:.1e}" if isinstance(values[0], float) and values[0] > 1e6 else values[0]
+    value = str(value) if isinstance(value, Path) else value
     text = yaml.safe_dump({name: value}, default_flow_style=True, width=10**6)
     return f"`{text.strip()[1:-1]}`".replace("|", "\\|").replace("'", "")
 
