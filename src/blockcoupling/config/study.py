@@ -52,7 +52,7 @@ class Study(Section):
         default_factory=lambda data: Path("catalog") / f"{data.get('study', 'study')}.yml"
     )
     """The catalog file; default: `catalog/STUDY.yml`."""
-    rates: UserPath = Path("rates.yaml")
+    rates: UserPath = Field(default=Path("rates.yaml"), examples=["profiles/slurm/rates.yaml"])
     """Rates of the machines, for estimates of time; `blockcoupling calibrate` writes them."""
     seed: NonNegativeInt = 0
     """Seed of everything that is drawn, unless a section has its own."""
