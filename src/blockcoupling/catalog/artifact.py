@@ -42,10 +42,13 @@ class Artifact(BaseReader):
             raise
         except Exception as error:  # libraries raise anything over a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
-            chosen = f" with {options}" if options else ""
+            asked = {key: value for key, value in options.items() if value is not None}
+            chosen = f" with {asked}" if asked else ""
+            remedy = f"if the file is damaged, remove it and {AGAIN}"
+            if "://" in where:
+                remedy = "check that its server still answers, then try again"
             raise UserError(
-                f"{name}: {where} cannot be read{chosen} ({reason[:300]}); if the file is damaged, "
-                f"remove it and {AGAIN}"
+                f"{name}: {where} cannot be read{chosen} ({reason[:300]}); {remedy}"
             ) from error
 
     def check(self, name: str) -> None:

@@ -33,6 +33,10 @@ LOOPBACK = "127.0.0.1"
 PORT = 8899
 _KEPT = 64_000_000
 """Bytes of answers that are kept."""
+_UNREACHABLE = {
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE),
+    *(errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
 
 
 class Answers:
@@ -56,6 +60,10 @@ class Answers:
             if found is None:
                 logger.exception("the payload %s could not be made", key)
                 return 500, _said(f"{key} could not be made; the explorer's terminal says why.")
+            if found.errno in _UNREACHABLE:
+                return 404, _said(
+                    "the server of this catalog does not answer any more: try again when it does."
+                )
             return 404, _said(system_sentence(found))
         self._kept[key] = content
         while sum(map(len, self._kept.values())) > _KEPT and len(self._kept) > 1:
@@ -64,7 +72,9 @@ class Answers:
 
 
 def _said(sentence: str) -> bytes:
-    return json.dumps({"error": sentence[:1].upper() + sentence[1:]}).encode()
+    # The name of an entry, with which a sentence may begin, stays as it is.
+    name = "/" in sentence.split(maxsplit=1)[0]
+    return json.dumps({"error": sentence if name else sentence[:1].upper() + sentence[1:]}).encode()
 
 
 class _Handler(RequestHandler):
@@ -162,7 +172,8 @@ async def _run(app: Application, sockets: list[socket.socket], host: str) -> Non
     port = sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     print(f"Explorer: http://{shown}:{port}/  (Ctrl-C ends it)", flush=True)
-    if line := ssh_line(os.environ, port, socket.gethostname()):
+    near = "localhost" if host in (LOOPBACK, "localhost", "0.0.0.0", "::", "") else shown
+    if line := ssh_line(os.environ, port, socket.gethostname(), near):
         print(f"From your own machine: {line}", flush=True)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -172,16 +183,19 @@ async def _run(app: Application, sockets: list[socket.socket], host: str) -> Non
     server.stop()
 
 
-def ssh_line(environment: Mapping[str, str], port: int, machine: str) -> str | None:
+def ssh_line(
+    environment: Mapping[str, str], port: int, machine: str, host: str = "localhost"
+) -> str | None:
     """Return the command that forwards the port, on a cluster or behind SSH; None elsewhere.
 
     Args:
         environment: variables of the process.
         port: of the server.
         machine: name of this machine.
+        host: address of the server, as this machine calls it.
     """
     user: Any = environment.get("USER") or getuser()
-    forward = f"-L {port}:localhost:{port}"
+    forward = f"-L {port}:{host}:{port}"
     if "SLURM_JOB_ID" in environment:
         node = environment.get("SLURMD_NODENAME", machine)
         login = environment.get("SLURM_SUBMIT_HOST")

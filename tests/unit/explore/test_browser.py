@@ -2,6 +2,7 @@
 
 import time
 
+import pandas as pd
 import pytest
 from explored_study import MODELS, PROMPTS, STEPS
 from offline import offline, requests
@@ -219,6 +220,52 @@ def test_keys_move_through_a_matrix_and_open_a_pair(opened):
     ActionChains(opened.browser).send_keys(Keys.ENTER).perform()
     opened.until("location.hash.includes('view=pair')")
     assert {"i=2", "j=3"} <= set(opened.browser.current_url.split("#")[1].split("&"))
+
+
+def test_a_figure_is_saved_and_fills_the_screen(browser, opened, explored, tmp_path):
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    opened.open("view=matrices&first=no&model=0:neox-b")
+    opened.see("plot-matrices")
+    name = "matrices-m-frobenius-K10"
+    starts = {
+        "png": b"\x89PNG",
+        "svg": b"<svg",
+        "csv": b"model,checkpoint,dataset,variant,K,i,j,m,se",
+    }
+    for n, (kind, start) in enumerate(starts.items(), 2):
+        opened.run(f"document.querySelector('#card-matrices .tools :nth-child({n})').click()")
+        file = tmp_path / f"{name}.{kind}"
+        for _ in range(100):
+            if file.exists():
+                break
+            time.sleep(0.1)
+        assert file.read_bytes().startswith(start)
+    about = {"model": "neox-b", "checkpoint": "step64", "dataset": "handwritten"}
+    m = explored.one(kind="miscoupling", **about).read()["miscoupling_mean"]
+    table = pd.read_csv(tmp_path / f"{name}.csv")
+    assert len(table) == 6
+    for row in table.itertuples():
+        own = m.sel(variant=row.variant, K=row.K, block=row.i, block_other=row.j)
+        assert row.m == pytest.approx(float(own), abs=5.1e-5)  # a file has four decimals
+
+    full = browser.find_element("css selector", "#card-matrices .tools button")
+    before = opened.run("return document.getElementById('plot-matrices').clientWidth")
+    full.click()
+    opened.until("document.fullscreenElement?.id === 'card-matrices'")
+    opened.until(f"document.querySelector('#plot-matrices svg').clientWidth > {before}")
+    full.click()
+    opened.until("document.fullscreenElement === null")
+
+
+def test_play_goes_through_the_checkpoints(opened):
+    opened.open("view=matrices&first=no&model=0:neox-b&step=4")
+    opened.see("plot-matrices")
+    opened.run("document.getElementById('step-play').click()")
+    assert opened.text("#step-play") == "Stop"
+    opened.until("location.hash.includes('step=64')")
+    opened.until("document.getElementById('plot-matrices').data[0].name.includes('step64')")
+    opened.until("document.getElementById('step-play').textContent === 'Play'")
 
 
 def test_a_browser_without_gzip_streams_gets_a_sentence(opened):

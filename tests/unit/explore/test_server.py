@@ -11,7 +11,7 @@ from tornado.ioloop import IOLoop
 from tornado.testing import bind_unused_port
 
 from blockcoupling.errors import UserError
-from blockcoupling.explore.server import application, serve, ssh_line
+from blockcoupling.explore.server import Answers, application, serve, ssh_line
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,25 @@ def test_a_fault_is_one_sentence(port):
     assert json.loads(content)["error"].startswith("Expected one entry with")
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (UserError("damage/a/b: x is gone; run it again"), "damage/a/b: x is gone; run it again"),
+        (UserError("no block 9"), "No block 9"),
+        (ConnectionRefusedError(111, "Connect call failed"), "The server of this catalog does not"),
+    ],
+)
+def test_a_fault_keeps_the_name_of_an_entry_and_says_who_does_not_answer(
+    explored, monkeypatch, error, sentence
+):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("blockcoupling.explore.server.payload", fails)
+    status, content = Answers([explored], ["small"]).answer("points/0")
+    assert (status, json.loads(content)["error"][: len(sentence)]) == (404, sentence)
+
+
 def test_it_answers_to_no_name_but_its_own(port):
     assert get(port, "/", Host=f"localhost:{port}")[0] == 200
     assert get(port, "/data/index", Host="elsewhere.example")[0] == 403
@@ -81,5 +100,7 @@ def test_line_that_forwards_the_port():
     assert ssh_line({"USER": "me"}, 8899, "laptop") is None
     login = {"USER": "me", "SSH_CONNECTION": "10.0.0.1 5 10.0.0.2 22"}
     assert ssh_line(login, 8899, "login1") == "ssh -L 8899:localhost:8899 me@login1"
+    other = "ssh -L 80:10.0.0.2:80 me@login1"  # localhost would not answer there
+    assert ssh_line(login, 80, "login1", "10.0.0.2") == other
     job = {**login, "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n3", "SLURM_SUBMIT_HOST": "login1"}
     assert ssh_line(job, 80, "n3") == "ssh -J me@login1 -L 80:localhost:80 me@n3"

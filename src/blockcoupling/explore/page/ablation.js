@@ -4,7 +4,7 @@ import { card, show } from "explore/cards";
 import { el, fields } from "explore/dom";
 import * as draw from "explore/figures";
 import { keyOf } from "explore/matrices";
-import { centre, chosen, datasetField, idOf, index, kinds, modelField, named, stepOf, steps, words } from "explore/models";
+import { centre, chosen, datasetField, having, idOf, index, kinds, modelField, named, stepOf, steps, words } from "explore/models";
 import { digits, scale, short, spearman } from "explore/numbers";
 import { matrix, rowsOf } from "explore/packing";
 import * as state from "explore/state";
@@ -16,7 +16,9 @@ const TREATMENTS = { skip: "skip the blocks", swap: "exchange two blocks", merge
 
 export async function ablation(form, figures) {
   const [model] = chosen([KIND, "miscoupling"]);
-  if (!model) throw new Error("No blocks were ablated in this study: add a section `damage` to its configuration.");
+  if (!model) throw new Error(having(KIND).length
+    ? "Ablation is shown next to mis-coupling matrices, and this catalog has none: `blockcoupling reduce` makes them."
+    : "No blocks were ablated in this study: add a section `damage` to its configuration.");
   const dataset = datasetField(KIND, [model]), over = steps([model], KIND, dataset.value), checkpoint = over.at(model);
   const [found, means] = await Promise.all(["damage", "matrices"].map((name) => payload(keyOf(name, model, checkpoint, dataset.value))));
   const kind = kinds([means], model.catalog), changes = rowsOf(found.changes);

@@ -38,7 +38,7 @@ async function draw() {
   const name = state.one("view", "matrices") in VIEWS ? state.one("view", "matrices") : "matrices", [title, view] = VIEWS[name];
   for (const each of at("views").children) each.toggleAttribute("aria-current", each.dataset.view === name);
   figures.setAttribute("aria-busy", "true");
-  if (form.dataset.view !== name) { fields(form, []); show(figures, []); form.dataset.view = name; }
+  if (form.dataset.view !== name) { fields(form, []); show(figures, []); complain(""); form.dataset.view = name; }
   document.title = `${title} – ${at("views").dataset.title}`;
   try {
     await view(form, figures);
