@@ -59,7 +59,9 @@ class ConstantProduct(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, matrix: Tensor) -> Tensor:
         """The product x M."""
-        return times(x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
+        product = times(x.reshape(-1, x.shape[-1]), matrix)
+        # Not a view, which a block may not write into afterwards (Llama 4 does).
+        return torch.ops.aten._unsafe_view(product, [*x.shape[:-1], product.shape[-1]])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -73,3 +73,14 @@ def test_what_is_not_a_constant_matrix_is_left_alone() -> None:
     # Sums of forty float32 products.
     assert torch.allclose(through_both, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(scaled, x + 2)
+
+
+def test_a_result_can_be_written_into() -> None:
+    """As Llama 4 does with the scores of its router."""
+    x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 6, dtype=torch.float64)
+    with ConstantWeights():
+        y = functional.linear(x, weight)
+        y.mul_(2)
+    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    torch.testing.assert_close(gradient, 2 * weight.sum(0).expand(5, -1), rtol=EXACT, atol=0)
