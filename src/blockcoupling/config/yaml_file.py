@@ -104,12 +104,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str, key: str = "models") -> dict[str, Any]:
     """The mapping that a file holds; what is not plainly text comes as it is `Written`.
 
     Args:
         path: The file.
         what: What it should be, for the message: "configuration".
+        key: A key that it should have, for the message.
 
     Raises:
         UserError: it cannot be read, is not YAML, or holds something else than a mapping.
@@ -123,5 +124,5 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {without_tokens(str(error))}") from error
     if not isinstance(data, dict):
-        raise UserError(f"{path} holds no {what}: it should be a mapping with models: ...")
+        raise UserError(f"{path} holds no {what}: it should be a mapping with {key}: ...")
     return data

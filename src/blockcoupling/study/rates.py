@@ -132,7 +132,7 @@ def read_rates(path: Path) -> Rates:
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> Rates:
     try:
-        return Rates.model_validate(read_yaml(path, "rates"))
+        return Rates.model_validate(read_yaml(path, "rates", "processor"))
     except ValidationError as error:
         raise UserError(mistakes(str(path), [sentence(line) for line in error.errors()])) from error
 

@@ -38,6 +38,9 @@ def test_a_wrong_file_is_explained(tmp_path: Path) -> None:
     file.write_text("processor: {flop: 1e10, call: -1}\n")
     with pytest.raises(UserError, match=r"rates.yaml has 2 mistakes:(.|\n)*did you mean flops"):
         read_rates(file)
+    file.write_text("- 1\n- 23\n")
+    with pytest.raises(UserError, match="holds no rates: it should be a mapping with processor"):
+        read_rates(file)
     with pytest.raises(UserError, match=r"rates: no file absent.yaml; blockcoupling calibrate"):
         load_config({**CONFIG, "rates": "absent.yaml"})
 

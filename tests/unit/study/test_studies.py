@@ -10,7 +10,7 @@ from blockcoupling.study.check import load_config
 ROOT = Path(__file__).parents[3]
 NAMES = (
     *("ladder", "damage", "intervention", "intervention-depth", "paper", "smollm2", "sweep"),
-    *("vit", "vit-small", "gap", "accuracy", "displacement", "pythia"),
+    *("vit", "vit-small", "gap", "accuracy", "displacement", "pythia", "halves"),
 )
 STUDIES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in NAMES)]
 
