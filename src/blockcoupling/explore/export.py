@@ -133,12 +133,13 @@ def _written(
         for each in _measurements(about, kind):
             key = f"{_OF_MEASUREMENT[kind]}/{each.path}"
             contents.add(key, payload(catalogs, titles, key))
-    last = [each for each in measurements if each.last]
-    add_matrices(last, alone=False)
+    # Where matrices are many, those of other checkpoints come after the pairs of blocks.
+    early = [each for each in measurements if each.last or not thinned]
+    add_matrices(early, alone=False)
     stored = {each: found[each] for each in _measurements(about, "svd") if each in found}
     for key, content in _pairs(catalogs, about, stored):
         contents.add(key, content)
-    add_matrices((each for each in measurements if not each.last), alone=False)
+    add_matrices((each for each in measurements if each not in early), alone=False)
     said = _sentence(contents, thinned)
     _keep_only(about, contents.parts)
     about["left_out"] = said

@@ -69,7 +69,12 @@ def index(catalogs: Sequence[Catalog], titles: Sequence[str]) -> dict[str, Any]:
             for name, each in VARIANTS.items()
         },
         "overlaps": {
-            name: {"label": each.label, "formula": each.formula, "asks": each.asks}
+            name: {
+                "label": each.label,
+                "formula": each.formula,
+                "asks": each.asks,
+                "own": name in CUMULATIVE,  # the diagonal says something
+            }
             for name, each in {**OVERLAPS, **CUMULATIVE}.items()
         },
         "labels": {**LABELS, EXCESS.name: EXCESS.label},

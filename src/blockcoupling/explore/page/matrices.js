@@ -50,7 +50,8 @@ export async function matrices(form, figures) {
     const [own, at] = find(each, place);
     if (at.slice(isOverlap ? 1 : 0).some((n) => n < 0)) return null;
     if (isOverlap && !each.overlaps[quantity]) return null;
-    const z = withoutDiagonal(isOverlap ? matrix(each.overlaps[quantity], at[1]) : matrix(own[quantity], ...at));
+    const whole = isOverlap ? matrix(each.overlaps[quantity], at[1]) : matrix(own[quantity], ...at);
+    const z = isOverlap && index.overlaps[quantity].own ? whole : withoutDiagonal(whole);
     return z.flat().some((entry) => entry !== null) ? z : null;
   };
   const panels = [], sentences = models.filter((each) => over.at(each) === null).map((each) =>
@@ -65,7 +66,7 @@ export async function matrices(form, figures) {
     const [own, at] = find(found[n], place);
     const mean = z.flat().filter((each) => each !== null), errors = quantity === "m" ? errorsOf(own, at) : null;
     const tell = (i, j) => {
-      if (i === j) return `${who}: block ${i} with itself`;
+      if (i === j && z[i - 1][j - 1] === null) return `${who}: block ${i} with itself`;
       const se = quantity === "m" ? value(own.se, ...at, i - 1, j - 1) : null;
       return `${who}: ${label(quantity)}(${i}, ${j}) = ${digits(z[i - 1][j - 1])}${se === null ? "" : ` ± ${digits(se)}`}`;
     };
@@ -84,7 +85,7 @@ export async function matrices(form, figures) {
   await figure.set({
     heading: isOverlap ? `${index.overlaps[quantity].label} of blocks` : "Mis-coupling of blocks",
     file: `matrices-${quantity}-${chosenKind.variant}-K${chosenKind.k}`,
-    text: `Row i: the block whose Jacobian is taken. Column j: the block whose singular vectors are tried on it. Means over ${Math.max(...found.map((each) => each.prompts))} prompts of ${dataset.value}. ${quantity === "m" ? "Blue: more coupled than unrelated blocks. " : ""}Click a cell, or move with the arrow keys and press Enter, to open its pair of blocks.`,
+    text: `${isOverlap ? `${index.overlaps[quantity].formula}: ${index.overlaps[quantity].asks}` : "Row i: the block whose Jacobian is taken. Column j: the block whose singular vectors are tried on it."} Means over ${Math.max(...found.map((each) => each.prompts))} prompts of ${dataset.value}. ${quantity === "m" ? "Blue: more coupled than unrelated blocks. " : ""}Click a cell, or move with the arrow keys and press Enter, to open its pair of blocks.`,
     role: "application",
     alternative: `${panels.length} matrices of ${label(quantity)} between blocks: ${panels.map((each) => each.title.replace("\n", ", ")).join("; ")}. Arrow keys move between cells, Enter opens the pair.`,
     table: () => ({ columns: ["model", "checkpoint", "dataset", "variant", "K", ...(tokens.length ? ["tokens"] : []), "i", "j", quantity, ...(quantity === "m" ? ["se"] : [])],
