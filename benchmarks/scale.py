@@ -456,9 +456,9 @@ def _planned(studies: dict[str, Any]) -> str:
         "measured there, and taken, by the wall clock (of the\nprocessor, where other work left a "
         "job less than a third of a core). Jobs that share a process are listed\nwithout its "
         "start; the first training also loads packages. Goal: all within 1.5, each within 2. The "
-        "counts\nof calls in study/needs.py were fitted to `demo`, and what a logit and padding cost "
-        "in ablation to `smollm2`; sweep.yaml,\nto which nothing was fitted, took 1.4 times what is "
-        "planned (0.66 core hours).\n\n"
+        "counts\nof calls in study/needs.py were fitted to `demo`, and what a logit and padding "
+        "cost in ablation to `smollm2`; sweep.yaml,\nto which nothing was fitted, took 1.4 times "
+        "what is planned (0.66 core hours).\n\n"
         "| study | step | jobs | planned | took | planned ÷ took |\n|---|---|--:|--:|--:|--:|\n"
         + "\n".join(lines)
         + "\n"
