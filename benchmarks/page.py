@@ -158,6 +158,12 @@ finding the forms of the pieces between linear layers takes a third of the time 
 a batch shares that. Pieces without a known form (a norm over all queries, a router of experts) are
 differentiated column by column, one prompt after the other.
 
+Matrix-free products are made of the weights and of the pieces between linear layers, without
+automatic differentiation, where all pieces have known forms. One block of d = 2048 for one prompt
+(K = 10, T = 64, 320 products in both), one run on a busy machine: 6.4 processor seconds instead of
+7.3 for the first sweep, 0.39 instead of 0.48 for 200 products of the second; S and the products
+agree to 3e-7. The seconds above and the counts that choose a method are from before that.
+
 Tried and left out: compressing the joint span of all blocks' right singular vectors before the
 second sweep. In SmolLM2-135M (30 blocks, d = 576) the vectors of all blocks at one token have full
 rank to a tolerance of 0.01: 300 of 300 at K = 10, and 562 and 576 of d at K = 20 and 50. There is

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from blockcoupling.jacobian.factored import Factored, Leaf, Step
 from blockcoupling.jacobian.linear_maps import ConstantWeights, quickest
 from blockcoupling.jacobian.pieces import ENTRIES, Identity, Mapped, Piece, recognised
 
@@ -40,14 +41,13 @@ class _Cut:
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer:
+class _Layer(Leaf):
     """A linear layer: its input, its matrix (input, output), and its output, where a piece begins.
 
     `cut` is None for x itself, where the first piece begins.
     """
 
     cut: _Cut | None
-    matrix: Tensor
     leaf: Tensor
 
 
@@ -67,7 +67,7 @@ class _Cutting(ConstantWeights):
         with torch.no_grad():
             rows = quickest(cut.value.reshape(self._prompts, -1), matrix)
             output = rows.view(*x.shape[:-1], -1).requires_grad_(True)
-        self.layers.append(_Layer(cut, matrix.detach(), output))
+        self.layers.append(_Layer(matrix.detach(), cut, output))
         return output.view_as(output)  # what is written into is not the leaf
 
     def _cut(self, x: Tensor) -> _Cut:
@@ -102,7 +102,8 @@ class CutGraph:
             self._x = point.detach().clone().requires_grad_(True)
             self._y = function(self._x)
         self._weights = sum(layer.matrix.numel() for layer in cutting.layers)
-        self._first = _Layer(None, point, self._x)
+        self._first = _Layer(point, None, self._x)
+        self._layers = cutting.layers
         layers = {id(layer.leaf): layer for layer in (self._first, *cutting.layers)}
         # Where pieces end, last to first (None: y), and the layers at which each begins.
         ends = [(None, self._y), *((cut, cut.value) for cut in reversed(cutting.cuts))]
@@ -155,6 +156,23 @@ class CutGraph:
         """Whether `jacobian` is possible; always, for one prompt."""
         with torch.no_grad():
             return self._pieces is not None
+
+    @cached_property
+    def factored(self) -> Factored | None:
+        """Products with the Jacobians of all prompts, if every piece has a form of its own."""
+        if not (self._weights and self.known):
+            return None
+        assert self._pieces is not None
+        if any(isinstance(each[0], Mapped) for pieces in self._pieces for each in pieces):
+            return None
+        after = _by_cut(self._layers)
+        return Factored(
+            [
+                Step(list(zip(layers, pieces, strict=True)), after[cut] if cut else [])
+                for (cut, _, layers), pieces in zip(self._ends, self._pieces, strict=True)
+            ][::-1],
+            self._first,
+        )
 
     def jacobian(self, prompt: int = 0) -> Float[Tensor, "embed embed"]:
         """∂y/∂x of a prompt, rows = output, columns = input."""

@@ -3,7 +3,8 @@
 Vector-Jacobian products come from a backward pass through the graph of one forward pass, mapped
 over cotangents, so that the forward pass runs once and a weight is read once for all of them.
 Jacobian-vector products differentiate that (linear) backward pass once more, without forward-mode
-rules. A whole J takes fewer products than it has rows (`accumulate`).
+rules. Where the pieces between linear layers have known forms, products are made of these alone
+(`factored`). A whole J takes fewer products than it has rows (`accumulate`).
 """
 
 from __future__ import annotations
@@ -88,8 +89,16 @@ class BlockJacobian(Operator):
         return self._plain
 
     def _times(self, vectors: Vectors, transposed: bool) -> Vectors:
-        """Jᵀ u by backward passes, and J v as the derivative of the linear map u ↦ Jᵀ u."""
-        found = self._pull(vectors, Graph.vjp if transposed else Graph.jvp)
+        """By the pieces between linear layers if all are known, or else by differentiation.
+
+        Then Jᵀ u takes a backward pass, and J v is the derivative of the linear map u ↦ Jᵀ u.
+        """
+        if self._cut is not None and (factored := self._cut.factored) is not None:
+            product = factored.pull if transposed else factored.push
+            parts = vectors.mT.contiguous().split(self._rows, dim=1)
+            found = torch.cat([product(part) for part in parts], dim=1).mT
+        else:
+            found = self._pull(vectors, Graph.vjp if transposed else Graph.jvp)
         return found - vectors if self._residual else found
 
     def _matrix(self) -> Float[Tensor, "prompt embed embed"]:
