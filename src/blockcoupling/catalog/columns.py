@@ -171,7 +171,16 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         **_numbers(value="the score, in the metric's unit", standard_error="in the same unit"),
         **_counts(n="number of questions, tokens or images"),
         "higher_is_better": Column("bool", "whether a larger score is a better one"),
-        **_texts(date="of a score of others: YYYY-MM-DD", source="where it comes from"),
+        **_numbers(
+            few_shot="of a score of others: number of solved examples; missing if unknown",
+            lowest="of a score of others: lower bound of the metric, in its unit",
+            highest="of a score of others: upper bound of the metric, in its unit",
+        ),
+        **_texts(
+            date="of a score of others: when it was evaluated, ISO 8601",
+            retrieved="of a score of others: when it was entered in its file, ISO 8601",
+            source="where it comes from",
+        ),
     },
 }
 """Columns in their order, by kind of entry."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -23,11 +23,16 @@ from blockcoupling.errors import UserError
 FOLDER = ".eval_results"
 """Directory of a model repository that holds its results."""
 
+OF_OTHERS = ("few_shot", "lowest", "highest", "date", "retrieved")
+"""Columns of a table of scores that only scores of others fill."""
+
 _KNOWN_SCHEMA = re.compile(r"0\.2(\.|$)")
+_YEAR = re.compile(r"\d{4}-\d\d")
 _FILTERED = re.compile(r"^([\w.@-]+) \(filter: ([\w.-]+)\)$")
 # Where the harness's file does not say.
 _LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "loss", "brier_score", "ter")
 _FILTER = ",@"  # of names of metrics: exact_match,strict-match; pass@1
+Several = Literal["refuse", "newest"]
 _NO_METRICS = ("alias", "name", "samples", "sample_len", "sample_count")
 
 
@@ -43,9 +48,11 @@ class Result:
         standard_error: In the same unit; None where it is unknown.
         n: Questions; 0 where that is unknown.
         higher_is_better: Whether a larger score is a better one.
-        date: Of the evaluation, or else of its retrieval: YYYY-MM-DD, "" if unknown.
+        date, retrieved: Of the evaluation, and of its entry in the file: ISO 8601, "" if unknown.
         source: Who has evaluated with what, and the file's name.
         file: Where it was read.
+        few_shot: Solved examples in front of each question; None if unknown.
+        lowest, highest: Bounds of the metric, in its unit; None if unknown.
     """
 
     model: str
@@ -59,11 +66,20 @@ class Result:
     date: str
     source: str
     file: Path
+    retrieved: str = ""
+    few_shot: int | None = None
+    lowest: float | None = None
+    highest: float | None = None
+
+    @property
+    def when(self) -> str:
+        """The date that says how new it is; "" where neither can be understood."""
+        return next((each for each in (self.date, self.retrieved) if _YEAR.match(each)), "")
 
     def row(self) -> dict[str, Any]:
         """What a table of scores keeps of it, as plain JSON."""
         kept = ("score", "metric", "value", "standard_error", "n", "higher_is_better")
-        return {name: getattr(self, name) for name in (*kept, "date", "source")}
+        return {name: getattr(self, name) for name in (*kept, *OF_OTHERS, "source")}
 
 
 def read_results(places: Iterable[Path]) -> list[Result]:
@@ -71,7 +87,8 @@ def read_results(places: Iterable[Path]) -> list[Result]:
 
     Args:
         places: JSON files of Every Eval Ever or of the harness, YAML files of repositories, or
-            directories. Files in directories that are none of these are passed over.
+            directories, or patterns (`runs/*/results_*.json`). Files of a directory or a pattern
+            that are none of these are passed over.
 
     Raises:
         UserError: A place does not exist or has no results, or a file cannot be read; it is named
@@ -79,11 +96,13 @@ def read_results(places: Iterable[Path]) -> list[Result]:
     """
     found = []
     for place in places:
-        if not place.exists():
+        pattern = str(place.relative_to(place.anchor))
+        matches = [] if place.exists() else sorted(Path(place.anchor).glob(pattern))
+        if not place.exists() and not matches:
             raise UserError(f"score.published: there is no file or directory {place}")
-        if place.is_dir():
-            files = sorted(f for f in place.rglob("*") if f.suffix in (".json", ".yaml", ".yml"))
-            own = [result for file in files for result in _read(file) or []]
+        if matches or place.is_dir():
+            files = [file for each in matches or [place] for file in _files(each)]
+            own = [result for file in dict.fromkeys(files) for result in _read(file) or []]
             if not own:
                 raise UserError(f"score.published: no results below {place}: {_EXPECTED}")
         else:
@@ -93,6 +112,13 @@ def read_results(places: Iterable[Path]) -> list[Result]:
             own = read
         found += own
     return found
+
+
+def _files(place: Path) -> list[Path]:
+    """A file, or the files below a directory that may hold results."""
+    if not place.is_dir():
+        return [place]
+    return sorted(file for file in place.rglob("*") if file.suffix in (".json", ".yaml", ".yml"))
 
 
 _EXPECTED = (
@@ -107,25 +133,73 @@ def of_repository(directory: Path) -> list[Result]:
     return [result for file in files for result in _read(file) or []]
 
 
-def newest(results: Iterable[Result]) -> list[Result]:
-    """One result for each score and metric: of several, the one with the latest date.
+def one_each(results: Iterable[Result], several: Several = "refuse") -> list[Result]:
+    """One result for each score and metric.
+
+    Args:
+        results: Of one checkpoint.
+        several: What to do with two that differ: `refuse`, or take the `newest`.
 
     Raises:
-        UserError: Two of them differ, and their dates do not say which is newer.
+        UserError: Two differ, and the newest is not asked for or their dates do not say which it
+            is.
     """
     chosen: dict[tuple[str, str], Result] = {}
-    for result in results:
+    for result in sorted(results, key=lambda each: each.when):  # stable: equal dates keep order
         key = result.score, result.metric
-        other = chosen.setdefault(key, result)
-        if other.date == result.date and other.value != result.value:
-            raise UserError(
-                f"score.published: {other.file} has {other.value:g} and {result.file} has "
-                f"{result.value:g} for {result.score}, {result.metric} of {result.model}, and no "
-                "date says which is newer: remove one of them"
-            )
-        if result.date > other.date:
-            chosen[key] = result
+        other = chosen.get(key)
+        if other and (other.value, other.few_shot) != (result.value, result.few_shot):
+            remedy = "remove one of them, or set score.several: newest"
+            if several == "newest":
+                remedy = "no date says which is newer, so remove one of them"
+            # An unknown date, or a day next to one of its hours, does not say which is newer.
+            if several == "refuse" or result.when.startswith(other.when):
+                raise UserError(
+                    f"score.published: {other.file} has {_described(other)} and {result.file} has "
+                    f"{_described(result)} for {result.score}, {result.metric}"
+                    f"{f' of {result.model}' if result.model else ''}; {remedy}"
+                )
+        chosen[key] = result
     return list(chosen.values())
+
+
+def _described(result: Result) -> str:
+    about = [f"{result.few_shot}-shot"] if result.few_shot is not None else []
+    about += [result.when] if result.when else []
+    return f"{result.value:g}" + (f" ({', '.join(about)})" if about else "")
+
+
+def demand_one_scale(results: Iterable[Result]) -> None:
+    """Check that values of a score and metric can be compared: of all models of a study.
+
+    Raises:
+        UserError: Files disagree on its bounds or on whether larger is better, or a value is
+            outside the bounds: per cent among fractions.
+    """
+    first: dict[tuple[str, str], Result] = {}
+    # Those with bounds come first, so that all others are compared with them.
+    for result in sorted(results, key=lambda each: (each.lowest is None, each.highest is None)):
+        other = first.setdefault((result.score, result.metric), result)
+        about = f"{other.file} and {result.file} disagree on {result.score}, {result.metric}"
+        if result.higher_is_better != other.higher_is_better:
+            raise UserError(f"score.published: {about}: is a higher value better or a lower one?")
+        low, high = other.lowest, other.highest
+        known = (result.lowest, result.highest)
+        if (None not in (*known, low, high) and known != (low, high)) or not _within(
+            result.value, low, high
+        ):
+            raise UserError(
+                f"score.published: {about}: one has values from {_bound(low)} to {_bound(high)}, "
+                f"the other {result.value:g}; give both in one unit"
+            )
+
+
+def _bound(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}"
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)
 
 
 def _read(file: Path) -> list[Result] | None:
@@ -136,7 +210,7 @@ def _read(file: Path) -> list[Result] | None:
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text) if in_yaml else json.loads(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
         raise UserError(f"score.published: {file} cannot be read: {said}") from error
     kind: Callable[[Any, _Keys, Path], list[Result]]
@@ -176,6 +250,23 @@ class _Keys:
             raise self.wrong(f"{where}{key}", f"is {value}, not a number")
         return value
 
+    def part(self, mapping: Any, key: str, where: str = "") -> Mapping[str, Any]:
+        """A mapping that may be missing."""
+        if not isinstance(mapping, Mapping) or mapping.get(key) is None:
+            return {}
+        return dict(self.of(mapping, key, where, dict))
+
+    def maybe(self, mapping: Mapping[str, Any], key: str, where: str) -> float | None:
+        """A finite number that may be missing."""
+        return None if mapping.get(key) is None else self.number(mapping, key, where)
+
+    def count(self, mapping: Mapping[str, Any], key: str, where: str) -> int | None:
+        """A whole number from 0 that may be missing."""
+        number = self.maybe(mapping, key, where)
+        if number is not None and (number < 0 or number != int(number)):
+            raise self.wrong(f"{where}{key}", f"is {number:g}, not a count")
+        return None if number is None else int(number)
+
 
 def _every_eval_ever(content: Any, keys: _Keys, file: Path) -> list[Result]:
     version = keys.of(content, "schema_version", "", str)
@@ -183,9 +274,10 @@ def _every_eval_ever(content: Any, keys: _Keys, file: Path) -> list[Result]:
         raise keys.wrong("schema_version", f"is {version}; versions 0.2 are understood")
     info = keys.of(content, "model_info", "", dict)
     model = str(info.get("id") or keys.of(info, "name", "model_info.", str))
-    revision = str((info.get("additional_details") or {}).get("revision") or "")
+    more = keys.part(info, "additional_details", "model_info.")
+    revision = str(more.get("revision") or "")
     about = keys.of(content, "source_metadata", "", dict)
-    library = content.get("eval_library") or {}
+    library = keys.part(content, "eval_library")
     who = about.get("source_name") or about.get("source_organization_name") or "unknown source"
     source = f"{who} ({str(about.get('evaluator_relationship', 'other')).replace('_', ' ')})"
     if library.get("name"):
@@ -207,13 +299,18 @@ def _every_eval_ever(content: Any, keys: _Keys, file: Path) -> list[Result]:
         else:
             short = described if len(described) <= 40 else ""
             metric = config.get("metric_id") or config.get("metric_name") or short or "score"
-        uncertainty = details.get("uncertainty") or {}
-        error = (uncertainty.get("standard_error") or {}).get("value")
-        dates = (
-            each.get("evaluation_timestamp"),
-            content.get("evaluation_timestamp"),
-            content.get("retrieved_timestamp"),
+        inside = f"{where}score_details."
+        uncertainty = keys.part(details, "uncertainty", inside)
+        inside += "uncertainty."
+        error = keys.part(uncertainty, "standard_error", inside)
+        low, high = (
+            keys.maybe(config, key, f"{where}metric_config.") for key in ("min_score", "max_score")
         )
+        if not _within(value, low, high):
+            raise keys.wrong(
+                f"{where}score_details.score",
+                f"is {value:g}, outside the metric's {_bound(low)} to {_bound(high)}",
+            )
         found.append(
             Result(
                 model=model,
@@ -221,12 +318,15 @@ def _every_eval_ever(content: Any, keys: _Keys, file: Path) -> list[Result]:
                 score=_name(name),
                 metric=_name(str(metric), _FILTER),
                 value=value,
-                standard_error=None if error is None else float(error),
-                n=int(uncertainty.get("num_samples") or 0),
+                standard_error=keys.maybe(error, "value", f"{inside}standard_error."),
+                n=keys.count(uncertainty, "num_samples", inside) or 0,
                 higher_is_better=not lower,
-                date=next((_date(each) for each in dates if each), ""),
+                date=_date(each.get("evaluation_timestamp") or content.get("evaluation_timestamp")),
+                retrieved=_date(content.get("retrieved_timestamp")),
                 source=f"{source}, {file.name}",
                 file=file,
+                lowest=low,
+                highest=high,
             )
         )
     return found
@@ -239,22 +339,26 @@ def _harness(content: Any, keys: _Keys, file: Path) -> list[Result]:
     if not model:
         raise keys.wrong("model_name", "is missing")
     version = content.get("lm_eval_version") or ""
-    shots, samples = content.get("n-shot") or {}, content.get("n-samples") or {}
-    versions, better = content.get("versions") or {}, content.get("higher_is_better") or {}
+    shots, samples = keys.part(content, "n-shot"), keys.part(content, "n-samples")
+    versions, better = keys.part(content, "versions"), keys.part(content, "higher_is_better")
     found = []
-    for task, metrics in keys.of(content, "results", "", dict).items():
+    for task in keys.of(content, "results", "", dict):
         where = f"results.{task}."
+        metrics = keys.of(content["results"], task, "results.", dict)
+        few_shot = keys.count(shots, task, "n-shot.")
+        n = keys.count(keys.part(samples, task, "n-samples."), "effective", f"n-samples.{task}.")
+        is_better_of = keys.part(better, task, "higher_is_better.")
         for key in metrics:
             metric, _, kind = key.partition(",")
             numeric = isinstance(metrics[key], int | float) and not isinstance(metrics[key], bool)
             if metric in _NO_METRICS or metric.endswith("_stderr") or not numeric:
                 continue
             error = metrics.get(f"{metric}_stderr,{kind}")
-            is_better = (better.get(task) or {}).get(metric)
+            is_better = is_better_of.get(metric)
             if is_better is None:
                 is_better = not metric.endswith(_LOWER_IS_BETTER)
             about = [f"lm_eval {version}".strip(), f"task version {versions.get(task)}"]
-            about += [f"{shots[task]}-shot"] if task in shots else []
+            about += [f"{few_shot}-shot"] if few_shot is not None else []
             found.append(
                 Result(
                     model=model,
@@ -262,12 +366,13 @@ def _harness(content: Any, keys: _Keys, file: Path) -> list[Result]:
                     score=_name(task),
                     metric=_name(metric if kind in ("", "none") else key, _FILTER),
                     value=keys.number(metrics, key, where),
-                    standard_error=error if isinstance(error, float) else None,
-                    n=int((samples.get(task) or {}).get("effective") or 0),
+                    standard_error=_finite(error),
+                    n=n or 0,
                     higher_is_better=bool(is_better),
-                    date=_date(content["date"]) if content.get("date") else "",
+                    date=_date(content.get("date")),
                     source=", ".join([*about, file.name]),
                     file=file,
+                    few_shot=few_shot,
                 )
             )
     return found
@@ -281,7 +386,7 @@ def _of_repository(content: Any, keys: _Keys, file: Path) -> list[Result]:
         where = f"[{n}]."
         dataset = keys.of(each, "dataset", where, dict)
         task = str(dataset.get("task_id") or keys.of(dataset, "id", f"{where}dataset.", str))
-        source = each.get("source") or {}
+        source = keys.part(each, "source", where)
         notes = f" ({each['notes']})" if each.get("notes") else ""
         place = source.get("url") or source.get("name") or "the model's repository"
         found.append(
@@ -294,7 +399,7 @@ def _of_repository(content: Any, keys: _Keys, file: Path) -> list[Result]:
                 standard_error=None,
                 n=0,
                 higher_is_better=True,
-                date=_date(each["date"]) if each.get("date") else "",
+                date=_date(each.get("date")),
                 source=f"{place}{notes}, {dataset.get('id', '')}, {FOLDER}/{file.name}",
                 file=file,
             )
@@ -315,13 +420,23 @@ def _name(text: str, also: str = "") -> str:
     return re.sub(rf"[^A-Za-z0-9._{also}]+", "-", text).strip("-.,@_")[:100] or "score"
 
 
+def _finite(error: Any) -> float | None:
+    """A standard error; the harness writes "N/A" or NaN where it has none."""
+    return error if isinstance(error, float) and math.isfinite(error) else None
+
+
 def _date(given: Any) -> str:
-    """YYYY-MM-DD of seconds since 1970, or of a date in ISO 8601; anything else as it is."""
+    """ISO 8601 in UTC, of seconds since 1970 or a date; anything else as it is."""
+    if given is None or given == "":
+        return ""
     try:
-        return datetime.fromtimestamp(float(given), UTC).date().isoformat()
-    except (TypeError, ValueError):
-        pass
-    try:
-        return datetime.fromisoformat(str(given)).date().isoformat()
-    except ValueError:
+        read = datetime.fromtimestamp(float(given), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        try:
+            read = datetime.fromisoformat(str(given))
+        except ValueError:
+            return str(given)
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", str(given)):
         return str(given)
+    zone = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    return zone.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints, model_validator
 
 from blockcoupling.config.datasets import Template
+from blockcoupling.config.published import Several
 from blockcoupling.config.section import Name, Section, Unit, UserPath
 
 Metric = Annotated[
@@ -54,7 +55,9 @@ class Score(Section):
     worse they do on the held-out text."""
     harness: dict[Name, HarnessTask] = Field(default={})
     published: list[UserPath] = Field(default=[], examples=[["leaderboard/"]])
-    """Result files of others, or directories of them: Every Eval Ever, lm-evaluation-harness."""
+    """Result files of others, directories or patterns: Every Eval Ever, lm-evaluation-harness."""
+    several: Several = "refuse"
+    """Where results of others differ for a checkpoint: refuse them, or take the newest."""
     repositories: bool = False
     """Read the results that the models' repositories hold (`.eval_results/*.yaml`)."""
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +26,13 @@ from blockcoupling.config.models import (
     Training,
 )
 from blockcoupling.config.presets import PRESETS
-from blockcoupling.config.published import Result, newest, of_repository, read_results
+from blockcoupling.config.published import (
+    Result,
+    demand_one_scale,
+    of_repository,
+    one_each,
+    read_results,
+)
 from blockcoupling.config.reduce import Reduce
 from blockcoupling.config.score import Score
 from blockcoupling.config.section import Name, Section, UserPath
@@ -299,7 +306,7 @@ class Study(Section):
                 if (score.checkpoint or last) == checkpoint
             },
             **({"published": published} if published else {}),
-            **({"repository": repository} if repository else {}),
+            **({"repository": self.score.several} if repository else {}),
         }
 
     @cached_property
@@ -313,8 +320,7 @@ class Study(Section):
         results = read_results(self.score.published)
         found: dict[tuple[str, str], list[Result]] = {}
         for model, section in self.models.items():
-            names = {each.casefold(): at for each, at in section.published_names().items()}
-            names.setdefault(model.casefold(), None)
+            names = self._published_as(model)
             for result in results:
                 known = [each for each in _spellings(result.model) if each in names]
                 if known:
@@ -327,11 +333,23 @@ class Study(Section):
         if results and not any(found.values()):
             named = sorted({result.model for result in results})
             more = f", … ({len(named)})" if len(named) > 6 else ""
+            here = {name: each for each in self.models for name in self._published_as(each)}
+            near = {each: get_close_matches(each.casefold(), here, 1, 0.6) for each in named}
+            alike = [f"{each} is near models.{here[own[0]]}" for each, own in near.items() if own]
             raise UserError(
                 f"score.published: none of its results is of a checkpoint of this study. They name "
-                f"{', '.join(named[:6])}{more}; if one is a model here, say so (published_as)"
+                f"{', '.join(named[:6])}{more}; "
+                f"{''.join(f'{each}; ' for each in alike[:3])}"
+                "if one is a model here, say so (published_as)"
             )
-        return {key: newest(own) for key, own in found.items()}
+        chosen = {key: one_each(own, self.score.several) for key, own in found.items()}
+        demand_one_scale(result for own in chosen.values() for result in own)
+        return chosen
+
+    def _published_as(self, model: str) -> dict[str, str | None]:
+        """Names of a model in files of others, in lower case; see `published_names`."""
+        names = self.models[model].published_names()
+        return {model.casefold(): None} | {each.casefold(): at for each, at in names.items()}
 
     def headline(self, modality: Modality) -> tuple[str, str | None]:
         """The score and metric that the coupling of models of a modality is correlated with."""

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from blockcoupling.atomic import replacing
-from blockcoupling.config.published import newest, of_repository
+from blockcoupling.config.published import OF_OTHERS, Several, of_repository, one_each
 from blockcoupling.errors import UserError
 from blockcoupling.scores.kept import Kept, several
 from blockcoupling.scores.table import EVALUATIONS, NOT_KEPT, Rows
@@ -29,7 +29,7 @@ COLUMNS = (
     "standard_error",
     "n",
     "higher_is_better",
-    "date",
+    *OF_OTHERS,
     "source",
 )
 
@@ -97,18 +97,18 @@ def evaluate(
         record: A model's record, or its file.
         spec: `Study.score_spec(model, checkpoint)`, by key of `scores.table.EVALUATIONS`:
             `recorded` (scores by name), `published` (rows of others' results), `repository`
-            (whether to read those that the model's repository holds), `images` (held-out images for
-            an image classifier: the fields of `config.images.ImagePrompts`), `heldout` (whether to
-            evaluate the built-in held-out text) and `harness` (tasks of lm-evaluation-harness by
-            name).
+            (`newest` or `refuse`: read those that the model's repository holds, and what to do with
+            several), `images` (held-out images for an image classifier: the fields of
+            `config.images.ImagePrompts`), `heldout` (whether to evaluate the built-in held-out
+            text) and `harness` (tasks of lm-evaluation-harness by name).
         device: Where to evaluate.
         kept: Directory of scores that were evaluated before; others are added to it.
 
     Returns:
         One row per metric: model, checkpoint, score, metric, value, standard_error (NaN if
         unknown), n (texts, images or questions that the value is the mean of; 0 for a recorded
-        score), higher_is_better, date (of a score of others, "" otherwise), and source (the data
-        and versions, or where it was read).
+        score), higher_is_better, the columns `OF_OTHERS` (missing or "" where this study has
+        evaluated), and source (the data and versions, or where it was read).
 
     Raises:
         UserError: The model cannot be loaded, or does not predict what is scored.
@@ -121,9 +121,12 @@ def evaluate(
     for key in EVALUATIONS:
         if spec.get(key):
             rows += _scored(checkpoint, key, spec[key], rows, before)
+    unknown = {"date": "", "retrieved": ""}
     identity = {"model": record["name"], "checkpoint": record["checkpoint"]}
-    table = pd.DataFrame([identity | {"date": ""} | row for row in rows], columns=list(COLUMNS))
-    types = {"value": float, "standard_error": float, "n": int, "higher_is_better": bool}
+    table = pd.DataFrame([identity | unknown | row for row in rows], columns=list(COLUMNS))
+    types = {"n": int, "higher_is_better": bool}
+    numbers = ("value", "standard_error", "few_shot", "lowest", "highest")
+    types |= dict.fromkeys(numbers, float)
     return table.astype(types)
 
 
@@ -155,8 +158,8 @@ def published_scores(checkpoint: Checkpoint, rows: Rows, before: Rows) -> Rows:
     return list(rows)
 
 
-def repository_scores(checkpoint: Checkpoint, asked: bool, before: Rows) -> Rows:
+def repository_scores(checkpoint: Checkpoint, several: Several, before: Rows) -> Rows:
     """Scores that the model's repository on the hub holds; see `scores.table`."""
     record = checkpoint.record
     directory = download_results(record["id"], record["revision"])
-    return [result.row() for result in newest(of_repository(directory))]
+    return [result.row() for result in one_each(of_repository(directory), several)]

@@ -9,7 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockcoupling.config.published import FOLDER, newest, of_repository, read_results
+from blockcoupling.config.published import (
+    FOLDER,
+    demand_one_scale,
+    of_repository,
+    one_each,
+    read_results,
+)
 from blockcoupling.config.score import Score
 from blockcoupling.config.study import Study
 from blockcoupling.errors import UserError
@@ -57,7 +63,12 @@ EVERY: dict[str, Any] = {
             "evaluation_name": "MMLU Pro (5-shot)",
             "source_data": {"source_type": "url", "url": ["https://board.org"]},
             "evaluation_timestamp": "2025-10-14T10:00:00Z",
-            "metric_config": {"metric_id": "accuracy", "lower_is_better": False},
+            "metric_config": {
+                "metric_id": "accuracy",
+                "lower_is_better": False,
+                "min_score": 0,
+                "max_score": 100,
+            },
             "score_details": {
                 "score": 31.25,
                 "uncertainty": {"standard_error": {"value": 0.5}, "num_samples": 800},
@@ -107,7 +118,7 @@ def test_results_of_the_harness(tmp_path: Path) -> None:
     strict = found["gsm8k", "exact_match,strict-match"]
     assert (strict.model, strict.revision) == ("lab/small", "step1000")
     assert (strict.value, strict.standard_error, strict.n) == (0.012, 0.003, 1319)
-    assert strict.date == "2025-10-15"
+    assert (strict.date, strict.few_shot) == ("2025-10-15T00:00:00Z", 5)
     assert strict.source == "lm_eval 0.4.9, task version 3.0, 5-shot, results_2025-10-15.json"
     perplexity = found["wikitext", "word_perplexity"]
     assert not perplexity.higher_is_better
@@ -117,11 +128,12 @@ def test_results_of_the_harness(tmp_path: Path) -> None:
 def test_every_eval_ever(tmp_path: Path) -> None:
     first, second = read_results([written(tmp_path / "run.json", EVERY)])
     assert (first.score, first.metric, first.value) == ("MMLU-Pro-5-shot", "accuracy", 31.25)
-    assert (first.standard_error, first.n, first.date) == (0.5, 800, "2025-10-14")
+    assert (first.standard_error, first.n, first.date) == (0.5, 800, "2025-10-14T10:00:00Z")
     assert first.source == "A board (third party), helm 0.5, run.json"
     # As the harness's own file has it.
     assert (second.score, second.metric) == ("gsm8k", "exact_match,strict-match")
-    assert second.date == "2025-10-16"  # when it was retrieved
+    assert (second.date, second.retrieved) == ("", "2025-10-16T00:00:00Z")
+    assert (first.lowest, first.highest, second.highest) == (0, 100, None)
     assert second.model == "lab/small"
 
 
@@ -185,6 +197,14 @@ def without(content: dict[str, Any], *path: Any, value: Any = None) -> dict[str,
             "results.gsm8k.exact_match,strict-match: is nan, not a number",
         ),
         (without(without(HARNESS, "model_name"), "config", "model_args"), "model_name: is missing"),
+        (
+            without(EVERY, "evaluation_results", 0, "score_details", "score", value=131),
+            r"score_details.score: is 131, outside the metric's 0 to 100",
+        ),
+        (
+            without(HARNESS, "n-shot", "gsm8k", value=-1),
+            "n-shot.gsm8k: is -1, not a count",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(
@@ -214,7 +234,7 @@ def test_the_newest_result_is_taken(dates: list[str]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         files = [written(Path(folder) / f"{n}.json", each) for n, each in enumerate(results)]
-        (chosen,) = newest(read_results(files))
+        (chosen,) = one_each(read_results(files), "newest")
     assert chosen.date == "2026-01-01"
     assert chosen.value == dates.index("2026-01-01")
 
@@ -223,10 +243,13 @@ def test_results_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     one = written(tmp_path / "one.json", EVERY)
     other = without(EVERY, "evaluation_results", 0, "score_details", "score", value=30.0)
     two = written(tmp_path / "two.json", other)
-    with pytest.raises(UserError, match=r"one.json has 31.25 and .*two.json has 30 for MMLU-Pro"):
-        newest(read_results([one, two]))
+    said = r"one.json has 31.25 \(2025-.*\) and .*two.json has 30 \(2025-.*\) for MMLU-Pro"
+    with pytest.raises(UserError, match=f"{said}.*set score.several: newest"):
+        one_each(read_results([one, two]))
+    with pytest.raises(UserError, match=f"{said}.*no date says which is newer"):
+        one_each(read_results([one, two]), "newest")
     written(tmp_path / "two.json", EVERY)  # the same twice
-    assert len(newest(read_results([one, two]))) == 2
+    assert len(one_each(read_results([one, two]))) == 2
 
 
 def study(tmp_path: Path, **score: Any) -> Study:
@@ -252,7 +275,7 @@ def test_results_find_their_checkpoints(tmp_path: Path) -> None:
     assert chosen.inconsistencies() == []
     spec = chosen.score_spec("small", "step1000")
     assert {row["score"] for row in spec["published"]} == {"gsm8k", "wikitext"}
-    assert spec["repository"] is True
+    assert spec["repository"] == "refuse"
     last = chosen.score_spec("small", "main")["published"]
     assert {row["score"] for row in last} == {"gsm8k", "MMLU-Pro-5-shot"}
     of_mine = chosen.score_spec("mine", "main")
@@ -264,7 +287,8 @@ def test_results_find_their_checkpoints(tmp_path: Path) -> None:
     table = evaluate(record, of_mine)
     assert list(table.columns) == list(COLUMNS)
     strict = table.query("metric == 'exact_match,strict-match'").iloc[0]
-    assert (strict["value"], strict["n"], strict["date"]) == (0.012, 1319, "2025-10-15")
+    assert (strict["value"], strict["n"], strict["date"]) == (0.012, 1319, "2025-10-15T00:00:00Z")
+    assert (strict["few_shot"], table["few_shot"].isna().sum()) == (5, 1)
 
 
 def test_results_of_other_models_only_are_said(tmp_path: Path) -> None:
@@ -280,3 +304,93 @@ def test_results_of_other_models_only_are_said(tmp_path: Path) -> None:
 
 def test_a_metric_may_have_a_filter() -> None:
     assert Score(metric="exact_match,strict-match").metric == "exact_match,strict-match"
+
+
+def test_patterns_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "runs" / "a" / "results_1.json", HARNESS)
+    written(tmp_path / "runs" / "b" / "board.json", EVERY)
+    assert len(read_results([tmp_path / "runs" / "*" / "results_*.json"])) == 3
+    monkeypatch.chdir(tmp_path)
+    assert len(read_results([Path("runs/*")])) == 5
+    with pytest.raises(UserError, match="there is no file or directory"):
+        read_results([Path("runs/*.csv")])
+
+
+def test_the_newest_of_a_day_and_of_other_settings(tmp_path: Path) -> None:
+    later = without(HARNESS, "date", value=HARNESS["date"] + 60)
+    later["n-shot"] = {"gsm8k": 0, "wikitext": 0}
+    one = written(tmp_path / "results_1.json", HARNESS)
+    two = written(tmp_path / "results_2.json", later)
+    # Equal values of other settings are not the same result either.
+    with pytest.raises(UserError, match=r"results_1.json has 0.012 \(5-shot, .*0.012 \(0-shot, "):
+        one_each(read_results([two, one]))
+    chosen = one_each(read_results([two, one]), "newest")
+    assert {each.file for each in chosen if each.score == "gsm8k"} == {two}
+
+
+def test_a_result_without_a_date_is_not_older(tmp_path: Path) -> None:
+    undated = without(without(HARNESS, "date"), "n-shot")
+    files = [written(tmp_path / f"{n}.json", each) for n, each in enumerate([HARNESS, undated])]
+    with pytest.raises(UserError, match="no date says which is newer"):
+        one_each(read_results(files), "newest")
+
+
+def test_per_cent_among_fractions_are_refused(tmp_path: Path) -> None:
+    fraction = without(EVERY, "evaluation_results", 0, "score_details", "score", value=0.31)
+    fraction["evaluation_results"][0]["metric_config"]["max_score"] = 1
+    fraction["model_info"]["id"] = "me/mine"
+    files = [written(tmp_path / "a.json", EVERY), written(tmp_path / "b.json", fraction)]
+    (said, *_) = study(tmp_path, published=files).inconsistencies()
+    assert "disagree on MMLU-Pro-5-shot, accuracy: one has values from 0 to 100" in said
+    assert "a.json" in said and "b.json" in said
+    # A file that does not give its bounds.
+    for name in ("min_score", "max_score"):
+        del fraction["evaluation_results"][0]["metric_config"][name]
+    demand_one_scale(read_results([files[0], written(tmp_path / "b.json", fraction)]))
+    fraction["evaluation_results"][0]["score_details"]["score"] = 310
+    with pytest.raises(UserError, match="the other 310; give both in one unit"):
+        demand_one_scale(read_results([files[0], written(tmp_path / "b.json", fraction)]))
+    lower = without(EVERY, "evaluation_results", 0, "metric_config", "lower_is_better", value=True)
+    with pytest.raises(UserError, match="is a higher value better or a lower one"):
+        demand_one_scale(read_results([files[0], written(tmp_path / "b.json", lower)]))
+
+
+def test_near_names_are_listed(tmp_path: Path) -> None:
+    other = without(HARNESS, "model_name", value="lab/smal")
+    other["config"] = {}
+    (said, *_) = study(tmp_path, published=[written(tmp_path / "r.json", other)]).inconsistencies()
+    assert "They name lab/smal; lab/smal is near models.small; " in said
+
+
+def places(content: Any) -> list[tuple[Any, ...]]:
+    """Paths of all values inside."""
+    if not isinstance(content, dict | list):
+        return []
+    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    return [(key, *rest) for key, value in inner for rest in [(), *places(value)]]
+
+
+@given(st.sampled_from([HARNESS, EVERY]), st.data())
+def test_any_damage_is_read_or_said_in_a_sentence(content: dict[str, Any], data: Any) -> None:
+    import tempfile
+
+    path = data.draw(st.sampled_from(places(content)))
+    wrong = st.sampled_from(["", "x", 0, -1, 1e30, float("inf"), True, [], {}, ["x"], {"x": 1}])
+    damaged = without(content, *path, value=data.draw(wrong))
+    with tempfile.TemporaryDirectory() as folder:
+        file = written(Path(folder) / "run.json", damaged)
+        try:
+            found = read_results([file])
+        except UserError as error:
+            assert str(file) in str(error)
+            assert "\n" not in str(error)
+        else:
+            assert all(each.value == each.value and each.n >= 0 for each in found)
+
+
+def test_a_date_that_nobody_understands_is_not_the_newest(tmp_path: Path) -> None:
+    odd = without(HARNESS, "date", value="last week")
+    odd["n-shot"] = {}
+    files = [written(tmp_path / f"{n}.json", each) for n, each in enumerate([HARNESS, odd])]
+    with pytest.raises(UserError, match="no date says which is newer"):
+        one_each(read_results(files), "newest")
