@@ -60,8 +60,9 @@ def fresh(value: Any, known: dict[int, Any] | None = None) -> Any:
         parts = [fresh(part, known) for part in value]
         made = type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
         return known.setdefault(id(value), made)
+    exact: Any = type(value)  # not what an object says of itself
     try:
-        made = _bare(value) if _copies_plainly(type(value)) else copy.copy(value)
+        made = object.__new__(exact) if _copies_plainly(exact) else copy.copy(value)
     except TypeError:  # a lock, a stream: cannot be copied
         made = value
     known[id(value)] = made
@@ -112,10 +113,6 @@ def _copies_plainly(kind: type) -> bool:
     special = {"__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"}
     special |= {"__new__", "__getnewargs__", "__getnewargs_ex__", "__slots__"}
     return not own & special and not issubclass(kind, dict | list | set)
-
-
-def _bare(value: Any) -> Any:
-    return object.__new__(type(value))
 
 
 @cache
