@@ -42,11 +42,13 @@ export const value = ({ shape, at }, ...place) => at(flat(shape, place));
 
 const flat = (shape, place) => place.reduce((sum, n, axis) => sum * shape[axis] + n, 0);
 
-// The rows of a table of columns, as objects.
+const tables = new WeakMap();
+// The rows of a table of columns, as objects; made once.
 export function rowsOf(columns) {
   const names = Object.keys(columns);
   if (!names.length) return [];
-  return columns[names[0]].map((_, n) => Object.fromEntries(names.map((c) => [c, columns[c][n]])));
+  if (!tables.has(columns)) tables.set(columns, columns[names[0]].map((_, n) => Object.fromEntries(names.map((c) => [c, columns[c][n]]))));
+  return tables.get(columns);
 }
 
 export async function inflated(text) {
