@@ -404,14 +404,17 @@ class Study(Section):
         scores = {*recorded, *self.score.harness, *(["heldout"] if self.score.heldout else [])}
         scores |= {"training", "gap"} if self.score.gap else set()
         scores |= {"test"} if self.score.test and self._scored_on_images() else set()
+        unread = False
         try:
             scores |= {result.score for own in self.published.values() for result in own}
         except UserError as error:
+            unread = True
             found.append(str(error))
         hub = self.score.repositories and any(
             isinstance(each, HubModel) for each in self.models.values()
         )
-        if self.score.name not in scores and not hub:  # what a repository holds is seen later
+        # What a repository holds is seen later.
+        if self.score.name not in scores and not hub and not unread:
             found.append(
                 f"score.name: no score {self.score.name!r} is evaluated or recorded"
                 f"{did_you_mean(self.score.name, scores) if scores else ''}"
