@@ -159,10 +159,14 @@ a batch shares that. Pieces without a known form (a norm over all queries, a rou
 differentiated column by column, one prompt after the other.
 
 Matrix-free products are made of the weights and of the pieces between linear layers, without
-automatic differentiation, where all pieces have known forms. One block of d = 2048 for one prompt
-(K = 10, T = 64, 320 products in both), one run on a busy machine: 6.4 processor seconds instead of
-7.3 for the first sweep, 0.39 instead of 0.48 for 200 products of the second; S and the products
-agree to 3e-7. The seconds above and the counts that choose a method are from before that.
+automatic differentiation, where all pieces have known forms. Against differentiation, in turn in one
+process (processor seconds of one block, K = 10, T = 64, median of four, the same number of
+products): d = 2048, one prompt: 1.11 and 1.21 for the first sweep, 0.19 and 0.22 for 200 products
+of the second; d = 768, sixteen prompts: 1.12 and 1.25, 0.57 and 0.63. The products with weights
+are most of what is left, so the goals at d = 2048 are not within reach by this alone. The first
+call in a fresh process is left out (d = 768, sixteen prompts: 5.9 and 1.9; the new path came first
+and paid for warming up). S and the products agree to 4e-7. Sixteen prompts at d = 2048 were not
+measured. The seconds above and the counts that choose a method are from before this change.
 
 Tried and left out: compressing the joint span of all blocks' right singular vectors before the
 second sweep. In SmolLM2-135M (30 blocks, d = 576) the vectors of all blocks at one token have full
