@@ -22,6 +22,14 @@ export function show(container, nodes) {
 
 export const redraw = () => Promise.all([...kept.values()].filter((each) => each.node.isConnected).map((each) => each.draw()));
 
+// A figure takes longest when it is new: one of them a frame, so that the page answers in between.
+let taken = false;
+async function turn() {
+  while (taken) await new Promise(requestAnimationFrame);
+  taken = true;
+  requestAnimationFrame(() => setTimeout(() => { taken = false; }, 0));
+}
+
 function build(name) {
   const title = el("h2"), caption = el("figcaption"), readout = el("output", { class: "readout", "aria-live": "polite" });
   const plot = el("div", { class: "plot", tabindex: 0, id: `plot-${name}` });
@@ -66,6 +74,8 @@ function build(name) {
     const Plotly = await plotly();
     waits = !near();
     if (waits) return;
+    if (!drawn) await turn();
+    if (!node.isConnected) return;
     const whole = document.fullscreenElement === node;
     const { data, layout } = self.content(plot.clientWidth, whole ? plot.clientHeight : null);
     await Plotly.react(plot, data, layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });

@@ -30,7 +30,7 @@ function base() {
 function axis(title, more = {}) {
   const { line, soft } = theme();
   return { title: { text: title, standoff: 6 }, gridcolor: line, zeroline: false, linecolor: soft, ticks: "outside", ticklen: 4,
-    tickcolor: soft, automargin: true, ...more };
+    tickcolor: soft, ...more };
 }
 
 // Places of panels in rows and columns, in pixels, and as shares of the figure.

@@ -12,7 +12,7 @@ import { payload } from "explore/transport";
 const KIND = "coupling", FIRST = ["coupling", "excess", "line_shape_score", "expodistance"];
 
 export async function training(form, figures) {
-  const models = chosen([KIND], { multiple: true, otherwise: (able) => able.filter((each) => each.family === able.at(-1)?.family).slice(-12) });
+  const models = chosen([KIND], { multiple: true, otherwise: (able) => able.filter((each) => each.family === able.at(-1)?.family).slice(-4) });
   if (!models.length) throw new Error("This catalog has no coupling tables: `blockcoupling reduce` makes them.");
   const courses = await Promise.all(models.map((each) => payload(`course/${each.catalog}/${each.model}`)));
   const measured = courses.map((each) => rowsOf(each.measures)), scored = courses.map((each) => rowsOf(each.scores));
