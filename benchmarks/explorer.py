@@ -280,7 +280,7 @@ def section(found: dict[str, Any]) -> str:
     """The section of the page about what was measured so far."""
     said = [
         HEADING,
-        "Measured by `python -m benchmarks.explorer`, on two cores that had other work too.",
+        "Measured by `python -m benchmarks.explorer`, on two cores.",
     ]
     if one := found.get("opening"):
         head = f"A catalog of {WIDE} models at {PROMPTS:,} prompts, by the server ({one['day']})."
