@@ -159,8 +159,8 @@ a batch shares that. Pieces without a known form (a norm over all queries, a rou
 differentiated column by column, one prompt after the other.
 
 Matrix-free products are made of the weights and of the pieces between linear layers, without
-automatic differentiation, where all pieces have known forms. Against differentiation, in turn in one
-process (processor seconds of one block, K = 10, T = 64, median of four, the same number of
+automatic differentiation, where all pieces have known forms. Against differentiation, in turn in
+one process (processor seconds of one block, K = 10, T = 64, median of four, the same number of
 products): d = 2048, one prompt: 1.11 and 1.21 for the first sweep, 0.19 and 0.22 for 200 products
 of the second; d = 768, sixteen prompts: 1.12 and 1.25, 0.57 and 0.63. The products with weights
 are most of what is left, so the goals at d = 2048 are not within reach by this alone. The first
